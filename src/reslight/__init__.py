@@ -1,0 +1,36 @@
+"""reslight: train the ResNets of He et al. 2015 with PyTorch Lightning, and publish weights anyone can check.
+
+The public names are loaded when they are first asked for (PEP 562), so that `import reslight` costs milliseconds and no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reslight.models import ResNet, ResNetConfig, cifar_config, create_model, list_models
+    from reslight.preprocess import Preprocess
+
+__version__ = "0.1.0.dev0"
+
+_HOME = {
+    "ResNet": "reslight.models",
+    "ResNetConfig": "reslight.models",
+    "cifar_config": "reslight.models",
+    "create_model": "reslight.models",
+    "list_models": "reslight.models",
+    "Preprocess": "reslight.preprocess",
+}
+
+__all__ = ["Preprocess", "ResNet", "ResNetConfig", "cifar_config", "create_model", "list_models"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'reslight' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Names for completion."""
+    return [*__all__, "__version__"]

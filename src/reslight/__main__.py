@@ -1,0 +1,7 @@
+"""`python -m reslight` is `reslight`."""
+
+import sys
+
+from reslight.cli import main
+
+sys.exit(main())

@@ -1,0 +1,159 @@
+"""The `reslight` command. Heavy imports are local to the command that needs them, so `--help` answers at once."""
+
+import argparse
+import difflib
+import logging
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from reslight import __version__
+
+DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+TRAINER_COMMANDS = {
+    "fit": "train a network; everything it makes goes to runs/<config>/<n>",
+    "validate": "measure a run's network on the validation images",
+    "test": "measure a run's network on the test images",
+    "predict": "write what a run's network answers for the test images",
+}
+
+NOT_FOR_USERS = (
+    r"The number of training batches .* is smaller than the logging interval",  # every epoch has its row all the same
+    r".*LeafSpec.* is deprecated",  # of Lightning's to torch
+)
+"""Beginnings of warnings that a person can do nothing about."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: What was typed behind `reslight`; sys.argv's if None.
+
+    Returns:
+        0; 1 when it failed, 2 for a mistake in what was typed or configured, 130 after Ctrl-C.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        if words and words[0] in TRAINER_COMMANDS:
+            _run_trainer(words, debug)
+        elif not words:
+            _parser().print_help()
+            return MISTAKE
+        else:
+            options = _parser().parse_args(words)
+            options.run(options)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of Ctrl-C
+            return _interrupted()
+        return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
+    except KeyboardInterrupt:
+        return _interrupted()
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _failed(error)
+    return DONE
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.search(r"invalid choice: '([^']+)'", message):
+            choices = re.findall(r"'?(\w+)'?[,)]", message.partition("choose from")[2])
+            near = difflib.get_close_matches(found[1], choices, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(choices)}"
+            raise ValueError(f"there is no command {found[1]}; {hint}")
+        raise ValueError(f"{message}; `{self.prog} --help` shows how")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """All commands; those of the Trainer are only listed, for their settings take Lightning to know."""
+    parser = _Parser(
+        prog="reslight",
+        description="Train ResNets with PyTorch Lightning. A first run: reslight fit --config digits",
+        epilog="Every command answers --help. With --debug an error tells its whole story.",
+    )
+    parser.add_argument("--version", action="version", version=f"reslight {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, text in TRAINER_COMMANDS.items():
+        commands.add_parser(name, help=text)
+    models = commands.add_parser("models", help="list architectures with their parameters and MACs")
+    models.add_argument("pattern", nargs="?", default="*", help="names with wildcards, such as 'resnet*_cifar'")
+    models.set_defaults(run=lambda options: _commands().models(options.pattern))
+    return parser
+
+
+def _commands() -> Any:
+    from reslight import commands
+
+    return commands
+
+
+def _run_trainer(words: list[str], debug: bool) -> None:
+    from reslight.trainer_cli import run
+
+    _talk_plainly(debug)  # behind the imports, in which Lightning sets up its own
+    run(words, debug=debug)
+
+
+def _talk_plainly(debug: bool) -> None:
+    """Log lines and warnings as sentences; a library's notices only when they warn."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_Plain())
+    log = logging.getLogger("reslight")
+    log.setLevel(logging.DEBUG if debug else logging.INFO)
+    log.addHandler(handler)
+    if not debug:
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        warnings.showwarning = _warn
+        for message in NOT_FOR_USERS:
+            warnings.filterwarnings("ignore", message=message)
+
+
+class _Plain(logging.Formatter):
+    """Information as it is; what is worse with its level in front."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _failed(error: Exception) -> int:
+    """One line on stderr: a mistake of the person's as it is; anything else with what it was."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ValueError | OSError):
+        print(f"reslight: error: {text}", file=sys.stderr)
+        return MISTAKE
+    if isinstance(error, FloatingPointError):
+        print(f"reslight: stopped: {text}", file=sys.stderr)
+        return FAILED
+    print(
+        f"reslight: error: {type(error).__name__}: {text} (run it again with --debug for the whole story)",
+        file=sys.stderr,
+    )
+    return FAILED
+
+
+def _interrupted() -> int:
+    print("\nreslight: interrupted", file=sys.stderr)
+    return INTERRUPTED

@@ -1,0 +1,284 @@
+"""`ImageDataModule`: the one road of the data, from a split in memory to the batch that a network gets.
+
+    split (uint8) -> loader -> device -> augment -> normalise, in the network's dtype and memory format
+
+It works in any Lightning Trainer with any LightningModule; a step gets `(images, labels, indices)`. A data set is a
+subclass that says what it is called and how its splits are had; everything else is here.
+"""
+
+import logging
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from reslight.data.augment import Augment
+from reslight.data.format import network_format
+from reslight.data.random import Draw
+from reslight.data.resident import BatchPlan, EvalLoader, Position, TrainLoader
+from reslight.data.split import Batch, Split, carve
+from reslight.preprocess import Normalizer, Preprocess
+
+log = logging.getLogger(__name__)
+
+SPLIT_SEED = 0
+"""Seed of which images are carved from which. Not the run's seed: all runs train and validate on the same images."""
+
+_PARTS_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Base of every data set that fits in memory."""
+
+    # With more devices than images some have no batch to evaluate, which is fine: nothing is padded
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    resident_limit = 2**30
+    """Splits of at most so many bytes are kept on the training device, where a batch costs no transfer."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        labels: Sequence[str],
+        preprocess: Preprocess,
+        batch_size: int,
+        eval_batch_size: int | None,
+        val_size: int,
+        seed: int | None,
+        augment: Augment,
+    ) -> None:
+        """Check and keep the settings; nothing is read or downloaded before `prepare_data` and `setup`.
+
+        Args:
+            name: Name of the data set.
+            labels: Name of each class, in the order of their numbers.
+            preprocess: Size and statistics of the images.
+            batch_size: Training images per optimizer step, over all devices and accumulation steps.
+            eval_batch_size: Images per evaluation batch, over all devices; `batch_size` when left out.
+            val_size: Images carved from the training set for validation, the same ones in every run; 0 for no
+                validation.
+            seed: Seed of the order and the augmentation; `seed_everything`'s when left out, 0 where there is none.
+            augment: Augmentation of training images.
+
+        Raises:
+            ValueError: A setting is out of range.
+        """
+        super().__init__()
+        for what, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", batch_size if eval_batch_size is None else eval_batch_size, 1),
+            ("val_size", val_size, 0),
+        ):
+            if value < least:
+                raise ValueError(f"data.{what} is {value}, must be at least {least}")
+        augment.check(preprocess.channels, preprocess.size)
+        self.name = name
+        self.labels = tuple(labels)
+        self.preprocess = preprocess
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.val_size = val_size
+        self.augment = augment
+        self._seed = seed
+        self._splits: dict[str, Split] = {}
+        self._normalizer: Normalizer | None = None
+        self._accumulation = 1
+
+    @abstractmethod
+    def load_split(self, part: Literal["train", "test"]) -> Split:
+        """Return the official training set, validation included, or the official test set, in canonical order."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of an image: 1 is grey, 3 is RGB."""
+        return self.preprocess.channels
+
+    @property
+    def image_size(self) -> int:
+        """Height and width, in pixels, of what the network gets."""
+        return self.preprocess.size
+
+    @property
+    def seed(self) -> int:
+        """Seed of the order and the augmentation."""
+        # Lightning's seed_everything leaves its seed in the environment, so that launched processes find it too
+        return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self._seed is None else self._seed
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits loaded so far, of `train`, `val` and `test`; each is in canonical order."""
+        return dict(self._splits)
+
+    @property
+    def batch_plan(self) -> BatchPlan:
+        """How the current trainer divides `batch_size`; its text is for the user.
+
+        Raises:
+            ValueError: It cannot be divided.
+        """
+        devices, accumulation = 1, 1
+        if (trainer := self.trainer) is not None:
+            devices, accumulation = trainer.world_size, trainer.accumulate_grad_batches
+        plan = BatchPlan(self.batch_size, devices, accumulation)
+        return plan.fit_to(len(self._splits["train"])) if "train" in self._splits else plan
+
+    def describe(self) -> dict[str, Any]:
+        """Return what checkpoints and cards must know of the data, in JSON types; `splits` has those loaded so far."""
+        return {
+            "name": self.name,
+            "num_classes": self.num_classes,
+            "in_channels": self.in_channels,
+            "image_size": self.image_size,
+            "labels": list(self.labels),
+            "preprocess": self.preprocess.to_dict(),
+            "splits": {part: {"size": len(split), "fingerprint": split.fingerprint} for part, split in self._splits.items()},
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "val_size": self.val_size,
+            "augment": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.augment).items()},
+        }
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the splits of a stage; `fit` and `validate` never touch the test set.
+
+        Args:
+            stage: `fit`, `validate`, `test` or `predict` (which predicts the test set); all when left out.
+
+        Raises:
+            ValueError: The stage needs a validation split and there is none, or the images are not what was announced.
+        """
+        if stage == "validate" and self.val_size == 0:
+            raise ValueError("data.val_size is 0, so there is nothing to validate on; set it to the number of images")
+        stages = _PARTS_OF_STAGE if stage is None else (stage,)
+        needed = {part for one in stages for part in _PARTS_OF_STAGE[one]} - self._splits.keys()
+        if "test" in needed:
+            self._splits["test"] = self._checked(self.load_split("test"))
+        if needed & {"train", "val"}:
+            self._carve_validation(self._checked(self.load_split("train")))
+
+    def train_dataloader(self) -> TrainLoader:
+        """Return the loader of random batches.
+
+        Raises:
+            ValueError: The batch size cannot be divided over devices and accumulation steps.
+        """
+        split, plan = self._resident("train"), self.batch_plan
+        self._accumulation = plan.accumulation
+        rank = self._rank_and_devices()[0]
+        if plan.batch_size < self.batch_size and rank == 0:
+            log.warning(
+                "batch_size is %d, but there are only %d training images: each epoch is one batch of %d",
+                self.batch_size,
+                len(split),
+                plan.batch_size,
+            )
+        return TrainLoader(split, plan, rank=rank, seed=self.seed, position=self._order_position)
+
+    @property
+    def val_dataloader(self) -> Callable[[], EvalLoader]:
+        """The function that returns the loader of the validation split, or, without one, the hook as Lightning has it.
+
+        Lightning validates where this hook is overridden. An empty loader would make it warn, and call the validation
+        hooks without a batch.
+        """
+        return self._val_dataloader if self.val_size else super().val_dataloader
+
+    def test_dataloader(self) -> EvalLoader:
+        """Return the loader of the test split."""
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> EvalLoader:
+        """Return the loader of the test split."""
+        return self._eval_loader("test")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augment, in training only, and normalise for the network: the last stretch of the road, on the device."""
+        images, labels, indices = batch
+        dtype, memory_format = torch.float32, torch.contiguous_format
+        if (trainer := self.trainer) is not None:
+            if trainer.training:
+                images = self.augment(images, indices, seed=self.seed, epoch=self._position().epoch)
+            dtype, memory_format = network_format(trainer.lightning_module)
+        return Batch(self._normalizer_for(images.device, dtype)(images, memory_format), labels, indices)
+
+    def _val_dataloader(self) -> EvalLoader:
+        return self._eval_loader("val")
+
+    def _carve_validation(self, train: Split) -> None:
+        if self.val_size >= len(train):
+            raise ValueError(f"data.val_size is {self.val_size}, must be below the {len(train)} training images")
+        if not self.val_size:
+            self._splits["train"] = train
+            return
+        kept, taken = carve(train.labels, self.val_size, SPLIT_SEED, Draw.VAL_SPLIT)
+        self._splits |= {"train": train.take(kept), "val": train.take(taken)}
+
+    def _checked(self, split: Split) -> Split:
+        shape = (self.in_channels, self.image_size, self.image_size)
+        if tuple(split.images.shape[1:]) != shape:
+            raise ValueError(f"{self.name} has images of shape {tuple(split.images.shape[1:])}, expected {shape}")
+        if len(split) == 0:
+            raise ValueError(f"{self.name} has a split without images")
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= self.num_classes:
+            raise ValueError(f"{self.name} has labels from {low} to {high}, expected 0 to {self.num_classes - 1}")
+        return split
+
+    def _resident(self, part: str) -> Split:
+        if part not in self._splits:
+            raise ValueError(f"the {part} split is not loaded; call setup() first")
+        split = self._splits[part]
+        if (trainer := self.trainer) is not None and split.nbytes <= self.resident_limit:
+            split = self._splits[part] = split.to(trainer.strategy.root_device)
+        return split
+
+    def _eval_loader(self, part: str) -> EvalLoader:
+        rank, devices = self._rank_and_devices()
+        return EvalLoader(self._resident(part), batch_size=self.eval_batch_size, rank=rank, devices=devices)
+
+    def _rank_and_devices(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def _position(self) -> Position:
+        """Read from the trainer where training is, when a batch is about to be handed out or is on its way."""
+        trainer = self.trainer
+        if trainer is None or not 0 < trainer.num_training_batches < math.inf:  # no training is going on
+            return Position(epoch=0, batch=0)
+        # The number of batches trained on tells both. Lightning's own epoch counter is one ahead after resuming from a
+        # checkpoint that was saved as training ended, or as an epoch began.
+        done = trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        return Position(*divmod(done, int(trainer.num_training_batches)))
+
+    def _order_position(self) -> Position:
+        """Return where in which epoch's order training is.
+
+        Raises:
+            ValueError: The accumulation is not the one that the batch was divided by.
+        """
+        accumulation = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
+        if accumulation != self._accumulation:
+            raise ValueError(
+                f"accumulate_grad_batches went from {self._accumulation} to {accumulation} in training, which would "
+                f"change the batch size; keep it constant, without GradientAccumulationScheduler"
+            )
+        position = self._position()
+        # To overfit some batches they must be the same ones in every epoch. (getattr: Lightning sets it unseen by mypy)
+        return position._replace(epoch=0) if getattr(self.trainer, "overfit_batches", 0) else position
+
+    def _normalizer_for(self, device: torch.device, dtype: torch.dtype) -> Normalizer:
+        kept = self._normalizer
+        if kept is None or kept.dtype != dtype or kept.scale.device != device:
+            kept = self._normalizer = self.preprocess.normalizer(device, dtype)
+        return kept

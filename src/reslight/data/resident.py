@@ -1,0 +1,166 @@
+"""Loaders over a split held whole in memory: which images a step gets.
+
+They are plain iterables, not `torch.utils.data.DataLoader`s, which Lightning rebuilds with samplers that pad. And they
+count nothing: the order is a function of (seed, epoch), and where in it to start is asked of the trainer whenever an
+iteration begins, so that a resumed run sees the images that an uninterrupted one would have seen.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+
+from reslight.data.random import permutation
+from reslight.data.split import Batch, Split
+
+
+class Position(NamedTuple):
+    """Where in training an iteration begins."""
+
+    epoch: int
+    batch: int
+    """Batches of this device already consumed in this epoch; each accumulation step counts as one."""
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How a global batch is divided: over accumulation steps first, over devices second."""
+
+    batch_size: int
+    """Images per optimizer step, over all devices."""
+    devices: int
+    accumulation: int
+
+    def __post_init__(self) -> None:
+        """Check that the batch can be divided.
+
+        Raises:
+            ValueError: It cannot; the message names the nearest sizes that can.
+        """
+        parts = self.devices * self.accumulation
+        if self.batch_size < 1 or self.batch_size % parts:
+            lower = self.batch_size // parts * parts
+            fixes = f"{lower} or {lower + parts}" if lower > 0 else f"{parts}"
+            raise ValueError(f"data.batch_size is {self.batch_size}, which {self._parts_text} cannot divide; use {fixes}")
+
+    @property
+    def per_device(self) -> int:
+        """Images in one batch of one device."""
+        return self.batch_size // (self.devices * self.accumulation)
+
+    def fit_to(self, images: int) -> Self:
+        """Return the plan for a set of `images`: this one, or a single smaller batch where the set is smaller than one.
+
+        Raises:
+            ValueError: There are fewer images than parts of a batch.
+        """
+        parts = self.devices * self.accumulation
+        if images >= self.batch_size:
+            return self
+        if images < parts:
+            raise ValueError(f"{images} training images cannot be shared by {self._parts_text}; use at most {images} in all")
+        return type(self)(images // parts * parts, self.devices, self.accumulation)
+
+    def __str__(self) -> str:
+        """Return it as a run prints it, e.g. `batch 128 = 2 devices x 1 accumulation x 64`."""
+        return f"batch {self.batch_size} = {self._parts_text} x {self.per_device}"
+
+    @property
+    def _parts_text(self) -> str:
+        return f"{self.devices} device{'s' if self.devices > 1 else ''} x {self.accumulation} accumulation"
+
+
+class TrainLoader:
+    """One epoch of random batches; the images beyond the last full global batch sit this epoch out.
+
+    With b images per device, W devices and A accumulation steps, batch m of step k on rank r takes b places of the
+    epoch's order, from place `((k*A + m)*W + r) * b` on: whatever W and A are, a step is made of the same images.
+    """
+
+    def __init__(self, split: Split, plan: BatchPlan, *, rank: int, seed: int, position: Callable[[], Position]) -> None:
+        """Prepare to iterate; nothing is computed yet.
+
+        Args:
+            split: The training images.
+            plan: The division of a batch; must fit the split.
+            rank: This process's number, from 0 to `plan.devices - 1`.
+            seed: Seed of the order.
+            position: Answers where an iteration begins; asked at its first batch.
+        """
+        self.split = split
+        self.plan = plan
+        self.rank = rank
+        self.seed = seed
+        self._position = position
+
+    def __len__(self) -> int:
+        """Return the batches of a whole epoch on this device."""
+        return len(self.split) // self.plan.batch_size * self.plan.accumulation
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches from the trainer's position to the end of the epoch.
+
+        A generator: Lightning calls `iter()` before it has restored a checkpoint's progress, and `next()` after.
+        """
+        epoch, done = self._position()
+        order = permutation(len(self.split), self.seed, epoch, device=self.split.device)
+        size = self.plan.per_device
+        for batch in range(done, len(self)):
+            start = (batch * self.plan.devices + self.rank) * size
+            yield self.split.batch(order[start : start + size])
+
+    def state_dict(self) -> dict[str, int]:
+        """Return what the position in a checkpoint counts in; nothing is restored from it but the right to resume."""
+        return {
+            "images": len(self.split),
+            "batch_size": self.plan.batch_size,
+            "accumulation": self.plan.accumulation,
+        }
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Check that a checkpoint's position means the same here. The number of devices may differ.
+
+        Raises:
+            ValueError: The checkpoint was taken with another batch size, accumulation or number of images.
+        """
+        names = {
+            "images": "the number of training images",
+            "batch_size": "data.batch_size",
+            "accumulation": "trainer.accumulate_grad_batches",
+        }
+        for key, now in self.state_dict().items():
+            if state.get(key, now) != now:
+                raise ValueError(
+                    f"{names[key]} is {now}, but the checkpoint was taken at {state[key]}, where its position in the "
+                    f"epoch counts differently; resume with {state[key]}"
+                )
+
+
+class EvalLoader:
+    """Every image of a split once, this rank's share of them, in order and unpadded."""
+
+    def __init__(self, split: Split, *, batch_size: int, rank: int, devices: int) -> None:
+        """Prepare to iterate.
+
+        Args:
+            split: The images.
+            batch_size: Images per batch over all devices; need not be divisible.
+            rank: This process's number, from 0 to `devices - 1`.
+            devices: Number of processes that share the split. Beyond the number of images some have an empty share.
+        """
+        self.split = split
+        self.batch_size = math.ceil(batch_size / devices)
+        self.rank = rank
+        self.devices = devices
+
+    def __len__(self) -> int:
+        """Return the batches of this rank."""
+        return math.ceil(len(range(self.rank, len(self.split), self.devices)) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the images numbered rank, rank + devices, rank + 2 devices, ..."""
+        share = torch.arange(self.rank, max(self.rank, len(self.split)), self.devices, device=self.split.device)
+        for indices in torch.split(share, self.batch_size) if len(share) else ():
+            yield self.split.batch(indices)

@@ -1,0 +1,151 @@
+"""One line for a mistake on the command line or in a configuration: the value, what is allowed, the fix."""
+
+import dataclasses
+import difflib
+import inspect
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from reslight import data
+from reslight.data import Augment, ImageDataModule
+from reslight.training import Checkpoints, ImageClassifier, OptimConfig, ScheduleConfig
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the text under a setting's field is its help
+
+
+class UsageError(Exception):
+    """A command line or a configuration that does not parse, with jsonargparse's message."""
+
+
+class Parser(LightningArgumentParser):
+    """jsonargparse's parser, which raises UsageError where it would print pages of usage and leave.
+
+    Nor does it guess from the beginning of an option: a `--trainer.max_epoch` is a mistake, in a file as on the command line.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Hand the message over."""
+        raise UsageError(message) from ex
+
+
+def explain(message: str, configs: Sequence[Path] = ()) -> str:
+    """Reduce a message of jsonargparse to the line that matters.
+
+    Args:
+        message: What jsonargparse says.
+        configs: The configuration files in use, to say which of them holds a key.
+    """
+    if found := re.search(r"(?:class_path '[\w.]*?(\w+)':\s+)?(?:Option|Key) '([\w.]+)' is not accepted", message):
+        return _unknown_key(f"data.{found[2]}", configs, found[1])
+    if found := re.search(r"(?:does not accept option|[Uu]nrecognized arguments:) '?(?:--)?([\w.]+)", message):
+        return _unknown_key(found[1], configs)
+    if found := re.search(r"argument [\w.]+ --> ([\w.]+):", message):
+        return f"{found[1]} comes from the data and cannot be set{_where(found[1], configs)}; leave it out"
+    if found := re.search(r"Expected a dot import path string: (\S+)", message):
+        return f"data is {found[1]!r}, which is no data set; allowed are {', '.join(datasets())}"
+    if found := re.search(r"arguments are required: (.+)", message):
+        keys = [key.strip().partition(".")[2] or key.strip() for key in found[1].split(",")]
+        return f"--{' --'.join(keys)} is missing; give it, or a configuration that has it, such as --config digits"
+    return _bad_value(message, configs) or "; ".join(line.strip(" -:") for line in message.splitlines() if line.strip(" -:"))
+
+
+def _bad_value(message: str, configs: Sequence[Path]) -> str | None:
+    """A value of the wrong type, or one that a class itself refused; jsonargparse lists a line for each type of a union."""
+    refused = re.search(r"Errors:\s+- ((?!Expected|Parser|Problem)[^\n]+)", message)
+    if refused:
+        return refused[1]
+    expected = re.findall(r"Expected an? ([^\n]+?)(?:\. Got value|\n|$)", message)
+    value = re.search(r"Got value: ([^\n]*)|Given value: ([^\n]*)", message)
+    keys = re.findall(r'[Kk]ey "([\w.]+)"', message)
+    if not (expected and value and keys):
+        return None
+    key = ".".join(dict.fromkeys(keys))
+    kinds = [kind for kind in expected if "NoneType" not in kind and not kind.startswith("path but")]
+    return f"{key} is {value[1] or value[2]}{_where(key, configs)}; it must be {_readable(kinds)}"
+
+
+def datasets() -> list[str]:
+    """Names of the data sets that `data` can be."""
+    public = (getattr(data, name) for name in data.__all__)
+    return sorted(item.__name__ for item in public if inspect.isclass(item) and _is_dataset(item))
+
+
+def known_keys(dataset: str | None = None) -> list[str]:
+    """Every key of a configuration, with dots.
+
+    Args:
+        dataset: Whose settings to list under `data`; all data sets' if None.
+    """
+    owners: list[tuple[str, Any]] = [
+        ("trainer", Trainer),
+        ("model", ImageClassifier),
+        ("model.optim", OptimConfig),
+        ("model.schedule", ScheduleConfig),
+        ("checkpoint", Checkpoints),
+        ("data.augment", Augment),
+    ]
+    owners += [("data", getattr(data, name)) for name in ([dataset] if dataset in datasets() else datasets())]
+    keys = {f"{prefix}.{name}" for prefix, owner in owners for name in _settings(owner)}
+    return sorted(keys | {"trainer", "model", "data", "checkpoint", "seed_everything", "ckpt_path", "config"})
+
+
+def _settings(owner: Any) -> list[str]:
+    if dataclasses.is_dataclass(owner):
+        return [field.name for field in dataclasses.fields(owner)]
+    return [name for name in inspect.signature(owner).parameters if name not in ("self", "kwargs")]
+
+
+def _is_dataset(item: type) -> bool:
+    return issubclass(item, ImageDataModule) and not inspect.isabstract(item)
+
+
+def _unknown_key(key: str, configs: Sequence[Path], dataset: str | None = None) -> str:
+    """The nearest known key, and where the unknown one stands."""
+    known = known_keys(dataset)
+    leaf = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or leaf[:1]
+    top = key.split(".")[0]
+    if not near and (tops := difflib.get_close_matches(top, [name for name in known if "." not in name], n=1, cutoff=0.6)):
+        near = [key.replace(top, tops[0], 1)]
+    hint = f"did you mean {near[0]}?" if near else "`reslight fit --help` lists them"
+    return f"there is no setting {key}{_where(key, configs)}; {hint}"
+
+
+def _where(key: str, configs: Sequence[Path]) -> str:
+    """The configuration file that holds a key; nothing for one that stands on the command line."""
+    for path in configs:
+        if key in _keys_in(yaml.safe_load(path.read_text(encoding="utf-8"))):
+            return f" (in {path})"
+    return ""
+
+
+def _keys_in(value: Any, prefix: str = "") -> Iterator[str]:
+    """Every key of a configuration with dots, as it is typed on the command line: without init_args."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            path = prefix if name == "init_args" else f"{prefix}.{name}" if prefix else str(name)
+            yield path
+            yield from _keys_in(inner, path)
+
+
+def _readable(kinds: Sequence[str]) -> str:
+    """Types as a person says them."""
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "dict": "a mapping"}
+    said = []
+    for kind in kinds:
+        if choices := re.search(r"Literal\[(.+)\]", kind):
+            said += [choice.strip(" '") for choice in choices[1].split(",")]
+        else:
+            said.append(re.sub(r"<class '(?:\w+\.)*(\w+)'>", lambda found: words.get(found[1], found[1]), kind))
+    *first, last = dict.fromkeys(said)
+    return f"{', '.join(first)} or {last}" if first else last

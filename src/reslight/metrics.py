@@ -1,0 +1,122 @@
+"""Counting what a classifier gets right: integers first, fractions last.
+
+Accuracy is the sum of correct answers over the number of images, both integers, added up over batches and devices and divided once at the
+end. So it cannot depend on the batch size, the order or the number of devices.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TOP_K = 5
+"""Top-5 is reported where there are more than five classes; with fewer it is 1 by definition."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was measured over a set of images.
+
+    Attributes:
+        total: Images seen.
+        correct1: Images whose most probable class is the label.
+        correct5: Images whose label is among the five most probable classes; None with five classes or fewer.
+        nll: Sum over the images of the negative log-likelihood of the label, in nats.
+    """
+
+    total: int
+    correct1: int
+    correct5: int | None
+    nll: float
+
+    def fractions(self) -> dict[str, float]:
+        """`loss` (mean negative log-likelihood), `acc1` and, where it says something, `acc5`."""
+        result = {"loss": self.nll / self.total, "acc1": self.correct1 / self.total}
+        if self.correct5 is not None:
+            result["acc5"] = self.correct5 / self.total
+        return result
+
+
+class Measurer:
+    """Adds up `Counts` over batches, without waiting for the device.
+
+    Args:
+        num_classes: Classes of the classifier.
+        device: Where the sums are kept: the device of the logits.
+    """
+
+    def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
+        self._k = TOP_K if num_classes > TOP_K else 1
+        self._device = _double_device(torch.device(device))
+        self._integers = torch.zeros(3, dtype=torch.int64, device=self._device)  # total, correct1, correct5
+        self._nll = torch.zeros((), dtype=torch.float64, device=self._device)
+
+    @torch.no_grad()
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            logits: `(N, num_classes)`, any floating dtype.
+            labels: `(N,)`, int64.
+        """
+        logits, labels = logits.to(self._device).double(), labels.to(self._device)
+        # A stable sort breaks ties by the class number, on every device; topk and argmax promise no order.
+        ranked = logits.argsort(dim=1, descending=True, stable=True)[:, : self._k]
+        hits = ranked == labels[:, None]
+        self._integers += torch.stack([hits.new_full((), len(labels), dtype=torch.int64), hits[:, 0].sum(), hits.sum()])
+        self._nll += F.cross_entropy(logits, labels, reduction="sum")
+
+    def counts(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Counts:
+        """The counts so far.
+
+        Args:
+            reduce: Sums a tensor over the devices of a run; each holds its part of the images.
+        """
+        total, correct1, correct5 = (int(n) for n in reduce(self._integers.clone()))
+        return Counts(total, correct1, correct5 if self._k > 1 else None, float(reduce(self._nll.clone())))
+
+
+class TrainingSums:
+    """Loss and top-1 of an epoch's training batches, at the cost of a few small kernels a step.
+
+    Unlike a `Measurer` it takes the loss as it was trained (smoothed or mixed labels) and its state can be kept in a checkpoint, so
+    that an epoch interrupted in the middle still reports its whole.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start an epoch."""
+        self.total = 0
+        self._loss: Tensor | float = 0.0
+        self._correct: Tensor | int = 0
+
+    @torch.no_grad()
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: its mean loss, logits `(N, num_classes)` and labels `(N,)`."""
+        self.total += len(labels)
+        self._loss = self._loss + loss.detach() * len(labels)
+        self._correct = self._correct + (logits.argmax(dim=1) == labels).sum()
+
+    def fractions(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor, device: torch.device | str = "cpu") -> dict[str, float]:
+        """`loss` and `acc1`, over all devices if `reduce` sums over them; empty before the first batch."""
+        own = [float(self.total), float(self._correct), float(self._loss)]
+        sums = torch.tensor(own, dtype=torch.float64, device=_double_device(torch.device(device)))
+        total, correct, loss = reduce(sums).tolist()
+        return {"loss": loss / total, "acc1": correct / total} if total else {}
+
+    def state_dict(self) -> dict[str, float | int]:
+        """Plain numbers for a checkpoint."""
+        return {"total": self.total, "correct": int(self._correct), "loss": float(self._loss)}
+
+    def load_state_dict(self, state: dict[str, float | int]) -> None:
+        """Go on from `state_dict()`."""
+        self.total, self._correct, self._loss = int(state["total"]), int(state["correct"]), float(state["loss"])
+
+
+def _double_device(device: torch.device) -> torch.device:
+    """The device itself, or the CPU for Apple's GPUs, which have no float64."""
+    return torch.device("cpu") if device.type == "mps" else device

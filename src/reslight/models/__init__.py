@@ -1,0 +1,19 @@
+"""Residual networks: their configuration, their modules and the table of named architectures. Needs torch only."""
+
+from reslight.models.config import ResNetConfig
+from reslight.models.cost import Cost, cost_of
+from reslight.models.resnet import ResNet
+from reslight.models.variants import SOURCES, VARIANTS, cifar_config, create_model, list_models, resolve_config
+
+__all__ = [
+    "SOURCES",
+    "VARIANTS",
+    "Cost",
+    "ResNet",
+    "ResNetConfig",
+    "cifar_config",
+    "cost_of",
+    "create_model",
+    "list_models",
+    "resolve_config",
+]

@@ -1,0 +1,218 @@
+"""fit, validate, test and predict: Lightning's command line over reslight's classes, runs and checkpoints."""
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from reslight import recipes
+from reslight.data import ImageDataModule
+from reslight.explain import Parser, UsageError, explain
+from reslight.training import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    ImageClassifier,
+    PredictionWriter,
+    Progress,
+    RunFolder,
+    Runs,
+)
+from reslight.training.resume import compare, read_checkpoint, run_of
+
+log = logging.getLogger(__name__)
+
+
+class CLI(LightningCLI):
+    """LightningCLI with runs as folders, and checkpoints that never change a configuration.
+
+    Args:
+        args: The command and its arguments; configuration files as existing paths.
+        runs: Where this configuration's runs are.
+    """
+
+    def __init__(self, args: ArgsType, runs: Runs) -> None:
+        self.runs = runs
+        super().__init__(
+            ImageClassifier,
+            ImageDataModule,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=1,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_class=Parser,
+            trainer_defaults={"enable_model_summary": False},
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Checkpoints as a group of settings of their own; the network's two ends come from the data."""
+        parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        parser.link_arguments("data.in_channels", "model.in_channels", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse what the person typed, configurations already found."""
+        self.config = parser.parse_args(args)  # type: ignore[arg-type]  # run() gives a list of words
+
+    def _parse_ckpt_path(self) -> None:
+        """Not Lightning's: there the checkpoint's settings win over the person's."""
+
+    def before_instantiate_classes(self) -> None:
+        """Find the checkpoint."""
+        settings = self.config[self.subcommand]
+        if root := settings.trainer.default_root_dir:
+            self.runs = self.runs.under(Path(root))
+        self.checkpoint = self.runs.checkpoint(settings.ckpt_path, resume=self.subcommand == "fit")
+        settings.ckpt_path = self.checkpoint and str(self.checkpoint)
+
+    def after_instantiate_classes(self) -> None:
+        """Compare the checkpoint with the configuration."""
+        if self.checkpoint is None:
+            return
+        contents = read_checkpoint(self.checkpoint)
+        log.info("checkpoint %s, step %d", self.checkpoint, contents["global_step"])
+        for line in compare(self.checkpoint, contents, dict(self.model.hparams), resume=self.subcommand == "fit"):
+            log.warning("%s", line)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Add what every run needs to what the configuration lists."""
+        if config["logger"] in (None, True):
+            config["logger"] = False  # the run's own logger comes with its folder; others go on beside it
+        if config["enable_checkpointing"] is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
+        if config["enable_progress_bar"] is not False:
+            callbacks.append(Progress())
+        if self.subcommand == "fit":
+            self.run_folder = RunFolder(self.runs, self._write_config, self.checkpoint)
+            callbacks.append(self.run_folder)
+        if self.subcommand == "predict":
+            callbacks.append(PredictionWriter(self._results("predictions.csv")))
+        config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO()]
+        return super()._instantiate_trainer(config, callbacks)
+
+    def after_fit(self) -> None:
+        """Say where things are and what to type next."""
+        folder = self.run_folder.path
+        if folder is None or not self.trainer.is_global_zero:
+            return
+        best = next(
+            (c for c in self.trainer.checkpoint_callbacks if isinstance(c, Checkpoints) and c.best_score is not None),
+            None,
+        )
+        score = f"; best {best.monitor} {best.best_score:.4f} at step {best.best_step}" if best else ""
+        files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and "tfevents" not in path.name)
+        log.info("done   %d steps%s", self.trainer.global_step, score)
+        log.info("files  %s: %s", folder, ", ".join(files))
+        log.info("next   reslight test --config %s", folder / "config.yaml")
+
+    def after_validate(self) -> None:
+        """Print and keep the numbers."""
+        self._report("val", "validate.json")
+
+    def after_test(self) -> None:
+        """Print and keep the numbers."""
+        self._report("test", "test.json")
+
+    def after_predict(self) -> None:
+        """Say where the answers are."""
+        if self.trainer.is_global_zero:
+            log.info("written %s", self._results("predictions.csv"))
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = False  # the numbers are reported with their counts
+        if subcommand == "predict":
+            kwargs["return_predictions"] = False
+        return kwargs
+
+    def _write_config(self, path: Path) -> None:
+        parser = self._parser(self.subcommand)
+        parser.save(self.config[self.subcommand], path, skip_none=False, multifile=False)
+
+    def _results(self, name: str) -> Path:
+        """A file beside the run that is measured; here for a checkpoint that lies outside a run."""
+        folder = run_of(self.checkpoint) if self.checkpoint else None
+        return (folder or Path()) / name
+
+    def _report(self, split: str, name: str) -> None:
+        counts = self.model.counts
+        if counts is None or not self.trainer.is_global_zero:
+            return
+        hits = {"acc1": counts.correct1, "acc5": counts.correct5}
+        for metric, value in counts.fractions().items():
+            of = f" ({hits[metric]} of {counts.total})" if metric in hits else ""
+            log.info("%s/%s %.4f%s", split, metric, value, of)
+        path = self._results(name)
+        report = {
+            "checkpoint": str(self.checkpoint),
+            "metrics": {f"{split}/{metric}": value for metric, value in counts.fractions().items()},
+            "counts": asdict(counts),
+            "data": self.datamodule.describe(),
+            "precision": str(self.trainer.precision),
+        }
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        log.info("written %s", path)
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def run(arguments: list[str], *, debug: bool = False) -> None:
+    """Run one of the Trainer's commands.
+
+    Args:
+        arguments: The command and its arguments as typed.
+        debug: Show jsonargparse's messages whole.
+
+    Raises:
+        ValueError: The command line or a configuration does not parse.
+        FileNotFoundError: A configuration or a checkpoint is not there.
+    """
+    arguments, configs = _find_configs(arguments)
+    for path in configs:
+        _check_yaml(path)
+    try:
+        CLI(arguments, Runs.of(configs[0] if configs else None))
+    except (UsageError, ValueError, MisconfigurationException) as error:
+        raise ValueError(str(error) if debug else explain(str(error), configs)) from error
+
+
+def _find_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
+    """Replace the names of packaged configurations by their paths."""
+    result, configs = [], []
+    words = iter(arguments)
+    for word in words:
+        option, equals, name = word.partition("=")
+        if option in ("--config", "-c"):
+            name = name if equals else next(words, "")
+            if not name:
+                raise ValueError("--config needs the name of a file, such as --config digits")
+            configs.append(recipes.find(name))
+            result += ["--config", str(configs[-1])]
+        else:
+            result.append(word)
+    return result, configs
+
+
+def _check_yaml(path: Path) -> None:
+    """A mistake in the file's form is named with its line."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{line}: this is not YAML ({error.problem})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a text file in YAML") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no settings; it must be a mapping such as `model: {{net: resnet20}}`")

@@ -1,0 +1,23 @@
+"""ImageClassifier and what a run of it needs, for `reslight fit` and for any Lightning Trainer."""
+
+from reslight.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from reslight.training.classifier import ImageClassifier
+from reslight.training.logger import RunLogger
+from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig
+from reslight.training.predictions import PredictionWriter
+from reslight.training.progress import Progress
+from reslight.training.run import RunFolder, Runs
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "Checkpoints",
+    "ImageClassifier",
+    "LearningRate",
+    "OptimConfig",
+    "PredictionWriter",
+    "Progress",
+    "RunFolder",
+    "RunLogger",
+    "Runs",
+    "ScheduleConfig",
+]

@@ -1,0 +1,313 @@
+"""ImageClassifier: a ResNet, its optimizer, its schedule and its numbers, for any Lightning Trainer."""
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
+
+from reslight.metrics import Counts, Measurer, TrainingSums
+from reslight.models import ResNet, ResNetConfig, resolve_config
+from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer
+from reslight.training.warmup import ErrorWarmup
+
+log = logging.getLogger(__name__)
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Images `(N, C, H, W)` in the network's dtype, labels `(N,)` int64, indices `(N,)` int64."""
+
+
+class ImageClassifier(LightningModule):
+    """Trains and measures a ResNet on batches of (images, labels, indices).
+
+    Args:
+        net: The name of a variant (`resnet20`); a mapping of ResNetConfig's fields, alone or on top of a variant
+            (`{name: resnet20, shortcut: B}`); or a ResNetConfig.
+        optim: The optimizer.
+        schedule: The learning rate over the run.
+        label_smoothing: Share of the target spread evenly over the classes, 0 to 1.
+        ema: Decay per step of the exponential moving average of the weights, for example 0.999; none if null. Validation, test and
+            export then use the average; the raw weights are kept beside it in the checkpoint.
+        channels_last: Keep images and weights in (N, H, W, C) memory order, which convolutions prefer on CPUs and tensor cores.
+        compile: Compile the network with torch.compile, in place: the names of the weights stay as they are.
+        num_classes: Classes of the data; the command line takes it from there. None: as `net` says.
+        in_channels: Channels of the images; the command line takes it from the data. None: as `net` says.
+
+    Raises:
+        ValueError: A setting that is not allowed, or a `net` that contradicts `num_classes` or `in_channels`.
+    """
+
+    def __init__(
+        self,
+        net: str | Mapping[str, Any] | ResNetConfig,
+        optim: OptimConfig = OptimConfig(),
+        schedule: ScheduleConfig = ScheduleConfig(),
+        label_smoothing: float = 0.0,
+        ema: float | None = None,
+        channels_last: bool = True,
+        compile: bool = False,
+        num_classes: int | None = None,
+        in_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"model.label_smoothing is {label_smoothing}; it must be at least 0 and below 1")
+        if ema is not None and not 0 < ema < 1:
+            raise ValueError(f"model.ema is {ema}; it must be between 0 and 1, for example 0.999, or null for none")
+        self.config = _net_config(net, num_classes=num_classes, in_channels=in_channels)
+        self.optim = as_config(OptimConfig, optim)
+        self.schedule = as_config(ScheduleConfig, schedule)
+        self.label_smoothing, self.ema, self.compile_net = label_smoothing, ema, compile
+        # Plain data, so that a checkpoint loads with weights_only=True and names exactly one network.
+        settings = {
+            "net": self.config.to_dict(),
+            "optim": _plain(asdict(self.optim)),
+            "schedule": _plain(asdict(self.schedule)),
+            "label_smoothing": label_smoothing,
+            "ema": ema,
+            "channels_last": channels_last,
+            "compile": compile,
+        }
+        self.save_hyperparameters(settings, logger=False)
+        self.net = ResNet(self.config)
+        if channels_last:
+            self.net.to(memory_format=torch.channels_last)
+        self.described: dict[str, Any] = {}
+        self.training_sums = TrainingSums()
+        self._warmup = ErrorWarmup(self.schedule.warmup_until_error)
+        self._rate: LearningRate | None = None
+        self._steps_seen = 0
+        self._measurer: Measurer | None = None
+        self.counts: Counts | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(N, num_classes)` of images `(N, C, H, W)`."""
+        logits: Tensor = self.net(images)
+        return logits
+
+    def setup(self, stage: str) -> None:
+        """Meet the data: check that they fit the network."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        describe = getattr(datamodule, "describe", None)  # a person's own data module may have none
+        if describe:
+            self.described = describe()
+            self._check_data(self.described)
+        if self.compile_net and stage == "fit":
+            self.net.compile()
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The average of the weights, while there is something to average."""
+        return [] if self.ema is None or self.trainer.state.fn != "fit" else [EMAWeightAveraging(decay=self.ema)]
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimizer, and its learning rate in closed form, per step."""
+        self._rate = rate = self.learning_rate()
+        optimizer = build_optimizer(self.optim, self.parameters())
+        scheduler = LambdaLR(optimizer, lambda step: rate(step, self._warmup.warm_at) / rate.peak)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def learning_rate(self) -> LearningRate:
+        """The schedule over the run of the attached trainer."""
+        total = self.trainer.estimated_stepping_batches
+        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        return LearningRate(self.schedule, self.optim.lr, total, per_epoch)
+
+    # -- training
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Give stochastic depth its own random numbers: a function of (seed, step, rank), not of what ran before."""
+        if self.config.drop_path:
+            torch.manual_seed(_step_seed(int(os.environ.get("PL_GLOBAL_SEED", 0)), self._batches_begun(), self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy of one batch."""
+        images, labels, _ = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        self.training_sums.update(loss, logits, labels)
+        self._warmup.update(logits, labels)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Look at the loss: stop when it is not a number, and record it every `log_every_n_steps` steps."""
+        step = self.global_step
+        stepped, self._steps_seen = step != self._steps_seen, step  # accumulation: several batches make one step
+        due = stepped and step % getattr(self.trainer, "log_every_n_steps", 50) == 0
+        if stepped:
+            self._warmup.check(step, self._sum_over_devices)
+        # Reading the loss waits for the device: free on the CPU, so every step there; on a GPU only when it is read anyway.
+        if self.device.type != "cpu" and not due:
+            return
+        loss = float(outputs["loss"])
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss is {loss} at step {step}; lower model.optim.lr (the rate was {self._rate_done():g}), "
+                "lengthen model.schedule.warmup, or set trainer.gradient_clip_val"
+            )
+        if due:
+            self._record({"train/loss_step": loss, "lr": self._rate_done()})
+
+    def on_train_epoch_end(self) -> None:
+        """Record the epoch's training loss and accuracy."""
+        fractions = self.training_sums.fractions(self._sum_over_devices, self.device)
+        self.training_sums.reset()
+        self._record({f"train/{name}": value for name, value in fractions.items()} | {"lr": self._rate_done()})
+
+    # -- measuring
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting."""
+        self._start_counting()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count one batch."""
+        self._count(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Record val/loss, val/acc1 and val/acc5."""
+        self._finish_counting("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Start counting."""
+        self._start_counting()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count one batch."""
+        self._count(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Record test/loss, test/acc1 and test/acc5."""
+        self._finish_counting("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Indices `(N,)` and probabilities `(N, num_classes)` in float32, on the CPU."""
+        images, _, indices = batch
+        return indices.cpu(), self(images).float().softmax(dim=1).cpu()
+
+    # -- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what `export` and an exact resume need, as plain data."""
+        checkpoint["reslight"] = {
+            "data": self.described,
+            "sums": self.training_sums.state_dict(),
+            "warmup": self._warmup.state_dict(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from there."""
+        state = checkpoint.get("reslight", {})
+        if "sums" in state:
+            self.training_sums.load_state_dict(state["sums"])
+            self._warmup.load_state_dict(state["warmup"])
+
+    # -- inside
+
+    def _check_data(self, data: Mapping[str, Any]) -> None:
+        """Compare what the data are with what the network takes."""
+        name, config = data["name"], self.config
+        if data["num_classes"] != config.num_classes:
+            raise ValueError(
+                f"{name} has {data['num_classes']} classes and the network answers {config.num_classes}; set model.num_classes to the data's"
+            )
+        if data["in_channels"] != config.in_channels:
+            raise ValueError(
+                f"{name} has images of {data['in_channels']} channels and the network takes {config.in_channels}; "
+                "set model.in_channels to the data's"
+            )
+        size = data["image_size"]
+        if config.stem != "small" and size <= 64:
+            log.warning(
+                "the %s stem halves the image twice before the first block: too much for images of %d pixels; "
+                "take a network with the small stem, such as resnet18_cifar",
+                config.stem,
+                size,
+            )
+
+    def _start_counting(self) -> None:
+        self._measurer = Measurer(self.config.num_classes, self.device)
+
+    def _count(self, batch: Batch) -> None:
+        images, labels, _ = batch
+        if self._measurer is not None:
+            self._measurer.update(self(images), labels)
+
+    def _finish_counting(self, split: str) -> None:
+        if self._measurer is None or self.trainer.sanity_checking:
+            return
+        self.counts = self._measurer.counts(self._sum_over_devices)
+        self._check_total(split, self.counts.total)
+        self._record({f"{split}/{name}": value for name, value in self.counts.fractions().items()})
+
+    def _check_total(self, split: str, total: int) -> None:
+        """Every image exactly once, or the number is not worth having."""
+        trainer = self.trainer
+        limit = trainer.limit_val_batches if split == "val" else trainer.limit_test_batches
+        expected = self.described.get("splits", {}).get(split, {}).get("size")
+        if expected is not None and total != expected and limit == 1.0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            raise RuntimeError(f"{split} measured {total} images and the set has {expected}; each must be counted exactly once")
+
+    def _record(self, values: dict[str, float]) -> None:
+        """Give values to the callbacks and, with the number of steps done, to the loggers.
+
+        Not through `self.log` alone: it counts steps from 0 and from the last batch, so a row would not say which weights it measured.
+        """
+        self.log_dict(values, logger=False, batch_size=1)
+        if self.trainer.state.fn != "fit":
+            return
+        for logger in self.trainer.loggers:
+            logger.log_metrics({"epoch": self._epoch(), **values}, step=self.global_step)
+
+    def _rate_done(self) -> float:
+        """Learning rate of the step that was just done."""
+        return self._rate(max(0, self.global_step - 1), self._warmup.warm_at) if self._rate else math.nan
+
+    def _batches_begun(self) -> int:
+        """Training batches of the whole run, the present one included; Lightning keeps it over a resume, unlike `current_epoch`."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+    def _epoch(self) -> int:
+        """The epoch of the present batch, counted from 1."""
+        per_epoch = self.trainer.num_training_batches
+        return self.current_epoch + 1 if math.isinf(per_epoch) else (self._batches_begun() - 1) // int(per_epoch) + 1
+
+    def _sum_over_devices(self, tensor: Tensor) -> Tensor:
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+
+def _net_config(net: str | Mapping[str, Any] | ResNetConfig, **data: int | None) -> ResNetConfig:
+    """Resolve `net`, with the data's classes and channels where `net` does not say."""
+    known = {name: value for name, value in data.items() if value is not None}
+    if isinstance(net, str):
+        return resolve_config(net, **known)
+    stated = net.to_dict() if isinstance(net, ResNetConfig) else net
+    for name, value in known.items():
+        if name in stated and stated[name] != value:
+            raise ValueError(f"model.net says {name} {stated[name]} and the data have {value}; leave {name} out of model.net")
+    fields = {**stated, **known}
+    if "name" in fields:
+        return resolve_config(fields.pop("name"), **fields)
+    if not {"depths", "widths"} <= fields.keys():
+        raise ValueError(f"model.net is {dict(stated)}; it must have a name, such as resnet20, or depths and widths")
+    return resolve_config(ResNetConfig(depths=fields.pop("depths"), widths=fields.pop("widths")), **fields)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Tuples as lists: what YAML and a weights-only checkpoint know."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """A seed for torch's generator, distinct for each step and rank."""
+    return (seed * 1_000_003 + step) * 65_537 + rank & 0x7FFF_FFFF_FFFF_FFFF

@@ -1,0 +1,55 @@
+"""predictions.csv: what a network answers, image by image."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+
+class PredictionWriter(Callback):
+    """Writes `image,label,probability`, one row an image, in the order of the images and whole on any number of devices.
+
+    `image` is its number in the split, `label` the most probable class.
+
+    Args:
+        path: The file; one that is there is replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: list[tuple[int, int, float]] = []
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the best class of each image."""
+        indices: Tensor
+        probabilities: Tensor
+        indices, probabilities = outputs
+        best = probabilities.max(dim=1)
+        self._rows += zip(indices.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring the devices' parts together and write them."""
+        parts = [self._rows]
+        if trainer.world_size > 1:
+            parts = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(parts, self._rows)
+        if not trainer.is_global_zero:
+            return
+        data: dict[str, Any] = getattr(pl_module, "described", {})
+        labels = data.get("labels")
+        with self.path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", "label", "probability"])
+            for index, label, probability in sorted(row for part in parts for row in part):
+                writer.writerow([index, labels[label] if labels else label, f"{probability:.6f}"])

@@ -1,0 +1,78 @@
+"""Going on from a checkpoint: what is in it, and where it differs from the configuration, which always wins."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+
+FREE_IN_NET = {"drop_path", "checkpoint", "zero_init"}
+"""Fields of a network that change how it is trained, not which weights it has."""
+FIXED_ON_RESUME = {
+    "optim.name": "another optimizer",
+    "optim.decay_norms": "other groups of parameters",
+    "ema": "another average",
+}
+"""Settings that the optimizer's or the average's state in a checkpoint cannot follow."""
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """The run's folder in which a checkpoint lies; None for a checkpoint that lies elsewhere."""
+    folder = checkpoint.parent if checkpoint.parent.name == "checkpoints" else checkpoint.resolve().parent
+    return folder.parent if folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file() else None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint; tensors stay on the disk until they are used. Nothing in the file is executed.
+
+    Raises:
+        ValueError: The file is no checkpoint of an ImageClassifier, or is damaged.
+    """
+    if not is_zipfile(path):
+        raise ValueError(f"{path} is no checkpoint, or one that was cut short; choose another with --ckpt_path")
+    try:
+        contents = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); choose another with --ckpt_path") from error
+    if not isinstance(contents, dict) or "hyper_parameters" not in contents or "net" not in contents["hyper_parameters"]:
+        raise ValueError(f"{path} is not a checkpoint of reslight; choose one under runs/ with --ckpt_path")
+    return contents
+
+
+def compare(path: Path, contents: Mapping[str, Any], settings: Mapping[str, Any], *, resume: bool) -> list[str]:
+    """One line for each setting that differs between a checkpoint and the configuration.
+
+    Args:
+        path: The checkpoint, for the messages.
+        contents: What is in it.
+        settings: The hyper-parameters of the classifier that will load it.
+        resume: Training goes on; else the network is only measured, and only the network matters.
+
+    Raises:
+        ValueError: The checkpoint holds another network, or cannot be resumed under these settings.
+    """
+    there, here = dict(_flat(contents["hyper_parameters"])), dict(_flat(settings))
+    differing = [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
+    net = [key for key in differing if key.startswith("net.") and key.removeprefix("net.") not in FREE_IN_NET]
+    if net:
+        what = "; ".join(f"{key.removeprefix('net.')} {there.get(key)} there, {here.get(key)} here" for key in net)
+        raise ValueError(f"{path} holds another network: {what}; set model.net as it was, or choose another --ckpt_path")
+    if not resume:
+        return []
+    for key in differing:
+        if key in FIXED_ON_RESUME:
+            raise ValueError(
+                f"{path} was trained with {key} {there.get(key)} and the configuration says {here.get(key)}: {FIXED_ON_RESUME[key]} "
+                f"cannot go on from it; set model.{key} as it was, or start a new run"
+            )
+    return [f"model.{key} was {there.get(key)} in {path}, is {here.get(key)} from now on" for key in differing]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,211 @@
+"""One folder is one run: `runs/<config>/<n>`, never overwritten, continued by a resume."""
+
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from reslight.training.checkpoints import Checkpoints
+from reslight.training.classifier import ImageClassifier
+from reslight.training.logger import RunLogger
+from reslight.training.resume import run_of
+
+log = logging.getLogger(__name__)
+
+ROOT = "runs"
+"""Where runs are kept unless trainer.default_root_dir says otherwise."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of one configuration.
+
+    Args:
+        root: Where runs are kept; `runs` by default, or trainer.default_root_dir.
+        name: The configuration's file name without its ending.
+        number: Look for checkpoints in this run alone, not in the newest.
+    """
+
+    root: Path
+    name: str
+    number: int | None = None
+
+    @classmethod
+    def of(cls, config: Path | None) -> "Runs":
+        """The runs of a configuration file. One that lies in a run's folder means that run."""
+        if config is None:
+            return cls(Path(ROOT), "custom")
+        folder = config.resolve().parent
+        if folder.name.isdecimal() and (folder / "checkpoints").is_dir():
+            return cls(folder.parents[1], folder.parent.name, int(folder.name))
+        return cls(Path(ROOT), config.stem)
+
+    @property
+    def folder(self) -> Path:
+        """Holds one folder a run."""
+        return self.root / self.name
+
+    def numbers(self) -> list[int]:
+        """Numbers of the runs that are there, rising."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal() and path.is_dir())
+
+    def newest(self, checkpoint: str) -> Path | None:
+        """That checkpoint of the newest run that has it, or of run `number`."""
+        numbers = reversed(self.numbers()) if self.number is None else [self.number]
+        paths = [self.folder / str(number) / "checkpoints" / checkpoint for number in numbers]
+        return next((path for path in paths if path.is_file()), None)
+
+    def under(self, root: Path) -> "Runs":
+        """The same configuration's runs elsewhere."""
+        return replace(self, root=root)
+
+    def checkpoint(self, wanted: str | None, *, resume: bool) -> Path | None:
+        """The checkpoint that a command means.
+
+        Args:
+            wanted: `last` or `best` of the newest run (or of `number`), a file, or None.
+            resume: For training, where None means a new run; to measure, None means `last`.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        if wanted is None and resume:
+            return None
+        if wanted not in (None, "last", "best"):
+            file = Path(wanted)
+            if not file.is_file():
+                raise FileNotFoundError(f"no checkpoint {wanted}; give the path of one, or last or best for the newest run's")
+            return file
+        path = self.newest(f"{wanted or 'last'}.ckpt")
+        if path is None:
+            raise FileNotFoundError(
+                f"no run in {self.folder} has a checkpoint {wanted or 'last'}.ckpt; "
+                "train one with `reslight fit`, or give the path of a checkpoint as --ckpt_path"
+            )
+        return path
+
+    def create(self) -> Path:
+        """Make the folder of the next run; two processes never get the same one.
+
+        Raises:
+            PermissionError: The folder cannot be made there.
+        """
+        while True:
+            path = self.folder / str(max(self.numbers(), default=0) + 1)
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                if self.folder.is_dir():
+                    continue  # another process was faster
+                raise
+            except OSError as error:
+                raise PermissionError(
+                    f"no run can be kept in {self.folder} ({error.strerror}); choose another place with --trainer.default_root_dir"
+                ) from error
+            return path
+
+
+class RunFolder(Callback):
+    """Makes the folder of a run when training starts, and says at the end what is in it.
+
+    Nothing is made before the first step is due: a mistake in the configuration leaves no empty run behind.
+
+    Args:
+        runs: Where the folder goes.
+        write_config: Writes the run's configuration to the path that it gets.
+        resume: The checkpoint that the run goes on from: then its folder is used again.
+    """
+
+    def __init__(self, runs: Runs, write_config: Callable[[Path], None], resume: Path | None = None) -> None:
+        self.runs, self.resume, self._write_config = runs, resume, write_config
+        self.path: Path | None = None
+        self._started = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose the folder on the first process, tell it to all, send metrics and checkpoints there, and say what is trained."""
+        self._started = time.monotonic()
+        if not getattr(trainer, "fast_dev_run", False):
+            self._open(trainer)
+        if trainer.is_global_zero and isinstance(pl_module, ImageClassifier):
+            log.info("%s", "\n".join(_banner(trainer, pl_module, self.path)))
+
+    def _open(self, trainer: Trainer) -> None:
+        resumed = run_of(self.resume) if self.resume else None
+        chosen = (resumed or self.runs.create()) if trainer.is_global_zero else None
+        self.path = folder = trainer.strategy.broadcast(chosen) or Path()
+        if trainer.is_global_zero:
+            self._write_config(_free_name(folder))
+        trainer.loggers = [*trainer.loggers, RunLogger(folder, trainer.global_step if resumed else None)]
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, Checkpoints):
+                callback.folder = folder / "checkpoints"
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write summary.json."""
+        if self.path is None or not trainer.is_global_zero or not isinstance(pl_module, ImageClassifier):
+            return
+        text = json.dumps(_summary(trainer, pl_module, time.monotonic() - self._started), indent=2)
+        (self.path / "summary.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _free_name(folder: Path) -> Path:
+    """config.yaml, or for a resume the next of config.1.yaml, config.2.yaml ..."""
+    path, number = folder / "config.yaml", 0
+    while path.exists():
+        number += 1
+        path = folder / f"config.{number}.yaml"
+    return path
+
+
+def _banner(trainer: Trainer, model: ImageClassifier, folder: Path | None) -> list[str]:
+    data = model.described
+    sizes = ", ".join(f"{split['size']:,} {name}" for name, split in data.get("splits", {}).items() if split["size"])
+    parameters = sum(p.numel() for p in model.net.parameters())
+    devices = f"{trainer.world_size} x {model.device.type}" if trainer.world_size > 1 else str(model.device)
+    epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+    length = f"{trainer.max_steps:,} steps" if trainer.max_steps > 0 else f"{epochs} epochs" if epochs else "no end set"
+    plan = getattr(getattr(trainer, "datamodule", None), "batch_plan", None)  # a user's own data module has none
+    lines = [
+        f"net    {parameters:,} parameters, {model.config.num_classes} classes",
+        f"data   {data.get('name', 'your own loaders')}: {sizes} images" if sizes else "data   your own loaders",
+        f"train  {length}, {model.optim.name} with lr {model.optim.lr:g} ({model.schedule.name}), {trainer.precision} on {devices}, "
+        f"seed {os.environ.get('PL_GLOBAL_SEED', 'not set')}",
+    ]
+    if plan:
+        lines.insert(2, f"batch  {str(plan).removeprefix('batch ')}")
+    return lines + ([f"run    {folder}"] if folder else [])
+
+
+def _summary(trainer: Trainer, model: ImageClassifier, seconds: float) -> dict[str, Any]:
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints)), None)
+    names = ("reslight", "torch", "lightning", "torchvision")
+    return {
+        "steps": trainer.global_step,
+        "epochs": trainer.current_epoch,
+        "seconds": round(seconds, 1),
+        "metrics": metrics,
+        "best": {"monitor": best.monitor, "score": best.best_score, "step": best.best_step} if best else None,
+        "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+        "data": model.described,
+        "settings": dict(model.hparams),
+        "machine": {
+            "device": str(model.device),
+            "processes": trainer.world_size,
+            "cpu_threads": os.cpu_count(),
+            "system": platform.platform(),
+        },
+        "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
+        "time": str(timedelta(seconds=round(seconds))),
+    }

@@ -1,0 +1,53 @@
+"""The warm-up of the paper's ResNet-110: hold a low rate until the training error has come down (section 4.2)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+WINDOW = 100
+"""Steps over which the training error is measured."""
+
+
+class ErrorWarmup:
+    """Watches the training error and remembers the step at which it first came below the threshold.
+
+    Attributes:
+        warm_at: That step; None before it. 0 where there is nothing to wait for.
+    """
+
+    def __init__(self, threshold: float | None) -> None:
+        self._threshold = 1.0 if threshold is None else threshold
+        self.warm_at: int | None = 0 if threshold is None else None
+        self._correct: Tensor | int = 0
+        self._total = 0
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Count a training batch: logits `(N, num_classes)`, labels `(N,)`."""
+        if self.warm_at is None:
+            self._correct = self._correct + (logits.detach().argmax(dim=1) == labels).sum()
+            self._total += len(labels)
+
+    def check(self, step: int, reduce: Callable[[Tensor], Tensor]) -> None:
+        """Decide, every `WINDOW` steps and for all devices alike, whether the warm-up is over.
+
+        Args:
+            step: Optimizer steps done.
+            reduce: Sums a tensor over the devices of a run.
+        """
+        if self.warm_at is not None or step % WINDOW or not self._total:
+            return
+        device = self._correct.device if isinstance(self._correct, Tensor) else None
+        correct, total = reduce(torch.tensor([int(self._correct), self._total], device=device)).tolist()
+        if 1 - correct / total < self._threshold:
+            self.warm_at = step
+        self._correct, self._total = 0, 0
+
+    def state_dict(self) -> dict[str, int | None]:
+        """Plain numbers for a checkpoint."""
+        return {"warm_at": self.warm_at, "correct": int(self._correct), "total": self._total}
+
+    def load_state_dict(self, state: dict[str, int | None]) -> None:
+        """Go on from `state_dict()`."""
+        self.warm_at = state["warm_at"]
+        self._correct, self._total = state["correct"] or 0, state["total"] or 0

@@ -1,0 +1,73 @@
+"""Counts against torchmetrics and scikit-learn, which count in their own ways."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss, top_k_accuracy_score
+from torchmetrics.functional.classification import multiclass_accuracy
+
+from reslight.metrics import Measurer, TrainingSums
+
+
+@pytest.fixture
+def answers() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(503, 10, generator=generator) * 3, torch.randint(10, (503,), generator=generator)
+
+
+def measured(logits: torch.Tensor, labels: torch.Tensor, sizes: list[int]):
+    measurer = Measurer(logits.shape[1])
+    for part, target in zip(logits.split(sizes), labels.split(sizes), strict=True):
+        measurer.update(part, target)
+    return measurer.counts()
+
+
+def test_counts_are_those_of_torchmetrics_and_sklearn(answers):
+    logits, labels = answers
+    counts = measured(logits, labels, [503])
+    assert counts.total == 503
+    assert counts.correct1 == round(503 * multiclass_accuracy(logits, labels, 10, average="micro").item())
+    assert counts.correct5 == top_k_accuracy_score(labels, logits, k=5, normalize=False)
+    probabilities = logits.double().softmax(1).numpy()
+    assert counts.nll == pytest.approx(log_loss(labels, probabilities, normalize=False, labels=np.arange(10)), rel=1e-9)
+
+
+@pytest.mark.parametrize("sizes", [[500, 3], [1] * 503, [100, 0, 403]])
+def test_batches_do_not_matter(answers, sizes):
+    whole, parts = measured(*answers, [503]), measured(*answers, sizes)
+    assert (whole.total, whole.correct1, whole.correct5) == (parts.total, parts.correct1, parts.correct5)
+    assert whole.nll == pytest.approx(parts.nll, rel=1e-12)
+
+
+def test_ties_go_to_the_lower_class():
+    logits = torch.zeros(4, 3)
+    counts = measured(logits, torch.tensor([0, 1, 2, 0]), [4])
+    assert counts.correct1 == 2
+
+
+def test_few_classes_have_no_top5():
+    counts = measured(torch.eye(5), torch.arange(5), [5])
+    assert counts.correct5 is None
+    assert set(counts.fractions()) == {"loss", "acc1"}
+
+
+def test_devices_add_up(answers):
+    logits, labels = answers
+    halves = [Measurer(10), Measurer(10)]
+    halves[0].update(logits[:200], labels[:200])
+    halves[1].update(logits[200:], labels[200:])
+    others = iter([halves[1]._integers, halves[1]._nll])
+    counts = halves[0].counts(lambda tensor: tensor + next(others))
+    assert counts.correct1 == measured(logits, labels, [503]).correct1
+    assert counts.total == 503
+
+
+def test_training_sums_by_hand():
+    sums = TrainingSums()
+    assert sums.fractions() == {}
+    sums.update(torch.tensor(2.0), torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), torch.tensor([1, 0, 1]))
+    sums.update(torch.tensor(1.0), torch.tensor([[0.0, 1.0]]), torch.tensor([1]))
+    assert sums.fractions() == {"loss": pytest.approx(7 / 4), "acc1": 3 / 4}
+    again = TrainingSums()
+    again.load_state_dict(sums.state_dict())
+    assert again.fractions() == sums.fractions()

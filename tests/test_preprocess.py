@@ -1,0 +1,147 @@
+"""`Preprocess` against torchvision's own pipeline, its dict form, and its errors."""
+
+import json
+import math
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from reslight.preprocess import Preprocess
+
+RGB = Preprocess(size=8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+GREY = Preprocess(size=8, mean=(0.3,), std=(0.4,))
+
+
+def some_tensor(*shape):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+
+
+def reference(preprocess, image):
+    """Do the same with torchvision's transform classes."""
+    mode = v2.InterpolationMode(preprocess.interpolation)
+    steps = [
+        v2.Resize(preprocess.resize or preprocess.size, mode, antialias=True),
+        v2.CenterCrop(preprocess.size),
+        v2.PILToTensor() if isinstance(image, Image.Image) else v2.Identity(),
+        v2.ToDtype(torch.float64, scale=True),
+        v2.Normalize(preprocess.mean, preprocess.std),
+    ]
+    return v2.Compose(steps)(image)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("resize", [None, 10, 13])
+@pytest.mark.parametrize("shape", [(8, 8), (20, 31), (33, 17), (10, 10), (5, 6)])
+def test_equals_torchvision(interpolation, resize, shape):
+    preprocess = Preprocess(8, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), resize, interpolation)
+    tensor = some_tensor(3, *shape)
+    for image in (tensor, v2.functional.to_pil_image(tensor), some_tensor(2, 3, *shape)):
+        got = preprocess(image)
+        assert got.dtype == torch.float32
+        assert got.shape[-3:] == (3, 8, 8)
+        torch.testing.assert_close(got.double(), reference(preprocess, image), atol=1e-5, rtol=0)
+
+
+def test_image_of_the_right_size_is_only_normalised(monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("resized")
+
+    monkeypatch.setattr(v2.functional, "resize", fail)
+    monkeypatch.setattr(v2.functional, "resize_image", fail)
+    image = some_tensor(3, 8, 8)
+    assert torch.equal(RGB(image), RGB.normalize(image))
+    assert torch.equal(RGB(v2.functional.to_pil_image(image)), RGB.normalize(image))
+
+
+def test_pillow_image_of_any_mode():
+    colour = v2.functional.to_pil_image(some_tensor(3, 8, 8))
+    assert torch.equal(RGB(colour.convert("RGBA")), RGB(colour))
+    assert torch.equal(GREY(colour), GREY(colour.convert("L")))
+    grey = colour.convert("L")
+    assert torch.equal(RGB(grey), RGB(Image.merge("RGB", [grey] * 3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_normalize(dtype, memory_format):
+    images = some_tensor(5, 3, 8, 8)
+    before = images.clone()
+    got = RGB.normalize(images, dtype, memory_format)
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (RGB.mean, RGB.std))
+    exact = (images.double() / 255 - mean) / std
+    assert got.dtype == dtype
+    assert got.is_contiguous(memory_format=memory_format)
+    assert torch.equal(images, before)
+    precision = {torch.float64: 1e-13, torch.float32: 1e-6}.get(dtype)
+    if precision:
+        torch.testing.assert_close(got.double(), exact, atol=precision, rtol=precision)
+    else:  # rounded once, at the end
+        assert torch.equal(got, RGB.normalize(images).to(dtype))
+
+
+def test_one_image_and_batch_agree_to_the_bit():
+    images = some_tensor(5, 3, 8, 8)
+    normalizer = RGB.normalizer()
+    assert torch.equal(torch.stack([RGB(image) for image in images]), normalizer(images))
+
+
+def test_mean_of_every_pixel():
+    mean = tuple(torch.rand(3 * 8 * 8, generator=torch.Generator().manual_seed(0)).tolist())
+    preprocess = Preprocess(size=8, mean=mean, std=(1.0, 1.0, 1.0))
+    images = some_tensor(2, 3, 8, 8)
+    torch.testing.assert_close(preprocess(images), images / 255 - torch.tensor(mean).view(3, 8, 8))
+    assert Preprocess.from_dict(preprocess.to_dict()) == preprocess
+
+
+def test_dict_round_trip_through_json():
+    for preprocess in (RGB, GREY, Preprocess(224, (0.5,) * 3, (0.5,) * 3, 256, "bicubic")):
+        assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))) == preprocess
+
+
+def test_dict_is_strict():
+    data = RGB.to_dict()
+    with pytest.raises(ValueError, match="preprocess has unknown keys: crop, pad; allowed are: size, mean, std"):
+        Preprocess.from_dict(data | {"pad": 1, "crop": 2})
+    with pytest.raises(ValueError, match="preprocess lacks keys: mean, std"):
+        Preprocess.from_dict({key: value for key, value in data.items() if key not in ("mean", "std")})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 0}, "preprocess.size is 0, must be a whole number from 1 to 4096"),
+        ({"size": 8.0}, "preprocess.size is 8.0"),
+        ({"size": True}, "preprocess.size is True"),
+        ({"size": 10**9}, "preprocess.size is 1000000000"),
+        ({"resize": 7}, r"preprocess.resize is 7, must be null or a whole number from 8 \(size\)"),
+        ({"resize": "9"}, "preprocess.resize is '9'"),
+        ({"interpolation": "nearest"}, "preprocess.interpolation is 'nearest', must be one of: bilinear, bicubic"),
+        ({"mean": (0.1, math.nan, 0.2)}, r"preprocess.mean is \(0.1, nan, 0.2\), must be a tuple of finite numbers"),
+        ({"mean": [0.1] * 3}, "preprocess.mean is .* must be a tuple"),
+        ({"mean": ("a",) * 3}, "preprocess.mean is .* finite numbers"),
+        ({"mean": (0.1,)}, "preprocess.mean has 1 values, must have 3, as std, or 192, one for each pixel"),
+        ({"std": (0.1, 0.0, 0.2)}, "preprocess.std is .* one number above 0 for each channel"),
+        ({"std": ()}, "preprocess.std is"),
+        ({"std": (math.inf,) * 3}, "preprocess.std is .* finite"),
+    ],
+)
+def test_bad_fields(settings, message):
+    with pytest.raises(ValueError, match=message) as error:
+        Preprocess(**({"size": 8, "mean": RGB.mean, "std": RGB.std} | settings))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 250
+
+
+def test_bad_images():
+    with pytest.raises(ValueError, match=r"image is torch.float32 \(3, 8, 8\), must be torch.uint8 \(3, H, W\)"):
+        RGB(torch.rand(3, 8, 8))
+    with pytest.raises(ValueError, match=r"image is torch.uint8 \(1, 8, 8\)"):
+        RGB(some_tensor(1, 8, 8))
+    with pytest.raises(ValueError, match=r"image is torch.uint8 \(8, 8\)"):
+        RGB(some_tensor(8, 8))
+    with pytest.raises(TypeError, match="image is a str, must be a Pillow image or a uint8 tensor"):
+        RGB("cat.png")
+    with pytest.raises(ValueError, match="cannot be converted to 2 channels"):
+        Preprocess(8, (0.5, 0.5), (0.5, 0.5))(Image.new("RGB", (8, 8)))

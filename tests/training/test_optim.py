@@ -1,0 +1,144 @@
+"""Learning rates at every boundary, against torch's own schedulers; parameter groups by a hand count."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, SequentialLR
+
+from reslight.training import LearningRate, OptimConfig, ScheduleConfig
+from reslight.training.optim import as_config, build_optimizer
+
+PAPER = LearningRate(ScheduleConfig("multistep", milestones=(32_000, 48_000)), peak=0.1, total_steps=64_000, steps_per_epoch=391)
+
+
+def torch_rates(scheduler_of, peak: float, steps: int) -> list[float]:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=peak)
+    scheduler = scheduler_of(optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 0.1), (31_999, 0.1), (32_000, 0.01), (47_999, 0.01), (48_000, 0.001), (63_999, 0.001)])
+def test_paper_drops_at_its_iterations(step: int, rate: float):
+    assert PAPER(step) == pytest.approx(rate, rel=1e-12)
+
+
+def test_resnet110_holds_a_tenth_until_the_training_error_is_down():
+    schedule = ScheduleConfig("multistep", milestones=(32_000, 48_000), warmup_until_error=0.8, warmup_start=0.1)
+    rate = LearningRate(schedule, 0.1, 64_000, 391)
+    assert [rate(step, warm_at=None) for step in (0, 400, 40_000)] == pytest.approx([0.01] * 3)
+    assert [rate(step, warm_at=400) for step in (399, 400, 31_999, 32_000, 48_000)] == pytest.approx([0.01, 0.1, 0.1, 0.01, 0.001])
+
+
+def test_multistep_is_torchs():
+    rate = LearningRate(ScheduleConfig("multistep", milestones=(30, 60, 80), gamma=0.2), 0.3, 90, 10)
+    assert [rate(s) for s in range(90)] == pytest.approx(torch_rates(lambda o: MultiStepLR(o, [30, 60, 80], 0.2), 0.3, 90))
+
+
+def test_cosine_is_torchs():
+    rate = LearningRate(ScheduleConfig(min_lr=1e-3), 0.5, 70, 10)
+    assert [rate(s) for s in range(71)] == pytest.approx(torch_rates(lambda o: CosineAnnealingLR(o, 70, 1e-3), 0.5, 71))
+
+
+def test_warmup_and_cosine_are_torchs_in_sequence():
+    def scheduler(optimizer):
+        parts = [LinearLR(optimizer, start_factor=0.01, total_iters=20), CosineAnnealingLR(optimizer, 80)]
+        return SequentialLR(optimizer, parts, milestones=[20])
+
+    rate = LearningRate(ScheduleConfig(warmup=20, warmup_start=0.01), 0.4, 100, 10)
+    assert [rate(s) for s in range(100)] == pytest.approx(torch_rates(scheduler, 0.4, 100))
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 0.004), (20, 0.4), (60, 0.2), (100, 0.0)])
+def test_warmup_and_cosine_at_the_boundaries(step: int, rate: float):
+    assert LearningRate(ScheduleConfig(warmup=20), 0.4, 100, 10)(step) == pytest.approx(rate, abs=1e-12)
+
+
+def test_epochs_are_steps_per_epoch_each():
+    in_epochs = LearningRate(ScheduleConfig("multistep", unit="epoch", milestones=(81.8, 122.8), warmup=2), 0.1, 64_000, 391)
+    in_steps = LearningRate(ScheduleConfig("multistep", milestones=(round(81.8 * 391), round(122.8 * 391)), warmup=782), 0.1, 64_000, 391)
+    assert all(in_epochs(s) == in_steps(s) for s in range(0, 64_000, 17))
+
+
+def test_constant_stays():
+    assert {LearningRate(ScheduleConfig("constant"), 0.3, math.inf, 10)(s) for s in (0, 5, 10**9)} == {0.3}
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, bias=False)
+        self.downsample = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4))  # a norm without "bn" in its name
+        self.fc = nn.Linear(4, 2)
+
+
+def test_vectors_are_spared_by_shape_and_the_paper_decays_all():
+    net = Small()
+    decayed, spared = build_optimizer(OptimConfig(weight_decay=0.3), net.parameters()).param_groups
+    assert {id(p) for p in decayed["params"]} == {id(net.conv.weight), id(net.downsample[0].weight), id(net.fc.weight)}
+    assert {id(p) for p in spared["params"]} == {
+        id(net.downsample[1].weight),
+        id(net.downsample[1].bias),
+        id(net.fc.bias),
+    }
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.3, 0)
+    (all_of_them,) = build_optimizer(OptimConfig(decay_norms=True), net.parameters()).param_groups
+    assert len(all_of_them["params"]) == 6
+
+
+def test_frozen_parameters_stay_out():
+    net = Small()
+    net.conv.weight.requires_grad_(False)
+    groups = build_optimizer(OptimConfig(), net.parameters()).param_groups
+    assert sum(len(group["params"]) for group in groups) == 5
+
+
+def test_one_step_of_sgd_by_hand():
+    weight = nn.Parameter(torch.tensor([[2.0]]))
+    optimizer = build_optimizer(OptimConfig(lr=0.1, momentum=0.9, weight_decay=0.5), [weight])
+    values = []
+    for _ in range(2):
+        weight.grad = torch.tensor([[1.0]])
+        optimizer.step()
+        values.append(weight.item())
+    # v1 = 1 + .5*2 = 2, w1 = 2 - .1*2 = 1.8; v2 = .9*2 + 1 + .5*1.8 = 3.7, w2 = 1.8 - .37
+    assert values == pytest.approx([1.8, 1.43])
+
+
+@pytest.mark.parametrize(("config", "cls"), [(OptimConfig(), SGD), (OptimConfig("adamw", lr=1e-3), AdamW)])
+def test_names_make_their_optimizers(config: OptimConfig, cls: type):
+    assert type(build_optimizer(config, Small().parameters())) is cls
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: OptimConfig(lr=0), "optim.lr is 0; it must be above 0"),
+        (lambda: OptimConfig(lr=float("nan")), "optim.lr is nan"),
+        (lambda: OptimConfig("lamb"), "optim.name is 'lamb'; allowed are sgd, adamw"),
+        (lambda: OptimConfig(momentum=1.5), "optim.momentum is 1.5; it must be at least 0 and at most 1"),
+        (lambda: OptimConfig(momentum=0, nesterov=True), "Nesterov needs momentum"),
+        (lambda: OptimConfig(weight_decay=-1), "optim.weight_decay is -1"),
+        (lambda: ScheduleConfig("multistep"), "needs milestones"),
+        (lambda: ScheduleConfig("cosine", milestones=(3,)), "no other takes them"),
+        (lambda: ScheduleConfig("multistep", milestones=(5, 3)), "positive and rising"),
+        (lambda: ScheduleConfig(warmup=-1), "schedule.warmup is -1"),
+        (lambda: ScheduleConfig(warmup=5, warmup_until_error=0.8), "two warm-ups"),
+        (lambda: LearningRate(ScheduleConfig(), 0.1, math.inf, 10), "needs the run's length"),
+        (lambda: LearningRate(ScheduleConfig(warmup=10), 0.1, 10, 10), "shorten the warm-up"),
+        (lambda: LearningRate(ScheduleConfig(min_lr=1), 0.1, 10, 10), "above optim.lr"),
+        (lambda: as_config(OptimConfig, {"lrr": 1}), "OptimConfig has no lrr; its fields are name, lr"),
+        (lambda: as_config(OptimConfig, 3), "cannot be made from 3"),
+    ],
+)
+def test_bad_settings_say_what_is_allowed(make, says: str):
+    with pytest.raises(ValueError, match=says.replace(".", r"\.")) as caught:
+        make()
+    assert "\n" not in str(caught.value)
