@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.run(options)
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of Ctrl-C
-            return _interrupted()
+            return _interrupted(words)
         return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(words)
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -154,6 +154,7 @@ def _failed(error: Exception) -> int:
     return FAILED
 
 
-def _interrupted() -> int:
-    print("\nreslight: interrupted", file=sys.stderr)
+def _interrupted(words: Sequence[str]) -> int:
+    hint = "; go on with --ckpt_path last" if words[:1] == ["fit"] else ""
+    print(f"\nreslight: interrupted{hint}", file=sys.stderr)
     return INTERRUPTED

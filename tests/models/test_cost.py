@@ -10,7 +10,7 @@ def real_parameters(config):
         return sum(parameter.numel() for parameter in ResNet(config).parameters())
 
 
-# He et al. 2015, Table 6 networks with shortcuts A, B, C: counted by reslight's authors (REFERENCE.md 1a).
+# Shortcuts A, B, C. The paper's table 6 rounds those of A to 0.27M, 0.46M, 0.66M, 0.85M, 1.7M and 19.4M.
 CIFAR_PARAMETERS = {
     20: (269_722, 272_474, 283_962),
     32: (464_154, 466_906, 489_594),
@@ -21,7 +21,7 @@ CIFAR_PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("depth", CIFAR_PARAMETERS)
+@pytest.mark.parametrize("depth", [20, 32, 44, 56, 110, pytest.param(1202, marks=pytest.mark.slow)])
 def test_parameters_cifar(depth):
     counts = tuple(real_parameters(cifar_config(depth, shortcut=shortcut)) for shortcut in "ABC")
     assert counts == CIFAR_PARAMETERS[depth]
@@ -33,7 +33,7 @@ def test_cifar100_adds_a_head(depth):
     assert hundred - ten == 5_850
 
 
-# REFERENCE.md 1b and the counts that torchvision publishes with its weights.
+# What torchvision publishes with its weights, and what others count for the networks with a small stem.
 PARAMETERS = {
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,

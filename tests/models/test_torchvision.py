@@ -7,7 +7,6 @@ import torchvision
 from reslight.models import VARIANTS, ResNet, create_model
 
 BOTH = [name for name in VARIANTS if name in torchvision.models.list_models()]
-BIG = ("resnet152", "resnext101", "wide_resnet")
 
 
 def test_torchvision_has_ten_of_them():
@@ -32,7 +31,7 @@ def clone(state):
     return {name: tensor.clone() for name, tensor in state.items()}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name.startswith(BIG) else []) for name in BOTH])
+@pytest.mark.parametrize("name", BOTH)
 def test_equal_to_torchvision_to_the_bit(name):
     with torch.device("meta"):  # the random weights of the two would only be thrown away
         ours, theirs = ResNet(VARIANTS[name]), torchvision.models.get_model(name)

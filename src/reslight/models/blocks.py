@@ -5,6 +5,8 @@
     pre-activation  BN - ReLU before conv    He et al. 2016, figure 4(e)
 
 A block of a plain net is the same block without the addition: its `downsample` is None.
+
+`relu_` overwrites its input to save memory. Its input is always fresh: the output of a batch norm or of an addition.
 """
 
 from __future__ import annotations
@@ -36,12 +38,13 @@ class Place:
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (He et al. 2015, figure 2).
 
-    x ─┬─ conv1 ─ bn1 ─ relu ─ conv2 ─ bn2 ─┬─ + ─ relu ─>
-       └──────────── downsample ────────────┘
+        x ─┬─ conv1 ─ bn1 ─ relu ─ conv2 ─ bn2 ─┬─ + ─ relu ─>
+           └──────────── downsample ────────────┘
+
+    `downsample` is torchvision's name of the shortcut, also where nothing is made smaller.
     """
 
     def __init__(self, config: ResNetConfig, place: Place) -> None:
-        """Builds the block of a network at its place."""
         super().__init__()
         self.conv1 = conv3x3(place.in_channels, place.width, place.stride)
         self.bn1 = nn.BatchNorm2d(place.width)
@@ -73,7 +76,6 @@ class Bottleneck(nn.Module):
     """
 
     def __init__(self, config: ResNetConfig, place: Place) -> None:
-        """Builds the block of a network at its place."""
         super().__init__()
         inner, out_channels = config.inner_width(place.width), place.width * config.expansion
         stride1, stride2 = _split_stride(config, place)
@@ -103,15 +105,14 @@ class Bottleneck(nn.Module):
 class PreActBasicBlock(nn.Module):
     """The basic block with its activations before its convolutions (He et al. 2016, figure 4(e)).
 
-        x ─┬─ bn1 ─ relu ─┬─ conv1 ─ bn2 ─ relu ─ conv2 ─── + ──>
-           └── one or ────┴────────── downsample ───────────┘
+        x ─┬─ bn1 ─ relu ─┬─ conv1 ─ bn2 ─ relu ─ conv2 ─┬─ + ─>
+           └─── either ───┴───────── downsample ─────────┘
 
-    The shortcut starts at x, so that the signal travels through the whole network untouched. Where the shape changes,
-    and in the first block of the network, it starts after the activation instead (the paper's appendix).
+    The shortcut starts at x, so that the signal travels through the whole network untouched. Only where the shape
+    changes, and in the first block of the network, it starts after the activation (the paper's appendix).
     """
 
     def __init__(self, config: ResNetConfig, place: Place) -> None:
-        """Builds the block of a network at its place."""
         super().__init__()
         self.bn1 = nn.BatchNorm2d(place.in_channels)
         self.conv1 = conv3x3(place.in_channels, place.width, place.stride)
@@ -138,14 +139,13 @@ class PreActBasicBlock(nn.Module):
 class PreActBottleneck(nn.Module):
     """The bottleneck with its activations before its convolutions (He et al. 2016, figure 4(e)).
 
-        x ─┬─ bn1 ─ relu ─┬─ conv1 ─ bn2 ─ relu ─ conv2 ─ bn3 ─ relu ─ conv3 ─── + ──>
-           └── one or ────┴──────────────────── downsample ──────────────────────┘
+        x ─┬─ bn1 ─ relu ─┬─ conv1 ─ bn2 ─ relu ─ conv2 ─ bn3 ─ relu ─ conv3 ─┬─ + ─>
+           └─── either ───┴──────────────────── downsample ───────────────────┘
 
     The shortcut starts where that of `PreActBasicBlock` does.
     """
 
     def __init__(self, config: ResNetConfig, place: Place) -> None:
-        """Builds the block of a network at its place."""
         super().__init__()
         inner, out_channels = config.inner_width(place.width), place.width * config.expansion
         stride1, stride2 = _split_stride(config, place)
@@ -178,11 +178,10 @@ class ZeroPadShortcut(nn.Module):
     """Option A: skip pixels to change the size, add zero channels to change the width; no parameters.
 
     Source: He et al. 2015, section 3.3 (A). The paper does not say where its zeros go: most re-implementations put
-    half of them on either side, fb.resnet.torch puts all of them at the end.
+    half of them on either side (pad "both"), fb.resnet.torch puts all of them at the "end".
     """
 
     def __init__(self, new_channels: int, stride: int, pad: str) -> None:
-        """Adds `new_channels` zero channels, on "both" sides or at the "end"."""
         super().__init__()
         self.stride = stride
         self.before = new_channels // 2 if pad == "both" else 0
@@ -206,7 +205,6 @@ class StochasticDepth(nn.Module):
     """
 
     def __init__(self, rate: float) -> None:
-        """Drops at this rate; 0 is the identity."""
         super().__init__()
         self.rate = rate
 

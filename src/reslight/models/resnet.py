@@ -18,6 +18,7 @@ A pre-activation network has no bn1 after its stem but a `bn` after its last sta
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -32,17 +33,21 @@ from reslight.models.config import ResNetConfig
 
 
 class ResNet(nn.Module):
-    """A residual network, or its plain twin.
+    """A residual network, or its plain twin, with new weights drawn from torch's global generator.
 
     Attributes:
         config: what it was built from; `ResNet(net.config)` has the same architecture.
+
+    Raises:
+        ValueError: not a `ResNetConfig`.
 
     Source: He et al. 2015 (arXiv:1512.03385), He et al. 2016 (arXiv:1603.05027).
     """
 
     def __init__(self, config: ResNetConfig) -> None:
-        """Builds the network with new weights, drawn from torch's global generator."""
         super().__init__()
+        if not isinstance(config, ResNetConfig):
+            raise ValueError(f"ResNet is built from a ResNetConfig, not {reprlib.repr(config)}; for a name, use create_model")
         self.config = config
         self.conv1 = build_stem(config)
         if not config.preact:
@@ -119,7 +124,6 @@ class Stage(nn.Sequential):
     """The blocks of one width, one after the other; with activation checkpointing if `recompute`."""
 
     def __init__(self, *blocks: nn.Module, recompute: bool) -> None:
-        """Chains the blocks."""
         super().__init__(*blocks)
         self.recompute = recompute
 
@@ -179,7 +183,7 @@ def plan_stages(config: ResNetConfig) -> list[list[Place]]:
 
 
 def init_weights(net: ResNet) -> None:
-    """He-normal convolutions (fan-out, as torchvision); batch norms and the classifier keep torch's default.
+    """He-normal convolutions (fan-out, undivided by groups, as in torchvision); batch norms and the classifier keep torch's default.
 
     Source: He et al. 2015b (arXiv:1502.01852), section 2.2.
     """

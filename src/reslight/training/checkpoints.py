@@ -69,9 +69,10 @@ class Checkpoints(Checkpoint):
         self._saved_step = -1
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Keep last.ckpt in the middle of an epoch."""
+        """Keep last.ckpt in the middle of an epoch: as often as asked for, and where max_steps ends the run there."""
         step = trainer.global_step
-        if self._every_steps and step % self._every_steps == 0 and step != self._saved_step:
+        due = self._every_steps and step % self._every_steps == 0
+        if (due or (step == trainer.max_steps and not trainer.is_last_batch)) and step != self._saved_step:
             self._save(trainer, "last.ckpt")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,8 +85,11 @@ class Checkpoints(Checkpoint):
             self._save(trainer, "best.ckpt")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep last.ckpt after an epoch."""
-        if (trainer.current_epoch + 1) % self._every_epochs == 0:
+        """Keep last.ckpt after an epoch.
+
+        Not after one that was cut short: Lightning would count it as a whole one when the run goes on.
+        """
+        if trainer.is_last_batch and (trainer.current_epoch + 1) % self._every_epochs == 0:
             self._save(trainer, "last.ckpt")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

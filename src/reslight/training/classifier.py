@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -110,18 +111,31 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer, and its learning rate in closed form, per step."""
-        self._rate = rate = self.learning_rate()
+        self._rate = self.learning_rate()
         optimizer = build_optimizer(self.optim, self.parameters())
-        scheduler = LambdaLR(optimizer, lambda step: rate(step, self._warmup.warm_at) / rate.peak)
+        scheduler = LambdaLR(optimizer, lambda step: self._lr_factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def learning_rate(self) -> LearningRate:
         """The schedule over the run of the attached trainer."""
+        self.trainer.fit_loop.setup_data()  # num_training_batches is known from here on
         total = self.trainer.estimated_stepping_batches
-        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        if math.isfinite(per_epoch):
+            per_epoch = math.ceil(per_epoch)
         return LearningRate(self.schedule, self.optim.lr, total, per_epoch)
 
     # -- training
+
+    def on_train_start(self) -> None:
+        """After a resume: the optimizer's settings are the configuration's, not those that its state brought along."""
+        optimizer = self.trainer.optimizers[0]
+        for group, meant in zip(optimizer.param_groups, build_optimizer(self.optim, self.parameters()).param_groups, strict=True):
+            group |= {key: value for key, value in meant.items() if key != "params"}
+            group["initial_lr"] = self.optim.lr
+            group["lr"] = self.optim.lr * self._lr_factor(self.global_step)
+        for config in self.trainer.lr_scheduler_configs:
+            config.scheduler.base_lrs = [self.optim.lr] * len(optimizer.param_groups)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Give stochastic depth its own random numbers: a function of (seed, step, rank), not of what ran before."""
@@ -217,7 +231,8 @@ class ImageClassifier(LightningModule):
         name, config = data["name"], self.config
         if data["num_classes"] != config.num_classes:
             raise ValueError(
-                f"{name} has {data['num_classes']} classes and the network answers {config.num_classes}; set model.num_classes to the data's"
+                f"{name} has {data['num_classes']} classes and the network answers {config.num_classes}; "
+                "set model.num_classes to the data's"
             )
         if data["in_channels"] != config.in_channels:
             raise ValueError(
@@ -252,8 +267,9 @@ class ImageClassifier(LightningModule):
         """Every image exactly once, or the number is not worth having."""
         trainer = self.trainer
         limit = trainer.limit_val_batches if split == "val" else trainer.limit_test_batches
+        whole = isinstance(limit, float) and limit == 1.0  # the whole number 1 is one batch
         expected = self.described.get("splits", {}).get(split, {}).get("size")
-        if expected is not None and total != expected and limit == 1.0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if expected is not None and total != expected and whole and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise RuntimeError(f"{split} measured {total} images and the set has {expected}; each must be counted exactly once")
 
     def _record(self, values: dict[str, float]) -> None:
@@ -261,11 +277,17 @@ class ImageClassifier(LightningModule):
 
         Not through `self.log` alone: it counts steps from 0 and from the last batch, so a row would not say which weights it measured.
         """
-        self.log_dict(values, logger=False, batch_size=1)
-        if self.trainer.state.fn != "fit":
+        if self.trainer.state.fn == "fit":
+            self.log_dict(values, logger=False, batch_size=1)
+            for logger in self.trainer.loggers:
+                logger.log_metrics({"epoch": self._epoch(), **values}, step=self.global_step)
             return
-        for logger in self.trainer.loggers:
-            logger.log_metrics({"epoch": self._epoch(), **values}, step=self.global_step)
+        with warnings.catch_warnings():  # trainer.test() returns only what is logged, and it warns where there is no logger
+            warnings.filterwarnings("ignore", message="You called `self.log")
+            self.log_dict(values, batch_size=1)
+
+    def _lr_factor(self, step: int) -> float:
+        return self._rate(step, self._warmup.warm_at) / self._rate.peak if self._rate else 1.0
 
     def _rate_done(self) -> float:
         """Learning rate of the step that was just done."""

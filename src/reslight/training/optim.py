@@ -129,7 +129,7 @@ class LearningRate:
 
         Args:
             step: 0 is the first update; `total_steps` is one past the last.
-            warm_at: With `warmup_until_error`, the step at which the training error came below it; None as long as it has not.
+            warm_at: With `warmup_until_error`, the first step with the full rate; None as long as the error is not below it.
         """
         config = self.schedule
         if config.warmup_until_error is not None and (warm_at is None or step < warm_at):

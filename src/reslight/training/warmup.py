@@ -13,7 +13,7 @@ class ErrorWarmup:
     """Watches the training error and remembers the step at which it first came below the threshold.
 
     Attributes:
-        warm_at: That step; None before it. 0 where there is nothing to wait for.
+        warm_at: The first step with the full rate, the one after that; None before it is known, 0 where there is nothing to wait for.
     """
 
     def __init__(self, threshold: float | None) -> None:
@@ -40,7 +40,7 @@ class ErrorWarmup:
         device = self._correct.device if isinstance(self._correct, Tensor) else None
         correct, total = reduce(torch.tensor([int(self._correct), self._total], device=device)).tolist()
         if 1 - correct / total < self._threshold:
-            self.warm_at = step
+            self.warm_at = step + 1
         self._correct, self._total = 0, 0
 
     def state_dict(self) -> dict[str, int | None]:

@@ -1,0 +1,50 @@
+"""Every test begins and ends in the same process state, in a folder of its own, without the network."""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first: a mistake shows early."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(autouse=True)
+def clean_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    environment, show, handlers = dict(os.environ), warnings.showwarning, logging.getLogger("reslight").handlers[:]
+    monkeypatch.chdir(tmp_path)
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    warnings.showwarning = show
+    logging.getLogger("reslight").handlers[:] = handlers
+    assert not torch.distributed.is_initialized(), "a test left a process group behind"
+    assert not torch.are_deterministic_algorithms_enabled(), "a test left deterministic algorithms on"
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def reslight(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """The command line, in this process: `reslight("models", "resnet*")`."""
+    from reslight.cli import main
+
+    def run(*words: object) -> Answer:
+        capfd.readouterr()
+        code = main([str(word) for word in words])
+        return Answer(code, *capfd.readouterr())
+
+    return run

@@ -1,0 +1,84 @@
+"""Who may import whom: read from the code itself, local imports included."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import reslight
+
+SOURCE = Path(reslight.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+# What each part may import of ours. A part that is missing here may not be added without thinking about its place.
+OURS = {
+    "models": set(),
+    "preprocess": set(),
+    "metrics": set(),
+    "recipes": set(),
+    "data": {"preprocess"},
+    "training": {"models", "weights", "metrics"},
+    "commands": {"weights", "analysis", "training", "data", "models"},
+    "explain": {"training", "data"},
+    "trainer_cli": {"explain", "recipes", "training", "data"},
+    "cli": {"commands", "trainer_cli"},
+    "__init__": {"models", "preprocess"},
+    "__main__": {"cli"},
+}
+# What the parts that people use without training may import of others'.
+OTHERS = {
+    "models": {"torch"},
+    "metrics": {"torch"},
+    "preprocess": {"torch", "torchvision", "PIL"},
+    "recipes": set(),
+    "__init__": set(),
+    "cli": set(),
+    "commands": set(),
+}
+
+
+def part_of(path: Path) -> str:
+    relative = path.relative_to(SOURCE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+            if node.module == "reslight":
+                yield from (f"reslight.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_a_module_imports_only_what_its_part_may(path: Path):
+    part = part_of(path)
+    for name in imported(path):
+        top, _, rest = name.partition(".")
+        if top == "reslight":
+            other = rest.split(".")[0]
+            assert other in {"", "__version__", part} | OURS[part], f"{part} must not import reslight.{other}"
+        elif part in OTHERS:
+            assert top in OTHERS[part] | sys.stdlib_module_names, f"{part} must not import {top}"
+
+
+def test_the_reader_of_imports_sees_local_ones(tmp_path: Path):
+    path = tmp_path / "module.py"
+    path.write_text("def f():\n    from reslight import cli\n    import reslight.data.cifar\n")
+    assert list(imported(path)) == ["reslight", "reslight.cli", "reslight.data.cifar"]
+
+
+def test_no_file_is_called_utils():
+    assert not {"utils", "helpers", "common"} & {path.stem for path in MODULES}
+
+
+def test_public_names_are_there():
+    assert all(getattr(reslight, name) is not None for name in reslight.__all__)
+    assert set(reslight.__all__) <= set(dir(reslight))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = reslight.nothing

@@ -1,0 +1,89 @@
+"""Checkpoints: whole or not there, the best by its score, the last always."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from reslight.training import AtomicCheckpointIO, Checkpoints
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch):
+    path = tmp_path / "deep" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+
+    class Unsavable:
+        def __reduce__(self):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        AtomicCheckpointIO().save_checkpoint({"step": 2, "bad": Unsavable()}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_the_temporary_folder_of_the_system_is_not_used(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/nonexistent")
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"step": 1}
+
+
+class Recorded(Checkpoints):
+    """Checkpoints that notes what it would save."""
+
+    saved: list[tuple[str, int]]
+
+    def _save(self, trainer, name):
+        self.saved.append((name, trainer.global_step))
+
+
+class FakeTrainer:
+    sanity_checking = False
+
+    def __init__(self, step: int, score: float | None, fn: str = "fit"):
+        self.global_step, self.current_epoch = step, 0
+        self.callback_metrics = {} if score is None else {"val/acc1": torch.tensor(score), "val/loss": torch.tensor(score)}
+        self.state = type("State", (), {"fn": fn})
+
+
+@pytest.mark.parametrize(
+    ("monitor", "scores", "best_steps"),
+    [
+        ("val/acc1", [0.5, 0.7, 0.7, 0.6, 0.8], [0, 1, 4]),  # a tie keeps the earlier one
+        ("val/loss", [0.5, 0.7, 0.4, 0.4, 0.3], [0, 2, 4]),
+        ("val/acc1", [math.nan, 0.1, math.nan], [1]),
+        ("val/acc1", [None, 0.1], [1]),
+    ],
+)
+def test_best_is_the_best_by_its_monitor(monitor, scores, best_steps):
+    callback = Recorded(monitor=monitor)
+    callback.saved = []
+    for step, score in enumerate(scores):
+        callback.on_validation_end(FakeTrainer(step, score), None)  # type: ignore[arg-type]
+    assert callback.saved == [("best.ckpt", step) for step in best_steps]
+
+
+def test_best_goes_on_after_a_resume():
+    first = Recorded()
+    first.saved = []
+    first.on_validation_end(FakeTrainer(10, 0.9), None)  # type: ignore[arg-type]
+    second = Recorded()
+    second.saved = []
+    second.load_state_dict(first.state_dict())
+    second.on_validation_end(FakeTrainer(20, 0.8), None)  # type: ignore[arg-type]
+    assert second.saved == []
+    assert (second.best_score, second.best_step) == (pytest.approx(0.9), 10)
+
+
+def test_measuring_saves_nothing():
+    callback = Recorded()
+    callback.saved = []
+    callback.on_validation_end(FakeTrainer(1, 0.5, fn="validate"), None)  # type: ignore[arg-type]
+    assert callback.saved == []
+
+
+@pytest.mark.parametrize("settings", [{"every_n_train_steps": 0}, {"every_n_epochs": -1}])
+def test_bad_settings(settings):
+    with pytest.raises(ValueError, match=r"checkpoint\.every_n_\w+ is -?\d; it must be at least 1"):
+        Checkpoints(**settings)
