@@ -1,0 +1,57 @@
+"""What README.md and docs/ say is so."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from reslight import create_model
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_two_commands_stand_there():
+    for command in ("pip install -e . && reslight fit --config configs/digits.yaml", "pip install -e '.[dev]' && pytest"):
+        assert f"\n    {command}\n" in README
+
+
+def test_it_is_one_screen():
+    assert len(README.splitlines()) <= 60
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_its_python_runs(recwarn):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert "Trainer(max_epochs=30)" in code
+    assert "warmup=2" in code
+    quick = code.replace("Trainer(max_epochs=30)", "Trainer(max_epochs=1, logger=False)").replace("warmup=2", "warmup=0")
+    names: dict[str, object] = {}
+    exec(quick, names)
+    assert names["trainer"].callback_metrics["test/acc1"] > 0.1
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"^    (reslight (?:fit|test|validate|predict) .*?)(?:  #.*)?$", README, re.MULTILINE)
+    return [command.strip() for command in blocks]
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if " | " not in c and "ckpt_path" not in c])
+def test_its_commands_parse(reslight, command: str):
+    answer = reslight(*shlex.split(command)[1:], "--print_config")
+    assert answer.code == 0, answer.err
+
+
+def test_its_table_counts_the_networks_parameters():
+    rows = re.findall(r"^\| digits[^|]*\| (\w+) \| ([\d,]+) \|", README, re.MULTILINE)
+    assert rows
+    for name, parameters in rows:
+        net = create_model(name, in_channels=1, num_classes=10)
+        assert f"{sum(p.numel() for p in net.parameters()):,}" == parameters
