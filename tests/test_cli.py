@@ -47,7 +47,19 @@ def one_line(err: str) -> str:
         ("fit --config digits --trainer.precision 17", "trainer.precision is 17; it must be 64, 32, 16"),
         ("fit --config digits --model.num_classes 7", "model.num_classes comes from the data and cannot be set; leave it out"),
         ("fit --config digits --model.schedule.warmup 99", "schedule.warmup is 1881 steps and the run has 1140"),
-        ("fit --config digits --trainer.accelerator gpu --trainer.devices 3", ""),
+        ("fit --config digits --trainer.accelerator quantum", "quantum"),
+        ("fit --config digits --trainer.callbacks Nope", "trainer.callbacks is 'Nope', which is no class; give its import path"),
+        ("fit --config digits --model.schedule.name step", "error: model.schedule.name is step; it must be cosine, multistep or constant"),
+        ("fit --config digits --model.schedule.milestones 3", "model.schedule.milestones is 3; it must be a list, such as [1, 2]"),
+        ("fit --config digits --model.optim sgd", "model.optim is 'sgd'; it holds settings of its own, such as --model.optim.name sgd"),
+        ("fit --config digits --model resnet20", "model is 'resnet20'; it holds settings of its own, such as --model.net resnet20"),
+        ("fit --config digits --seed_everything=-1", "seed_everything is -1; it must be a whole number from 0 to 4294967295"),
+        ("fit --config digits --seed_everything abc", "error: seed_everything is abc; it must be"),
+        ("fit --config digits --checkpoint.monitor val/accuracy", "checkpoint.monitor is val/accuracy; it must be val/acc1 or val/loss"),
+        ("fit --config digits --data.augment.flip sideways", "data.augment.flip is sideways; it must be none, random or alternating"),
+        ("fit --config digits --trainer.max_epochs=-5", "You passed in -5"),
+        ("fit digits", "there is no setting digits"),
+        ("--config digits", "there is no command digits"),
         ("fit --config digits --trainer.default_root_dir /proc/nowhere", "choose another place with --trainer.default_root_dir"),
         ("fit --config digits --ckpt_path last", "no run in runs/digits has a checkpoint last.ckpt"),
         ("test --config digits", "no run in runs/digits has a checkpoint last.ckpt; train one with `reslight fit`"),
@@ -142,6 +154,31 @@ def test_models_prints_a_table(reslight):
     assert len(lines) == 2
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("--trainer.log_every_n_steps=0", "done   57 steps"),
+        ("--trainer.check_val_every_n_epoch=2", "done   57 steps"),
+        ("--trainer.enable_checkpointing=false", "done   57 steps"),
+        ("--trainer.enable_progress_bar=false", "done   57 steps"),
+        ("--trainer.callbacks+=LearningRateMonitor", "done   57 steps"),
+        ("--trainer.callbacks+=RichProgressBar", "done   57 steps"),
+        ("--trainer.logger=CSVLogger", "done   57 steps"),
+        ("--trainer.logger=false", "done   57 steps"),
+        ("--trainer.fast_dev_run=true", "train"),
+        ("--trainer.overfit_batches=2", "done   6 steps"),
+        ("--trainer.barebones=true", ""),
+    ],
+)
+def test_lightnings_own_settings_work(reslight, setting: str, said: str):
+    loggers = ["--trainer.logger.save_dir", "csv"] if setting.endswith("CSVLogger") else []
+    answer = reslight("fit", "--config", "digits", "--trainer.max_epochs", 3, setting, *loggers)
+    assert answer.code == 0, answer.err
+    assert said in answer.out
+    if "CSVLogger" in setting:
+        assert list(Path("csv").rglob("*metrics.csv")), "the person's logger was dropped"
+
+
 @pytest.mark.slow
 def test_ctrl_c_is_130_and_the_run_goes_on():
     command = [sys.executable, "-m", "reslight", "fit", "--config", "digits", "--trainer.max_epochs"]
@@ -151,9 +188,10 @@ def test_ctrl_c_is_130_and_the_run_goes_on():
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert one_line(err) == "reslight: interrupted; go on with --ckpt_path last"
+    assert one_line(err) == "reslight: interrupted"
+    assert "last.ckpt; go on with --ckpt_path last" in out
     resumed = subprocess.run([*command, "3", "--ckpt_path", "last"], capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
     assert "checkpoint runs/digits/1/checkpoints/last.ckpt" in resumed.stdout

@@ -71,3 +71,12 @@ def test_training_sums_by_hand():
     again = TrainingSums()
     again.load_state_dict(sums.state_dict())
     assert again.fractions() == sums.fractions()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_training_sums_of_a_long_epoch_do_not_drift(dtype):
+    sums = TrainingSums()
+    loss, logits = torch.tensor(2.3, dtype=dtype), torch.eye(2, dtype=dtype).repeat(64, 1)
+    for _ in range(400):
+        sums.update(loss, logits, torch.zeros(128, dtype=torch.int64))
+    assert sums.fractions() == {"loss": pytest.approx(float(loss), rel=1e-9), "acc1": 0.5}

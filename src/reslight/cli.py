@@ -3,11 +3,13 @@
 import argparse
 import difflib
 import logging
+import os
 import re
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from reslight import __version__
@@ -23,6 +25,7 @@ TRAINER_COMMANDS = {
 
 NOT_FOR_USERS = (
     r"The number of training batches .* is smaller than the logging interval",  # every epoch has its row all the same
+    r"It is recommended to use `self.log",  # the numbers are summed over the devices before they are logged
     r".*LeafSpec.* is deprecated",  # of Lightning's to torch
 )
 """Beginnings of warnings that a person can do nothing about."""
@@ -51,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.run(options)
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of Ctrl-C
-            return _interrupted(words)
+            return _interrupted()
         return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
     except KeyboardInterrupt:
-        return _interrupted(words)
+        return _interrupted()
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -106,11 +109,9 @@ def _run_trainer(words: list[str], debug: bool) -> None:
 
 def _talk_plainly(debug: bool) -> None:
     """Log lines and warnings as sentences; a library's notices only when they warn."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Plain())
     log = logging.getLogger("reslight")
-    log.setLevel(logging.DEBUG if debug else logging.INFO)
-    log.addHandler(handler)
+    log.setLevel(logging.DEBUG if debug else logging.INFO if _is_first() else logging.ERROR)
+    log.addHandler(_Plain())
     if not debug:
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -119,12 +120,19 @@ def _talk_plainly(debug: bool) -> None:
             warnings.filterwarnings("ignore", message=message)
 
 
-class _Plain(logging.Formatter):
-    """Information as it is; what is worse with its level in front."""
+class _Plain(logging.Handler):
+    """Information on stdout as it is; what is worse on stderr, with its level in front."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
-        return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno <= logging.INFO:
+            print(record.getMessage(), flush=True)
+        else:
+            print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+def _is_first() -> bool:
+    """Of several processes of a run, one talks."""
+    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0) == 0
 
 
 def _warn(
@@ -139,22 +147,26 @@ def _warn(
 
 
 def _failed(error: Exception) -> int:
-    """One line on stderr: a mistake of the person's as it is; anything else with what it was."""
+    """One line on stderr: what reslight says of a mistake as it is; anything else with what it was and where to read more."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, ValueError | OSError):
-        print(f"reslight: error: {text}", file=sys.stderr)
-        return MISTAKE
-    if isinstance(error, FloatingPointError):
-        print(f"reslight: stopped: {text}", file=sys.stderr)
-        return FAILED
-    print(
-        f"reslight: error: {type(error).__name__}: {text} (run it again with --debug for the whole story)",
-        file=sys.stderr,
-    )
-    return FAILED
+    mistake = isinstance(error, OSError) or (isinstance(error, ValueError) and _raised_here(error))
+    stopped = isinstance(error, FloatingPointError)
+    if not (mistake or stopped):
+        text = f"{type(error).__name__}: {text} (run it again with --debug for the whole story)"
+    if _is_first():
+        print(f"reslight: {'stopped' if stopped else 'error'}: {text}", file=sys.stderr)
+    return MISTAKE if mistake else FAILED
 
 
-def _interrupted(words: Sequence[str]) -> int:
-    hint = "; go on with --ckpt_path last" if words[:1] == ["fit"] else ""
-    print(f"\nreslight: interrupted{hint}", file=sys.stderr)
+def _raised_here(error: Exception) -> bool:
+    """Whether reslight itself raised it: a ValueError from inside a library is not yet a person's mistake."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
+
+
+def _interrupted() -> int:
+    if _is_first():
+        print("\nreslight: interrupted", file=sys.stderr)
     return INTERRUPTED

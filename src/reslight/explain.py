@@ -52,11 +52,18 @@ def explain(message: str, configs: Sequence[Path] = ()) -> str:
     if found := re.search(r"argument [\w.]+ --> ([\w.]+):", message):
         return f"{found[1]} comes from the data and cannot be set{_where(found[1], configs)}; leave it out"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"data is {found[1]!r}, which is no data set; allowed are {', '.join(datasets())}"
+        key = _keys(message)
+        if key == "data":
+            return f"data is {found[1]!r}, which is no data set; allowed are {', '.join(datasets())}"
+        return f"{key} is {found[1]!r}, which is no class; give its import path, such as lightning.pytorch.callbacks.LearningRateMonitor"
+    if found := re.search(r"Unable to load config '([^']+)'", message):
+        return f"{_keys(message)} is {found[1]!r}; it holds settings of its own, such as --{_keys(message)}.{_example(_keys(message))}"
     if found := re.search(r"arguments are required: (.+)", message):
         keys = [key.strip().partition(".")[2] or key.strip() for key in found[1].split(",")]
         return f"--{' --'.join(keys)} is missing; give it, or a configuration that has it, such as --config digits"
-    return _bad_value(message, configs) or "; ".join(line.strip(" -:") for line in message.splitlines() if line.strip(" -:"))
+    return _bad_value(message, configs) or "; ".join(
+        line.strip().removeprefix("- ").rstrip(":") for line in message.splitlines() if line.strip()
+    )
 
 
 def _bad_value(message: str, configs: Sequence[Path]) -> str | None:
@@ -66,12 +73,22 @@ def _bad_value(message: str, configs: Sequence[Path]) -> str | None:
         return refused[1]
     expected = re.findall(r"Expected an? ([^\n]+?)(?:\. Got value|\n|$)", message)
     value = re.search(r"Got value: ([^\n]*)|Given value: ([^\n]*)", message)
-    keys = re.findall(r'[Kk]ey "([\w.]+)"', message)
-    if not (expected and value and keys):
+    key = _keys(message)
+    if not (expected and value and key):
         return None
-    key = ".".join(dict.fromkeys(keys))
     kinds = [kind for kind in expected if "NoneType" not in kind and not kind.startswith("path but")]
-    return f"{key} is {value[1] or value[2]}{_where(key, configs)}; it must be {_readable(kinds)}"
+    given = value[1] or value[2]
+    return f"{key} is {given}{_where(key, configs, given)}; it must be {_readable(kinds)}"
+
+
+def _keys(message: str) -> str:
+    """The setting that a message is about, with dots."""
+    return ".".join(dict.fromkeys(re.findall(r'[Kk]ey "([\w.]+)"', message)))
+
+
+def _example(key: str) -> str:
+    """A setting below a key."""
+    return {"model": "net resnet20", "model.optim": "name sgd", "model.schedule": "name cosine"}.get(key, "NAME VALUE")
 
 
 def datasets() -> list[str]:
@@ -121,26 +138,34 @@ def _unknown_key(key: str, configs: Sequence[Path], dataset: str | None = None) 
     return f"there is no setting {key}{_where(key, configs)}; {hint}"
 
 
-def _where(key: str, configs: Sequence[Path]) -> str:
-    """The configuration file that holds a key; nothing for one that stands on the command line."""
+def _where(key: str, configs: Sequence[Path], value: str | None = None) -> str:
+    """The configuration file that holds a key, with that value if one is given; nothing for what stands on the command line."""
     for path in configs:
-        if key in _keys_in(yaml.safe_load(path.read_text(encoding="utf-8"))):
+        found = dict(_keys_in(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        if key in found and value in (None, str(found[key])):
             return f" (in {path})"
     return ""
 
 
-def _keys_in(value: Any, prefix: str = "") -> Iterator[str]:
-    """Every key of a configuration with dots, as it is typed on the command line: without init_args."""
+def _keys_in(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of a configuration with dots, as it is typed on the command line, without init_args; and its value."""
     if isinstance(value, dict):
         for name, inner in value.items():
             path = prefix if name == "init_args" else f"{prefix}.{name}" if prefix else str(name)
-            yield path
+            yield path, inner
             yield from _keys_in(inner, path)
 
 
 def _readable(kinds: Sequence[str]) -> str:
     """Types as a person says them."""
-    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "dict": "a mapping"}
+    words = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "str": "text",
+        "dict": "a mapping",
+        "tuple": "a list, such as [1, 2]",
+    }
     said = []
     for kind in kinds:
         if choices := re.search(r"Literal\[(.+)\]", kind):

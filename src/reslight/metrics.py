@@ -4,7 +4,7 @@ Accuracy is the sum of correct answers over the number of images, both integers,
 end. So it cannot depend on the batch size, the order or the number of devices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -98,23 +98,31 @@ class TrainingSums:
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss, logits `(N, num_classes)` and labels `(N,)`."""
         self.total += len(labels)
-        self._loss = self._loss + loss.detach() * len(labels)
+        # In the network's own dtype a sum over an epoch would be wrong (bfloat16) or infinite (float16).
+        self._loss = self._loss + loss.detach().to(_sum_dtype(loss.device)) * len(labels)
         self._correct = self._correct + (logits.argmax(dim=1) == labels).sum()
 
     def fractions(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor, device: torch.device | str = "cpu") -> dict[str, float]:
         """`loss` and `acc1`, over all devices if `reduce` sums over them; empty before the first batch."""
-        own = [float(self.total), float(self._correct), float(self._loss)]
-        sums = torch.tensor(own, dtype=torch.float64, device=_double_device(torch.device(device)))
-        total, correct, loss = reduce(sums).tolist()
-        return {"loss": loss / total, "acc1": correct / total} if total else {}
+        sums = self.state_dict(reduce, device)
+        total = sums["total"]
+        return {"loss": sums["loss"] / total, "acc1": sums["correct"] / total} if total else {}
 
-    def state_dict(self) -> dict[str, float | int]:
-        """Plain numbers for a checkpoint."""
-        return {"total": self.total, "correct": int(self._correct), "loss": float(self._loss)}
+    def state_dict(
+        self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor, device: torch.device | str = "cpu"
+    ) -> dict[str, float]:
+        """Plain numbers for a checkpoint: `total`, `correct` and `loss`, summed by `reduce`."""
+        own = torch.tensor([float(self.total), float(self._correct), float(self._loss)], dtype=torch.float64)
+        total, correct, loss = reduce(own.to(_double_device(torch.device(device)))).tolist()
+        return {"total": total, "correct": correct, "loss": loss}
 
-    def load_state_dict(self, state: dict[str, float | int]) -> None:
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Go on from `state_dict()`."""
         self.total, self._correct, self._loss = int(state["total"]), int(state["correct"]), float(state["loss"])
+
+
+def _sum_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _double_device(device: torch.device) -> torch.device:

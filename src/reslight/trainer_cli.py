@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from reslight import recipes
@@ -21,6 +22,7 @@ from reslight.training import (
     PredictionWriter,
     Progress,
     RunFolder,
+    RunLogger,
     Runs,
 )
 from reslight.training.resume import compare, read_checkpoint, run_of
@@ -38,6 +40,8 @@ class CLI(LightningCLI):
 
     def __init__(self, args: list[str], runs: Runs) -> None:
         self.command = args[0]
+        self.run_folder: RunFolder | None = None
+        self.root_was_typed = any(word.startswith("--trainer.default_root_dir") for word in args)
         self.runs = runs
         super().__init__(
             ImageClassifier,
@@ -69,10 +73,17 @@ class CLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Not Lightning's: there the checkpoint's settings win over the person's."""
 
+    def _set_seed(self) -> None:
+        seed = self.config[self.subcommand].seed_everything
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise ValueError(f"seed_everything is {seed}; it must be a whole number from 0 to {2**32 - 1}")
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
         """Find the checkpoint."""
         settings = self.config[self.subcommand]
-        if root := settings.trainer.default_root_dir:
+        root = settings.trainer.default_root_dir
+        if root and (self.runs.number is None or self.root_was_typed):  # a run's own configuration lies where its run is
             self.runs = self.runs.under(Path(root))
         self.checkpoint = self.runs.checkpoint(settings.ckpt_path, resume=self.subcommand == "fit")
         settings.ckpt_path = self.checkpoint and str(self.checkpoint)
@@ -88,11 +99,16 @@ class CLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Add what every run needs to what the configuration lists."""
-        if config["logger"] in (None, True):
-            config["logger"] = False  # the run's own logger comes with its folder; others go on beside it
+        if config["barebones"]:  # Lightning's own mode for timing: nothing is logged, shown or kept
+            return super()._instantiate_trainer(config, [])
+        loggers = [] if isinstance(config["logger"], bool) else _as_list(config["logger"])
+        config["logger"] = [*loggers, RunLogger()] if self.subcommand == "fit" else loggers
+        if config["profiler"] is not None:  # its report is a log line of Lightning's
+            logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
         if config["enable_checkpointing"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
-        if config["enable_progress_bar"] is not False:
+        theirs = _as_list(config["callbacks"])
+        if config["enable_progress_bar"] is not False and not any(isinstance(callback, ProgressBar) for callback in theirs):
             callbacks.append(Progress())
         if self.subcommand == "fit":
             self.run_folder = RunFolder(self.runs, self._write_config, self.checkpoint)
@@ -100,12 +116,20 @@ class CLI(LightningCLI):
         if self.subcommand == "predict":
             callbacks.append(PredictionWriter(self._results("predictions.csv")))
         config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO()]
-        return super()._instantiate_trainer(config, callbacks)
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except (ValueError, TypeError) as error:  # a setting that Lightning refuses is the person's
+            raise ValueError(str(error)) from error
 
     def after_fit(self) -> None:
         """Say where things are and what to type next."""
-        folder = self.run_folder.path
-        if folder is None or not self.trainer.is_global_zero:
+        folder = self.run_folder.path if self.run_folder else None
+        if self.run_folder is None or getattr(self.trainer, "fast_dev_run", False):
+            return
+        if folder is None:
+            log.info("done   nothing: the run was over before its first step (trainer.max_epochs, trainer.max_steps)")
+            return
+        if not self.trainer.is_global_zero:
             return
         best = next(
             (c for c in self.trainer.checkpoint_callbacks if isinstance(c, Checkpoints) and c.best_score is not None),
@@ -139,8 +163,9 @@ class CLI(LightningCLI):
         return kwargs
 
     def _write_config(self, path: Path) -> None:
-        parser = self._parser(self.subcommand)
-        parser.save(self.config[self.subcommand], path, skip_none=False, multifile=False)
+        config = self.config[self.subcommand].clone()
+        config.ckpt_path = None  # else the run's configuration would resume whenever it is used again
+        self._parser(self.subcommand).save(config, path, skip_none=False, multifile=False)
 
     def _results(self, name: str) -> Path:
         """A file beside the run that is measured; here for a checkpoint that lies outside a run."""
@@ -189,8 +214,14 @@ def run(arguments: list[str], *, debug: bool = False) -> None:
         _check_yaml(path)
     try:
         CLI(arguments, Runs.of(configs[0] if configs else None))
-    except (UsageError, ValueError, MisconfigurationException) as error:
+    except UsageError as error:
         raise ValueError(str(error) if debug else explain(str(error), configs)) from error
+    except ValueError as error:
+        if "Does not validate" not in str(error):
+            raise
+        raise ValueError(explain(str(error), configs)) from error  # one of ours, which jsonargparse has wrapped
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
 
 
 def _find_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:

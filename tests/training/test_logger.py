@@ -14,7 +14,9 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def logger(folder: Path, resumed_at: int | None = None) -> RunLogger:
-    return RunLogger(folder, resumed_at, tensorboard=False)
+    log = RunLogger(tensorboard=False)
+    log.open(folder, resumed_at)
+    return log
 
 
 def test_values_of_one_step_share_a_row(tmp_path):
@@ -77,7 +79,9 @@ def test_a_resume_before_the_first_row_and_without_a_file(tmp_path):
 def test_tensorboard_gets_the_same_values(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = RunLogger(tmp_path)
+    log = RunLogger()
+    log.log_metrics({"lost": 1.0}, step=1)  # before there is a run
+    log.open(tmp_path)
     log.log_metrics({"val/acc1": 0.5}, step=20)
     log.finalize("success")
     events = EventAccumulator(str(tmp_path)).Reload()

@@ -2,11 +2,14 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Callback
 
 from reslight.training import Runs
 from reslight.training.resume import compare
@@ -17,7 +20,7 @@ trainer: {max_epochs: 2, log_every_n_steps: 2}
 model:
   net: {depths: [1, 1], widths: [4, 8], stem: small, stem_width: 4}
   optim: {lr: 0.05}
-data: {class_path: Synthetic, init_args: {images: {size: 8, train_size: 96, test_size: 40}, batch_size: 16, val_size: 32}}
+data: {class_path: Synthetic, init_args: {images: {size: 8, train_size: 96, test_size: 40}, batch_size: 16, val_size: 30}}
 """
 
 
@@ -72,7 +75,7 @@ def test_test_validate_and_predict_take_the_newest_run(reslight, config):
     assert counts["total"] == 40
     assert f"test/acc1 {counts['correct1'] / 40:.4f} ({counts['correct1']} of 40)" in answer.out
     assert reslight("validate", "--config", config).code == 0
-    assert json.loads(Path("runs/tiny/2/validate.json").read_text())["counts"]["total"] == 32
+    assert json.loads(Path("runs/tiny/2/validate.json").read_text())["counts"]["total"] == 30
 
     assert reslight("predict", "--config", config).code == 0
     with Path("runs/tiny/2/predictions.csv").open() as file:
@@ -97,28 +100,93 @@ def test_a_runs_own_config_means_that_run(reslight, config):
     assert "runs/tiny/1/checkpoints/best.ckpt" in reslight("test", "--config", "runs/tiny/1/config.yaml", "--ckpt_path", "best").out
 
 
-@pytest.mark.parametrize("extra", [[], ["--checkpoint.every_n_train_steps", "3"]])
-def test_a_resume_goes_on_in_its_folder_and_is_the_same_run(reslight, config, extra):
-    whole = ["--trainer.default_root_dir", "whole", "--trainer.max_epochs", 4, "--model.schedule.name", "constant"]
-    assert reslight("fit", "--config", config, *whole).code == 0
-    part = ["--trainer.default_root_dir", "part", "--model.schedule.name", "constant", *extra]
-    limit = ["--trainer.max_steps", 7] if extra else ["--trainer.max_epochs", 2]
-    assert reslight("fit", "--config", config, *part, *limit).code == 0
-    answer = reslight("fit", "--config", config, *part, "--trainer.max_epochs", 4, "--ckpt_path", "last")
+STOPS = {
+    "after an epoch": ["--trainer.max_epochs", 2],
+    "in mid-epoch": ["--trainer.max_steps", 7, "--trainer.max_epochs", -1],
+    "in mid-epoch, both ends set": ["--trainer.max_steps", 7, "--trainer.max_epochs", 4],
+    "by a signal to stop": ["--trainer.max_epochs", 4, "--trainer.callbacks+=StopAtSix"],
+}
+
+
+class StopAtSix(Callback):
+    """What a timer or early stopping does, in the middle of an epoch."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        trainer.should_stop = trainer.global_step == 6
+
+
+@pytest.mark.parametrize("ema", [[], ["--model.ema", 0.8]], ids=["raw", "ema"])
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_resume_goes_on_in_its_folder_and_is_the_same_run(reslight, config, stop, ema):
+    common = ["fit", "--config", config, "--model.schedule.name", "constant", *ema, "--trainer.default_root_dir"]
+    four = ["--trainer.max_epochs", 4]
+    assert reslight(*common, "whole", *four).code == 0
+    limit = [str(word).replace("StopAtSix", f"{__name__}.StopAtSix") for word in STOPS[stop]]
+    assert reslight(*common, "part", *limit).code == 0
+    answer = reslight(*common, "part", *four, "--ckpt_path", "last")
     assert answer.code == 0, answer.err
     assert "checkpoint part/tiny/1/checkpoints/last.ckpt" in answer.out
     assert [path.name for path in Path("part/tiny").iterdir()] == ["1"]
-    assert Path("part/tiny/1/config.1.yaml").is_file()
-    assert yaml.safe_load(Path("part/tiny/1/config.1.yaml").read_text())["trainer"]["max_epochs"] == 4
+    saved = yaml.safe_load(Path("part/tiny/1/config.1.yaml").read_text())
+    assert (saved["trainer"]["max_epochs"], saved["ckpt_path"]) == (4, None)
 
     one, two = (torch.load(f"{root}/tiny/1/checkpoints/last.ckpt", weights_only=True) for root in ("whole", "part"))
     assert one["global_step"] == two["global_step"] == 16
-    assert all(torch.equal(one["state_dict"][key], two["state_dict"][key]) for key in one["state_dict"])
+    for kind in ("state_dict", "current_model_state") if ema else ("state_dict",):
+        assert all(torch.equal(one[kind][key], two[kind][key]) for key in one[kind]), kind
+    if ema:
+        assert not torch.equal(one["state_dict"]["net.fc.weight"], one["current_model_state"]["net.fc.weight"])
+
+    whole, part = ({row["step"]: row for row in rows(Path(root) / "tiny/1")} for root in ("whole", "part"))
+    cut = part.keys() - whole.keys()  # where the run was stopped it measured what it had
+    assert cut <= {"6", "7"}
     timing = {"images_per_second"}
-    trace = [[{k: v for k, v in row.items() if k not in timing} for row in rows(Path(root) / "tiny/1")] for root in ("whole", "part")]
-    if extra:  # a run that was stopped in mid-epoch measured that epoch twice: once where it stopped
-        trace = [[{k: v for k, v in row.items() if k in ("step", "train/loss_step")} for row in t if row["train/loss_step"]] for t in trace]
-    assert trace[0] == trace[1]
+    assert all(part[step][name] == value for step, row in whole.items() for name, value in row.items() if value and name not in timing)
+
+
+def test_averaged_weights_are_kept_beside_the_raw_ones_however_rarely_one_saves(reslight, config):
+    reslight("fit", "--config", config, "--model.ema", 0.8, "--checkpoint.every_n_epochs", 5)
+    saved = torch.load("runs/tiny/1/checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 8
+    assert not torch.equal(saved["state_dict"]["net.fc.weight"], saved["current_model_state"]["net.fc.weight"])
+
+
+def test_resuming_from_the_best_weights_is_the_run_from_there(reslight, config):
+    base = ["fit", "--config", config, "--model.schedule.name", "constant", "--trainer.max_epochs", 5]
+    reslight(*base)
+    whole = torch.load("runs/tiny/1/checkpoints/last.ckpt", weights_only=True)
+    answer = reslight(*base, "--ckpt_path", "best")
+    assert answer.code == 0, answer.err
+    again = torch.load("runs/tiny/1/checkpoints/last.ckpt", weights_only=True)
+    assert again["global_step"] == whole["global_step"] == 20
+    assert all(torch.equal(whole["state_dict"][key], again["state_dict"][key]) for key in whole["state_dict"])
+    assert [row["step"] for row in rows(Path("runs/tiny/1"))] == [str(step) for step in range(2, 21, 2)]
+
+
+def test_a_step_that_failed_is_not_kept(reslight, config):
+    answer = reslight("fit", "--config", config, "--model.optim.lr", 1e20, "--checkpoint.every_n_train_steps", 1)
+    assert answer.code == 1
+    saved = torch.load("runs/tiny/1/checkpoints/last.ckpt", weights_only=True)
+    assert str(saved["global_step"] + 1) in answer.err.split("at step ")[1].split(";")[0]
+
+
+def test_a_finished_run_has_nothing_to_do(reslight, config):
+    reslight("fit", "--config", config)
+    answer = reslight("fit", "--config", config, "--ckpt_path", "last")
+    assert answer.code == 0
+    assert "done   nothing" in answer.out
+
+
+def test_changed_data_are_said_and_another_epoch_length_is_refused(reslight, config):
+    base = ["fit", "--config", config, "--model.schedule.name", "constant", "--trainer.max_epochs", 3, "--ckpt_path", "last"]
+    reslight(*base[:-2], "--trainer.max_epochs", 1)
+    answer = reslight(*base, "--data.augment.pad", 1, "--seed_everything", 6, "--trainer.precision", "64-true")
+    assert answer.code == 0, answer.err
+    for line in ("data.augment.pad was 0 when the checkpoint was written, is 1 now", "data.seed was 5", "trainer.precision was 32-true"):
+        assert f"warning: {line}" in answer.err
+    answer = reslight(*base, "--trainer.max_epochs", 5, "--trainer.limit_train_batches", 2)
+    assert "an epoch has 2 batches and had 4 in the checkpoint" in answer.err
+    assert answer.code == 2
 
 
 def test_a_changed_setting_wins_over_the_checkpoint_and_is_said(reslight, config):
@@ -126,7 +194,7 @@ def test_a_changed_setting_wins_over_the_checkpoint_and_is_said(reslight, config
     reslight(*base)
     answer = reslight(*base, "--ckpt_path", "last", "--trainer.max_epochs", 3, "--model.optim.lr", 0.01, "--model.optim.weight_decay", 0.5)
     assert answer.code == 0, answer.err
-    assert "model.optim.lr was 0.05 in runs/tiny/1/checkpoints/last.ckpt, is 0.01 from now on" in answer.out
+    assert "model.optim.lr was 0.05 in runs/tiny/1/checkpoints/last.ckpt, is 0.01 from now on" in answer.err
     saved = torch.load("runs/tiny/1/checkpoints/last.ckpt", weights_only=True)
     groups = saved["optimizer_states"][0]["param_groups"]
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(0.01, 0.5), (0.01, 0.0)]
@@ -154,15 +222,61 @@ def test_two_processes_never_get_the_same_run(tmp_path):
     assert sorted(int(folder.name) for folder in folders) == list(range(1, 41))
 
 
-def test_newest_skips_runs_without_the_checkpoint(tmp_path):
+def test_the_newest_run_is_meant_and_an_older_one_only_offered(tmp_path):
     runs = Runs(tmp_path, "x")
     for number in (2, 10, 9):
         (tmp_path / "x" / str(number) / "checkpoints").mkdir(parents=True)
     (tmp_path / "x/notes").mkdir()
     (tmp_path / "x/9/checkpoints/last.ckpt").touch()
-    (tmp_path / "x/2/checkpoints/last.ckpt").touch()
-    assert runs.newest("last.ckpt") == tmp_path / "x/9/checkpoints/last.ckpt"
+    with pytest.raises(
+        FileNotFoundError, match=r"run 10 in .*/x has no checkpoint last.ckpt; .*--ckpt_path, such as .*/x/9/checkpoints/last.ckpt"
+    ):
+        runs.newest("last.ckpt")
+    (tmp_path / "x/10/checkpoints/last.ckpt").touch()
+    assert runs.newest("last.ckpt") == tmp_path / "x/10/checkpoints/last.ckpt"
+    assert Runs(tmp_path, "x", 9).newest("last.ckpt") == tmp_path / "x/9/checkpoints/last.ckpt"
     assert runs.create().name == "11"
+
+
+def test_a_runs_own_config_means_that_run_from_anywhere(reslight, config, tmp_path, monkeypatch):
+    reslight("fit", "--config", config, "--trainer.default_root_dir", "part")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    answer = reslight("test", "--config", tmp_path / "part/tiny/1/config.yaml")
+    assert answer.code == 0, answer.err
+    assert f"checkpoint {tmp_path}/part/tiny/1/checkpoints/last.ckpt" in answer.out
+
+
+@pytest.mark.slow
+def test_two_processes_train_resume_and_measure_as_one(reslight, config):
+    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    base = ["--config", config, "--model.schedule.name", "constant", *two]
+
+    def run(*words):
+        command = [sys.executable, "-m", "reslight", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+    first = run("fit", *base, "--trainer.max_steps", 7, "--trainer.max_epochs", -1)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("batch  16 = 2 devices x 1 accumulation x 8") == 1
+    assert "sync_dist" not in first.stderr
+    again = run("fit", *base, "--trainer.max_epochs", 3, "--ckpt_path", "last")
+    assert again.returncode == 0, again.stderr
+    assert [row["step"] for row in rows(Path("runs/tiny/1"))] == ["2", "4", "6", "7", "8", "10", "12"]
+    whole = run("fit", *base, "--trainer.max_epochs", 3, "--trainer.default_root_dir", "whole")
+    assert whole.returncode == 0, whole.stderr
+    one, other = (torch.load(f"{root}/tiny/1/checkpoints/last.ckpt", weights_only=True) for root in ("whole", "runs"))
+    assert all(torch.equal(one["state_dict"][key], other["state_dict"][key]) for key in one["state_dict"])
+    parts = [{r["step"]: (r["train/loss"], r["train/acc1"]) for r in rows(Path(root) / "tiny/1")}["8"] for root in ("whole", "runs")]
+    assert parts[0] == parts[1]
+
+    assert run("test", *base).returncode == 0
+    counts = json.loads(Path("runs/tiny/1/test.json").read_text())["counts"]
+    assert reslight("test", "--config", config).code == 0
+    alone = json.loads(Path("runs/tiny/1/test.json").read_text())["counts"]
+    assert {k: counts[k] for k in ("total", "correct1", "correct5")} == {k: alone[k] for k in ("total", "correct1", "correct5")}
+    bad = run("fit", *base, "--data.val_size", 5000)
+    assert (bad.returncode, bad.stderr.count("reslight: error")) == (2, 1), bad.stderr
 
 
 def test_compare_tells_networks_from_settings():

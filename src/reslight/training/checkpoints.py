@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -46,8 +46,7 @@ class Checkpoints(Checkpoint):
     Args:
         every_n_train_steps: Write last.ckpt every so many optimizer steps too, not only at the end of an epoch.
         every_n_epochs: Write last.ckpt every so many epochs, and at the end of the run.
-        monitor: The metric that decides which is best: the highest wins, or the lowest for a name that ends in `loss`. A tie
-            keeps the earlier one.
+        monitor: What decides which is best: the highest accuracy or the lowest loss. A tie keeps the earlier one.
         best: Keep best.ckpt.
     """
 
@@ -55,7 +54,7 @@ class Checkpoints(Checkpoint):
         self,
         every_n_train_steps: int | None = None,
         every_n_epochs: int = 1,
-        monitor: str = "val/acc1",
+        monitor: Literal["val/acc1", "val/loss"] = "val/acc1",
         best: bool = True,
     ) -> None:
         for name, value in (("every_n_train_steps", every_n_train_steps), ("every_n_epochs", every_n_epochs)):
@@ -68,16 +67,20 @@ class Checkpoints(Checkpoint):
         self._every_steps, self._every_epochs, self._best = every_n_train_steps, every_n_epochs, best
         self._saved_step = -1
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Where the run begins there is nothing to keep yet."""
+        self._saved_step = trainer.global_step
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Keep last.ckpt in the middle of an epoch: as often as asked for, and where max_steps ends the run there."""
+        """Keep last.ckpt in the middle of an epoch."""
         step = trainer.global_step
-        due = self._every_steps and step % self._every_steps == 0
-        if (due or (step == trainer.max_steps and not trainer.is_last_batch)) and step != self._saved_step:
+        if self._every_steps and step % self._every_steps == 0 and step != self._saved_step:
             self._save(trainer, "last.ckpt")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep best.ckpt when the validation was the best yet."""
-        score = trainer.callback_metrics.get(self.monitor)
+        # Lightning keeps its metrics in float32; the classifier has them as they were divided.
+        score = getattr(pl_module, "recorded", trainer.callback_metrics).get(self.monitor)
         if trainer.sanity_checking or trainer.state.fn != "fit" or score is None or not self._best:
             return
         if self._is_better(float(score)):
@@ -85,16 +88,13 @@ class Checkpoints(Checkpoint):
             self._save(trainer, "best.ckpt")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep last.ckpt after an epoch.
+        """Keep last.ckpt after an epoch, and where the run ends.
 
-        Not after one that was cut short: Lightning would count it as a whole one when the run goes on.
+        Not in `on_train_end`: by then Lightning has put the average in the place of the raw weights.
         """
-        if trainer.is_last_batch and (trainer.current_epoch + 1) % self._every_epochs == 0:
-            self._save(trainer, "last.ckpt")
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The last weights are always kept."""
-        if self._saved_step != trainer.global_step:
+        epochs = trainer.current_epoch + 1
+        ends = trainer.should_stop or trainer.global_step == trainer.max_steps or epochs == trainer.max_epochs
+        if ends or epochs % self._every_epochs == 0:
             self._save(trainer, "last.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Checkpoints(Checkpoint):
     def _is_better(self, score: float) -> bool:
         if self.best_score is None:
             return not math.isnan(score)
-        return score < self.best_score if self.monitor.endswith("loss") else score > self.best_score
+        return score < self.best_score if self.monitor == "val/loss" else score > self.best_score
 
     def _save(self, trainer: Trainer, name: str) -> None:
         if self.folder is None or trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -17,8 +17,10 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from reslight.metrics import Counts, Measurer, TrainingSums
-from reslight.models import ResNet, ResNetConfig, resolve_config
+from reslight.models import ResNet, ResNetConfig
+from reslight.training.net import check_data, net_config
 from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer
+from reslight.training.resume import data_changes
 from reslight.training.warmup import ErrorWarmup
 
 log = logging.getLogger(__name__)
@@ -35,9 +37,9 @@ class ImageClassifier(LightningModule):
             (`{name: resnet20, shortcut: B}`); or a ResNetConfig.
         optim: The optimizer.
         schedule: The learning rate over the run.
+        ema: Decay per step of the exponential moving average of the weights, for example 0.999; none if null. Validation and test
+            then use the average; the raw weights are kept beside it in the checkpoint.
         label_smoothing: Share of the target spread evenly over the classes, 0 to 1.
-        ema: Decay per step of the exponential moving average of the weights, for example 0.999; none if null. Validation, test and
-            export then use the average; the raw weights are kept beside it in the checkpoint.
         channels_last: Keep images and weights in (N, H, W, C) memory order, which convolutions prefer on CPUs and tensor cores.
         compile: Compile the network with torch.compile, in place: the names of the weights stay as they are.
         num_classes: Classes of the data; the command line takes it from there. None: as `net` says.
@@ -52,8 +54,9 @@ class ImageClassifier(LightningModule):
         net: str | Mapping[str, Any] | ResNetConfig,
         optim: OptimConfig = OptimConfig(),
         schedule: ScheduleConfig = ScheduleConfig(),
-        label_smoothing: float = 0.0,
         ema: float | None = None,
+        *,
+        label_smoothing: float = 0.0,
         channels_last: bool = True,
         compile: bool = False,
         num_classes: int | None = None,
@@ -64,7 +67,7 @@ class ImageClassifier(LightningModule):
             raise ValueError(f"model.label_smoothing is {label_smoothing}; it must be at least 0 and below 1")
         if ema is not None and not 0 < ema < 1:
             raise ValueError(f"model.ema is {ema}; it must be between 0 and 1, for example 0.999, or null for none")
-        self.config = _net_config(net, num_classes=num_classes, in_channels=in_channels)
+        self.config = net_config(net, num_classes=num_classes, in_channels=in_channels)
         self.optim = as_config(OptimConfig, optim)
         self.schedule = as_config(ScheduleConfig, schedule)
         self.label_smoothing, self.ema, self.compile_net = label_smoothing, ema, compile
@@ -83,10 +86,13 @@ class ImageClassifier(LightningModule):
         if channels_last:
             self.net.to(memory_format=torch.channels_last)
         self.described: dict[str, Any] = {}
+        self.recorded: dict[str, float] = {}
         self.training_sums = TrainingSums()
         self._warmup = ErrorWarmup(self.schedule.warmup_until_error)
         self._rate: LearningRate | None = None
         self._steps_seen = 0
+        self._batches_per_epoch: float | None = None
+        self._step_losses: list[Tensor] = []  # of the batches that make the present step
         self._measurer: Measurer | None = None
         self.counts: Counts | None = None
 
@@ -101,7 +107,8 @@ class ImageClassifier(LightningModule):
         describe = getattr(datamodule, "describe", None)  # a person's own data module may have none
         if describe:
             self.described = describe()
-            self._check_data(self.described)
+            if warning := check_data(self.config, self.described):
+                log.warning("%s", warning)
         if self.compile_net and stage == "fit":
             self.net.compile()
 
@@ -123,12 +130,20 @@ class ImageClassifier(LightningModule):
         per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         if math.isfinite(per_epoch):
             per_epoch = math.ceil(per_epoch)
-        return LearningRate(self.schedule, self.optim.lr, total, per_epoch)
+        # One step to see whether everything works has no room for a warm-up.
+        schedule = replace(self.schedule, warmup=0) if getattr(self.trainer, "fast_dev_run", False) else self.schedule
+        return LearningRate(schedule, self.optim.lr, total, per_epoch)
 
     # -- training
 
     def on_train_start(self) -> None:
         """After a resume: the optimizer's settings are the configuration's, not those that its state brought along."""
+        if self._batches_per_epoch not in (None, self.trainer.num_training_batches):
+            raise ValueError(
+                f"an epoch has {self.trainer.num_training_batches} batches and had {self._batches_per_epoch} in the checkpoint, whose "
+                "position in it would mean another; set trainer.limit_train_batches and the data as they were"
+            )
+        self._steps_seen = self.global_step
         optimizer = self.trainer.optimizers[0]
         for group, meant in zip(optimizer.param_groups, build_optimizer(self.optim, self.parameters()).param_groups, strict=True):
             group |= {key: value for key, value in meant.items() if key != "params"}
@@ -145,36 +160,42 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of one batch."""
         images, labels, _ = batch
+        self._warmup.check(self.global_step, self._sum_over_devices)
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        # Reading the loss waits for the device: free on the CPU, so every step there; elsewhere only when it is read anyway.
+        if loss.device.type == "cpu":
+            self._stop_unless_finite(float(loss), self.global_step + 1)
         self.training_sums.update(loss, logits, labels)
         self._warmup.update(logits, labels)
+        self._step_losses.append(loss.detach())
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Look at the loss: stop when it is not a number, and record it every `log_every_n_steps` steps."""
-        step = self.global_step
-        stepped, self._steps_seen = step != self._steps_seen, step  # accumulation: several batches make one step
-        due = stepped and step % getattr(self.trainer, "log_every_n_steps", 50) == 0
-        if stepped:
-            self._warmup.check(step, self._sum_over_devices)
-        # Reading the loss waits for the device: free on the CPU, so every step there; on a GPU only when it is read anyway.
-        if self.device.type != "cpu" and not due:
+        """Record the loss every `log_every_n_steps` steps: the mean over the step's batches and devices."""
+        step, every = self.global_step, getattr(self.trainer, "log_every_n_steps", 0)
+        if step == self._steps_seen:  # accumulation: the step is not done yet
             return
-        loss = float(outputs["loss"])
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss is {loss} at step {step}; lower model.optim.lr (the rate was {self._rate_done():g}), "
-                "lengthen model.schedule.warmup, or set trainer.gradient_clip_val"
-            )
-        if due:
+        self._steps_seen = step
+        losses, self._step_losses = self._step_losses, []
+        if every and step % every == 0:
+            loss = float(self._sum_over_devices(torch.stack(losses).float().mean())) / self.trainer.world_size
+            self._stop_unless_finite(loss, step)
             self._record({"train/loss_step": loss, "lr": self._rate_done()})
 
     def on_train_epoch_end(self) -> None:
         """Record the epoch's training loss and accuracy."""
         fractions = self.training_sums.fractions(self._sum_over_devices, self.device)
-        self.training_sums.reset()
+        self._stop_unless_finite(fractions.get("loss", 0.0), self.global_step)
         self._record({f"train/{name}": value for name, value in fractions.items()} | {"lr": self._rate_done()})
+        # An epoch that was cut short goes on after a resume; Lightning would count it, or an empty one, as whole.
+        per_epoch = self.trainer.num_training_batches
+        if math.isfinite(per_epoch) and per_epoch:
+            epochs, rest = divmod(self._batches_begun(), int(per_epoch))
+            self.trainer.fit_loop.epoch_progress.current.processed = epochs  # type: ignore[attr-defined]
+            if rest:
+                return
+        self.training_sums.reset()
 
     # -- measuring
 
@@ -210,43 +231,29 @@ class ImageClassifier(LightningModule):
     # -- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what `export` and an exact resume need, as plain data."""
+        """Keep what `export` and an exact resume need, as plain data; sums are those of all devices."""
         checkpoint["reslight"] = {
             "data": self.described,
-            "sums": self.training_sums.state_dict(),
-            "warmup": self._warmup.state_dict(),
+            "precision": str(self.trainer.precision),
+            "batches_per_epoch": self.trainer.num_training_batches,
+            "sums": self.training_sums.state_dict(self._sum_over_devices, self.device),
+            "warmup": self._warmup.state_dict(self._sum_over_devices),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there: the sums of all devices become those of the first."""
         state = checkpoint.get("reslight", {})
-        if "sums" in state:
-            self.training_sums.load_state_dict(state["sums"])
-            self._warmup.load_state_dict(state["warmup"])
+        if self._trainer is None or self._trainer.state.fn != "fit":
+            return
+        for line in data_changes(state, self.described, str(self.trainer.precision)):
+            log.warning("%s", line)
+        if state:
+            if self.global_rank == 0:
+                self.training_sums.load_state_dict(state["sums"])
+            self._batches_per_epoch = state["batches_per_epoch"]
+            self._warmup.load_state_dict(state["warmup"], counts=self.global_rank == 0)
 
     # -- inside
-
-    def _check_data(self, data: Mapping[str, Any]) -> None:
-        """Compare what the data are with what the network takes."""
-        name, config = data["name"], self.config
-        if data["num_classes"] != config.num_classes:
-            raise ValueError(
-                f"{name} has {data['num_classes']} classes and the network answers {config.num_classes}; "
-                "set model.num_classes to the data's"
-            )
-        if data["in_channels"] != config.in_channels:
-            raise ValueError(
-                f"{name} has images of {data['in_channels']} channels and the network takes {config.in_channels}; "
-                "set model.in_channels to the data's"
-            )
-        size = data["image_size"]
-        if config.stem != "small" and size <= 64:
-            log.warning(
-                "the %s stem halves the image twice before the first block: too much for images of %d pixels; "
-                "take a network with the small stem, such as resnet18_cifar",
-                config.stem,
-                size,
-            )
 
     def _start_counting(self) -> None:
         self._measurer = Measurer(self.config.num_classes, self.device)
@@ -277,17 +284,24 @@ class ImageClassifier(LightningModule):
 
         Not through `self.log` alone: it counts steps from 0 and from the last batch, so a row would not say which weights it measured.
         """
-        if self.trainer.state.fn == "fit":
-            self.log_dict(values, logger=False, batch_size=1)
-            for logger in self.trainer.loggers:
-                logger.log_metrics({"epoch": self._epoch(), **values}, step=self.global_step)
-            return
-        with warnings.catch_warnings():  # trainer.test() returns only what is logged, and it warns where there is no logger
+        self.recorded |= values
+        fitting = self.trainer.state.fn == "fit"
+        with warnings.catch_warnings():
+            # trainer.test() returns only what a logger would get.
             warnings.filterwarnings("ignore", message="You called `self.log")
-            self.log_dict(values, batch_size=1)
+            self.log_dict(values, logger=not fitting, batch_size=1)
+        for logger in self.trainer.loggers if fitting else ():
+            logger.log_metrics({"epoch": self._epoch(), **values}, step=self.global_step)
 
     def _lr_factor(self, step: int) -> float:
         return self._rate(step, self._warmup.warm_at) / self._rate.peak if self._rate else 1.0
+
+    def _stop_unless_finite(self, loss: float, step: int) -> None:
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss is {loss} at step {step}; lower model.optim.lr (the rate was {self._rate_done():g}), "
+                "lengthen model.schedule.warmup, or set trainer.gradient_clip_val"
+            )
 
     def _rate_done(self) -> float:
         """Learning rate of the step that was just done."""
@@ -306,23 +320,6 @@ class ImageClassifier(LightningModule):
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
-
-
-def _net_config(net: str | Mapping[str, Any] | ResNetConfig, **data: int | None) -> ResNetConfig:
-    """Resolve `net`, with the data's classes and channels where `net` does not say."""
-    known = {name: value for name, value in data.items() if value is not None}
-    if isinstance(net, str):
-        return resolve_config(net, **known)
-    stated = net.to_dict() if isinstance(net, ResNetConfig) else net
-    for name, value in known.items():
-        if name in stated and stated[name] != value:
-            raise ValueError(f"model.net says {name} {stated[name]} and the data have {value}; leave {name} out of model.net")
-    fields = {**stated, **known}
-    if "name" in fields:
-        return resolve_config(fields.pop("name"), **fields)
-    if not {"depths", "widths"} <= fields.keys():
-        raise ValueError(f"model.net is {dict(stated)}; it must have a name, such as resnet20, or depths and widths")
-    return resolve_config(ResNetConfig(depths=fields.pop("depths"), widths=fields.pop("widths")), **fields)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -20,24 +20,37 @@ class RunLogger(Logger):
     `step` counts optimizer steps done, `epoch` counts from 1. Values of one step share a row; a value that was not measured at that step
     is empty.
 
+    Made without a place, so that a Trainer has a logger from the start; what is logged before `open` is not kept.
+
     Args:
-        folder: The run's folder.
-        resumed_at: Optimizer steps done in the checkpoint from which the run goes on: later rows are cut, they will come again.
         tensorboard: Write events too.
     """
 
-    def __init__(self, folder: Path, resumed_at: int | None = None, tensorboard: bool = True) -> None:
+    def __init__(self, tensorboard: bool = True) -> None:
         super().__init__()
-        self._folder = folder
-        self._file = folder / "metrics.csv"
+        self._folder = Path()
         self._columns = list(FIRST_COLUMNS)
         self._row: dict[str, Any] = {}
         self._row_start = 0
-        self._resumed_at = resumed_at
+        self._is_open = False
+        self._resumed_at: int | None = None
         self._tensorboard = tensorboard
         self._writer: Any = None
+
+    def open(self, folder: Path, resumed_at: int | None = None) -> None:
+        """Write to a folder from now on.
+
+        Args:
+            folder: The run's folder.
+            resumed_at: Optimizer steps done in the checkpoint from which the run goes on: later rows are cut, they will come again.
+        """
+        self._folder, self._resumed_at, self._is_open = folder, resumed_at, True
         if resumed_at is not None:
             self._cut(resumed_at)
+
+    @property
+    def _file(self) -> Path:
+        return self._folder / "metrics.csv"
 
     @property
     def name(self) -> str:
@@ -54,6 +67,11 @@ class RunLogger(Logger):
         """The run's folder."""
         return str(self._folder)
 
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self._folder)
+
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: the run's folder holds its whole configuration."""
@@ -61,6 +79,8 @@ class RunLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write the values of a step, at once: a run that is killed has lost none."""
+        if not self._is_open:
+            return
         step = step or 0
         same = self._row.get("step") == step
         self._row = (self._row if same else {}) | {"step": step, **metrics}
@@ -98,6 +118,7 @@ class RunLogger(Logger):
         with self._file.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
+    @rank_zero_only
     def _cut(self, step: int) -> None:
         """Drop the rows beyond `step`, and one that a crash left half-written."""
         rows = self._rows()

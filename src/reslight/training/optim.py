@@ -140,7 +140,7 @@ class LearningRate:
         if config.name == "multistep":
             return self.peak * config.gamma ** sum(step >= self._steps(m) for m in config.milestones)
         if config.name == "cosine":
-            done = min(1.0, (step - warmup) / (self.total_steps - warmup))
+            done = min(1.0, (step - warmup) / max(1, self.total_steps - warmup))
             return config.min_lr + (self.peak - config.min_lr) * (1 + math.cos(math.pi * done)) / 2
         return self.peak
 

@@ -31,6 +31,7 @@ class Progress(ProgressBar):
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._bar: Bar | None = None
         self._enabled = True
+        self._validated = False
         self._epoch = ""
         self._finished: str | None = None
         self._batches, self._seconds = 0, 0.0
@@ -47,13 +48,14 @@ class Progress(ProgressBar):
 
     # -- training
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin: a run that goes on in the middle of an epoch begins none."""
+        self._begin_epoch(trainer)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the epoch's bar and clock."""
+        """Write the last epoch's line and begin the next."""
         self._write_line(trainer)
-        self._epoch = _epoch(trainer)
-        self._batches, self._seconds = 0, 0.0
-        self._clock = self._shown = time.monotonic()
-        self._start_bar(self._epoch, self.total_train_batches)
+        self._begin_epoch(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count, and now and then show."""
@@ -94,6 +96,7 @@ class Progress(ProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go back to training's clock."""
         self._stop_bar()
+        self._validated = True
         self._clock = time.monotonic()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -124,6 +127,12 @@ class Progress(ProgressBar):
 
     # -- inside
 
+    def _begin_epoch(self, trainer: Trainer) -> None:
+        self._epoch, self._validated = _epoch(trainer), False
+        self._batches, self._seconds = 0, 0.0
+        self._clock = self._shown = time.monotonic()
+        self._start_bar(self._epoch, self.total_train_batches)
+
     def _start_bar(self, text: str, total: int | float) -> None:
         self._stop_bar()
         if self._enabled and self._console.is_terminal:
@@ -148,7 +157,7 @@ class Progress(ProgressBar):
 
     def _write_line(self, trainer: Trainer) -> None:
         if self._finished and self._enabled:
-            self._console.print(f"{self._epoch}   {_measured(trainer)}   {self._finished}")
+            self._console.print(f"{self._epoch}   {_measured(trainer, self._validated)}   {self._finished}")
         self._finished = None
 
     def _images_per_second(self, trainer: Trainer) -> float:
@@ -175,11 +184,11 @@ def _local(trainer: Trainer, module: LightningModule) -> str:
     return "   ".join([*parts, f"lr {trainer.optimizers[0].param_groups[0]['lr']:.3g}"])
 
 
-def _measured(trainer: Trainer) -> str:
+def _measured(trainer: Trainer, validated: bool) -> str:
     """What the epoch gave, of all processes."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     parts = [f"lr {values['lr']:.3g}"] if "lr" in values else []
-    for split in ("train", "val"):
+    for split in ("train", "val") if validated else ("train",):
         numbers = [f"{name} {values[f'{split}/{name}']:.4f}" for name in ("loss", "acc1") if f"{split}/{name}" in values]
         parts += [f"{split} {' '.join(numbers)}"] if numbers else []
     return "   ".join(parts)

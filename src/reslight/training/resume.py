@@ -70,6 +70,23 @@ def compare(path: Path, contents: Mapping[str, Any], settings: Mapping[str, Any]
     return [f"model.{key} was {there.get(key)} in {path}, is {here.get(key)} from now on" for key in differing]
 
 
+def data_changes(state: Mapping[str, Any], data: Mapping[str, Any], precision: str) -> list[str]:
+    """One line for each way in which the data or the precision differ from those of a checkpoint; what either lacks is not compared.
+
+    Args:
+        state: What the classifier kept in the checkpoint.
+        data: What the data module's `describe()` says now.
+        precision: The trainer's.
+    """
+    there = dict(_flat({"data": state.get("data", {}), "trainer": {"precision": state.get("precision")}}))
+    here = dict(_flat({"data": data, "trainer": {"precision": precision}}))
+    return [
+        f"{key} was {there[key]} when the checkpoint was written, is {value} now"
+        for key, value in here.items()
+        if there.get(key, value) != value and there[key] is not None
+    ]
+
+
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in settings.items():
         if isinstance(value, Mapping):

@@ -45,8 +45,10 @@ class Runs:
         if config is None:
             return cls(Path(ROOT), "custom")
         folder = config.resolve().parent
-        if folder.name.isdecimal() and (folder / "checkpoints").is_dir():
-            return cls(folder.parents[1], folder.parent.name, int(folder.name))
+        if folder.name.isdecimal() and config.stem.split(".")[0] == "config":
+            here = Path.cwd()
+            root = folder.parents[1]
+            return cls(root.relative_to(here) if root.is_relative_to(here) else root, folder.parent.name, int(folder.name))
         return cls(Path(ROOT), config.stem)
 
     @property
@@ -60,11 +62,22 @@ class Runs:
             return []
         return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal() and path.is_dir())
 
-    def newest(self, checkpoint: str) -> Path | None:
-        """That checkpoint of the newest run that has it, or of run `number`."""
-        numbers = reversed(self.numbers()) if self.number is None else [self.number]
-        paths = [self.folder / str(number) / "checkpoints" / checkpoint for number in numbers]
-        return next((path for path in paths if path.is_file()), None)
+    def newest(self, checkpoint: str) -> Path:
+        """That checkpoint of the newest run, or of run `number`.
+
+        Raises:
+            FileNotFoundError: There is no run, or it has none: an older one is only offered, lest it be taken for the newest.
+        """
+        numbers = self.numbers()
+        wanted = self.number or (numbers[-1] if numbers else None)
+        paths = {number: self.folder / str(number) / "checkpoints" / checkpoint for number in numbers}
+        if wanted in paths and paths[wanted].is_file():
+            return paths[wanted]
+        fix = "train one with `reslight fit`, or give the path of a checkpoint as --ckpt_path"
+        if older := [path for number, path in paths.items() if number != wanted and path.is_file()]:
+            fix = f"give the path of one as --ckpt_path, such as {older[-1]}"
+        which = f"run {wanted} in {self.folder} has" if wanted in paths else f"no run in {self.folder} has"
+        raise FileNotFoundError(f"{which} {'no' if wanted in paths else 'a'} checkpoint {checkpoint}; {fix}")
 
     def under(self, root: Path) -> "Runs":
         """The same configuration's runs elsewhere."""
@@ -87,13 +100,7 @@ class Runs:
             if not file.is_file():
                 raise FileNotFoundError(f"no checkpoint {wanted}; give the path of one, or last or best for the newest run's")
             return file
-        path = self.newest(f"{wanted or 'last'}.ckpt")
-        if path is None:
-            raise FileNotFoundError(
-                f"no run in {self.folder} has a checkpoint {wanted or 'last'}.ckpt; "
-                "train one with `reslight fit`, or give the path of a checkpoint as --ckpt_path"
-            )
-        return path
+        return self.newest(f"{wanted or 'last'}.ckpt")
 
     def create(self) -> Path:
         """Make the folder of the next run; two processes never get the same one.
@@ -146,10 +153,19 @@ class RunFolder(Callback):
         self.path = folder = trainer.strategy.broadcast(chosen) or Path()
         if trainer.is_global_zero:
             self._write_config(_free_name(folder))
-        trainer.loggers = [*trainer.loggers, RunLogger(folder, trainer.global_step if resumed else None)]
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.open(folder, trainer.global_step if resumed else None)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, Checkpoints):
                 callback.folder = folder / "checkpoints"
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """After Ctrl-C: what there is to go on from."""
+        last = self.path / "checkpoints" / "last.ckpt" if self.path else None
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero and last:
+            kept = f"{last}; go on with --ckpt_path last" if last.is_file() else "no checkpoint: the first epoch was not done"
+            log.info("kept   %s", kept)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write summary.json."""
@@ -188,16 +204,16 @@ def _banner(trainer: Trainer, model: ImageClassifier, folder: Path | None) -> li
 
 
 def _summary(trainer: Trainer, model: ImageClassifier, seconds: float) -> dict[str, Any]:
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    seed = os.environ.get("PL_GLOBAL_SEED")
     best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints)), None)
     names = ("reslight", "torch", "lightning", "torchvision")
     return {
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "seconds": round(seconds, 1),
-        "metrics": metrics,
+        "metrics": model.recorded,
         "best": {"monitor": best.monitor, "score": best.best_score, "step": best.best_step} if best else None,
-        "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+        "seed": int(seed) if seed else None,
         "data": model.described,
         "settings": dict(model.hparams),
         "machine": {
