@@ -67,5 +67,5 @@ def test_a_file_here_comes_first(tmp_path: Path):
     mine.unlink()
     for name in ("digits", "digits.yaml", "configs/digits.yaml"):
         assert find(name) == recipes.packaged() / "digits.yaml"
-    with pytest.raises(FileNotFoundError, match="the nearest packaged ones are overlays/smoke"):
+    with pytest.raises(FileNotFoundError, match="the package has overlays/smoke"):
         find("overlays/smok")

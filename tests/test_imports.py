@@ -21,7 +21,7 @@ OURS = {
     "data": {"preprocess"},
     "training": {"models", "weights", "metrics"},
     "commands": {"weights", "analysis", "training", "data", "models"},
-    "explain": {"training", "data"},
+    "explain": {"training", "data", "recipes"},
     "trainer_cli": {"explain", "recipes", "training", "data"},
     "cli": {"commands", "trainer_cli"},
     "__init__": {"models", "preprocess"},

@@ -25,6 +25,7 @@ TRAINER_COMMANDS = {
 
 NOT_FOR_USERS = (
     r"The number of training batches .* is smaller than the logging interval",  # every epoch has its row all the same
+    r"You defined a `validation_step` but have no `val_dataloader`",  # val_size is 0, as asked
     r"It is recommended to use `self.log",  # the numbers are summed over the devices before they are logged
     r".*LeafSpec.* is deprecated",  # of Lightning's to torch
 )
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words and words[0] in TRAINER_COMMANDS:
             _run_trainer(words, debug)
+        elif words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
+            raise ValueError(f"{words[0]} stands where the command belongs; it comes first, as in `reslight fit --config digits`")
         elif not words:
             _parser().print_help()
             return MISTAKE
@@ -58,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
     except KeyboardInterrupt:
         return _interrupted()
+    except BrokenPipeError:  # whoever read the output has had enough, as `head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # else Python's own flush at exit complains
+        return FAILED
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -13,7 +13,7 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from reslight import data
+from reslight import data, recipes
 from reslight.data import Augment, ImageDataModule
 from reslight.training import Checkpoints, ImageClassifier, OptimConfig, ScheduleConfig
 
@@ -60,6 +60,8 @@ def explain(message: str, configs: Sequence[Path] = ()) -> str:
         return f"{_keys(message)} is {found[1]!r}; it holds settings of its own, such as --{_keys(message)}.{_example(_keys(message))}"
     if found := re.search(r"arguments are required: (.+)", message):
         keys = [key.strip().partition(".")[2] or key.strip() for key in found[1].split(",")]
+        if not set(keys) <= set(known_keys()):  # of a class that was named, such as a callback
+            return f"{_keys(message) or 'a class'} lacks its {', '.join(keys)}; give it as init_args beside its class_path"
         return f"--{' --'.join(keys)} is missing; give it, or a configuration that has it, such as --config digits"
     return _bad_value(message, configs) or "; ".join(
         line.strip().removeprefix("- ").rstrip(":") for line in message.splitlines() if line.strip()
@@ -128,7 +130,11 @@ def _is_dataset(item: type) -> bool:
 
 def _unknown_key(key: str, configs: Sequence[Path], dataset: str | None = None) -> str:
     """The nearest known key, and where the unknown one stands."""
+    if key in recipes.names():
+        return f"there is no setting {key}; did you mean --config {key}?"
     known = known_keys(dataset)
+    if "." not in key and (paths := [path for path in _all_keys(configs) if path.endswith(f".{key}")]):
+        key = paths[0]  # jsonargparse names only the end of a key inside a class
     leaf = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or leaf[:1]
     top = key.split(".")[0]
@@ -145,6 +151,10 @@ def _where(key: str, configs: Sequence[Path], value: str | None = None) -> str:
         if key in found and value in (None, str(found[key])):
             return f" (in {path})"
     return ""
+
+
+def _all_keys(configs: Sequence[Path]) -> list[str]:
+    return [key for path in configs for key, _ in _keys_in(yaml.safe_load(path.read_text(encoding="utf-8")))]
 
 
 def _keys_in(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

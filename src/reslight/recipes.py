@@ -24,8 +24,10 @@ def find(name: str) -> Path:
     here = Path(name)
     if here.is_file():
         return here
+    if (here / "config.yaml").is_file():  # a run's folder
+        return here / "config.yaml"
     short = name.removeprefix("configs/").removesuffix(".yaml")
     if short in names():
         return packaged() / f"{short}.yaml"
     near = difflib.get_close_matches(short, names(), n=3, cutoff=0.5) or names()
-    raise FileNotFoundError(f"no configuration {name!r} here or in the package; the nearest packaged ones are {', '.join(near)}")
+    raise FileNotFoundError(f"no configuration {name!r} here or in the package; the package has {', '.join(near)}")

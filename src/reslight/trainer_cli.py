@@ -29,6 +29,21 @@ from reslight.training.resume import compare, read_checkpoint, run_of
 
 log = logging.getLogger(__name__)
 
+MORE = "All settings below can stand in a --config file. --print_config shows what would be used, --data.help Digits a data set's own settings."
+DESCRIPTION = {
+    "fit": f"Train a network. What the run makes goes to runs/<config>/<n>. {MORE}",
+    "validate": f"Measure a run's network on the validation images. {MORE}",
+    "test": f"Measure a run's network on the test images. {MORE}",
+    "predict": f"Write what a run's network answers for the test images to predictions.csv. {MORE}",
+}
+HELP = {
+    "ckpt_path": "last or best of the newest run of this configuration, a checkpoint file, or a run's folder. Training begins anew if null; "
+    "the other commands take last. The configuration stays what it says, whatever the checkpoint was trained with.",
+    "trainer.default_root_dir": "Where runs are kept. (default: runs)",
+    "trainer.logger": "Loggers beside the run's own metrics.csv and TensorBoard events. (default: null)",
+}
+"""Where Lightning's own help would say something else than what happens here."""
+
 
 class CLI(LightningCLI):
     """LightningCLI with runs as folders, and checkpoints that never change a configuration.
@@ -52,9 +67,17 @@ class CLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_class=Parser,
+            parser_kwargs={self.command: {"description": DESCRIPTION[self.command]}},
             trainer_defaults={"enable_model_summary": False},
             args=args,
         )
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.usage = f"reslight {subcommand} --config NAME [--config OVERLAY ...] [--any.setting VALUE ...]"
+        for action in parser._actions:
+            action.help = HELP.get(action.dest, action.help)
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Checkpoints as a group of settings of their own; the network's two ends come from the data."""
@@ -93,7 +116,8 @@ class CLI(LightningCLI):
         if self.checkpoint is None:
             return
         contents = read_checkpoint(self.checkpoint)
-        log.info("checkpoint %s, step %d", self.checkpoint, contents["global_step"])
+        self.step = int(contents["global_step"])
+        log.info("checkpoint %s, step %d", self.checkpoint, self.step)
         for line in compare(self.checkpoint, contents, dict(self.model.hparams), resume=self.subcommand == "fit"):
             log.warning("%s", line)
 
@@ -139,7 +163,7 @@ class CLI(LightningCLI):
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and "tfevents" not in path.name)
         log.info("done   %d steps%s", self.trainer.global_step, score)
         log.info("files  %s: %s", folder, ", ".join(files))
-        log.info("next   reslight test --config %s", folder / "config.yaml")
+        log.info("next   reslight test --config %s", self.run_folder.config)
 
     def after_validate(self) -> None:
         """Print and keep the numbers."""
@@ -183,6 +207,7 @@ class CLI(LightningCLI):
         path = self._results(name)
         report = {
             "checkpoint": str(self.checkpoint),
+            "step": self.step,
             "metrics": {f"{split}/{metric}": value for metric, value in counts.fractions().items()},
             "counts": asdict(counts),
             "data": self.datamodule.describe(),
@@ -230,6 +255,8 @@ def _find_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
     words = iter(arguments)
     for word in words:
         option, equals, name = word.partition("=")
+        if option in ("-config", "-conf", "--conf"):
+            raise ValueError(f"{option} is no option; did you mean --config?")
         if option in ("--config", "-c"):
             name = name if equals else next(words, "")
             if not name:
@@ -252,3 +279,16 @@ def _check_yaml(path: Path) -> None:
         raise ValueError(f"{path} is not a text file in YAML") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no settings; it must be a mapping such as `model: {{net: resnet20}}`")
+    if odd := [key for key in _keys(content) if not isinstance(key, str)]:
+        raise ValueError(f"{path} has {odd[0]} where the name of a setting belongs; a decimal number has a point, as in 0.1")
+    data = content.get("data")
+    stray = sorted(set(data) - {"class_path", "init_args", "dict_kwargs"}) if isinstance(data, dict) and "class_path" in data else []
+    if stray:
+        raise ValueError(f"{path} has {', '.join(stray)} beside data.class_path; a data set's settings go into data.init_args")
+
+
+def _keys(content: Any) -> list[Any]:
+    """The keys of all mappings in a configuration."""
+    if isinstance(content, dict):
+        return [*content, *(key for value in content.values() for key in _keys(value))]
+    return [key for value in content for key in _keys(value)] if isinstance(content, list) else []

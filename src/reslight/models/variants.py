@@ -88,6 +88,8 @@ _TABLE: Mapping[str, Mapping[str, ResNetConfig]] = {
         "resnet50_cifar": _small_images((3, 4, 6, 3), "bottleneck"),
         "resnet101_cifar": _small_images((3, 4, 23, 3), "bottleneck"),
         "resnet152_cifar": _small_images((3, 8, 36, 3), "bottleneck"),
+    },
+    "after He et al. 2016, for CIFAR": {
         "preact_resnet18_cifar": _small_images((2, 2, 2, 2), "basic", preact=True),
     },
     # Stride on the first 1x1 and projections, as the authors' code (KaimingHe/resnet-1k-layers) has them.

@@ -91,6 +91,7 @@ class ImageClassifier(LightningModule):
         self._warmup = ErrorWarmup(self.schedule.warmup_until_error)
         self._rate: LearningRate | None = None
         self._steps_seen = 0
+        self._trained = False
         self._batches_per_epoch: float | None = None
         self._step_losses: list[Tensor] = []  # of the batches that make the present step
         self._measurer: Measurer | None = None
@@ -126,6 +127,8 @@ class ImageClassifier(LightningModule):
     def learning_rate(self) -> LearningRate:
         """The schedule over the run of the attached trainer."""
         self.trainer.fit_loop.setup_data()  # num_training_batches is known from here on
+        if 0 in (self.trainer.num_training_batches, self.trainer.limit_train_batches):
+            raise ValueError("an epoch has no training batches; trainer.limit_train_batches must be above 0")
         total = self.trainer.estimated_stepping_batches
         per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         if math.isfinite(per_epoch):
@@ -143,7 +146,7 @@ class ImageClassifier(LightningModule):
                 f"an epoch has {self.trainer.num_training_batches} batches and had {self._batches_per_epoch} in the checkpoint, whose "
                 "position in it would mean another; set trainer.limit_train_batches and the data as they were"
             )
-        self._steps_seen = self.global_step
+        self._steps_seen, self._trained = self.global_step, False
         optimizer = self.trainer.optimizers[0]
         for group, meant in zip(optimizer.param_groups, build_optimizer(self.optim, self.parameters()).param_groups, strict=True):
             group |= {key: value for key, value in meant.items() if key != "params"}
@@ -165,7 +168,7 @@ class ImageClassifier(LightningModule):
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         # Reading the loss waits for the device: free on the CPU, so every step there; elsewhere only when it is read anyway.
         if loss.device.type == "cpu":
-            self._stop_unless_finite(float(loss), self.global_step + 1)
+            self._stop_unless_finite(float(loss.detach()), self.global_step + 1)
         self.training_sums.update(loss, logits, labels)
         self._warmup.update(logits, labels)
         self._step_losses.append(loss.detach())
@@ -176,7 +179,7 @@ class ImageClassifier(LightningModule):
         step, every = self.global_step, getattr(self.trainer, "log_every_n_steps", 0)
         if step == self._steps_seen:  # accumulation: the step is not done yet
             return
-        self._steps_seen = step
+        self._steps_seen, self._trained = step, True
         losses, self._step_losses = self._step_losses, []
         if every and step % every == 0:
             loss = float(self._sum_over_devices(torch.stack(losses).float().mean())) / self.trainer.world_size
@@ -187,7 +190,9 @@ class ImageClassifier(LightningModule):
         """Record the epoch's training loss and accuracy."""
         fractions = self.training_sums.fractions(self._sum_over_devices, self.device)
         self._stop_unless_finite(fractions.get("loss", 0.0), self.global_step)
-        self._record({f"train/{name}": value for name, value in fractions.items()} | {"lr": self._rate_done()})
+        values = {f"train/{name}": value for name, value in fractions.items()}
+        # A checkpoint from between validation and here ends its epoch again, under a schedule that may be another by now.
+        self._record(values | ({"lr": self._rate_done()} if self._trained else {}))
         # An epoch that was cut short goes on after a resume; Lightning would count it, or an empty one, as whole.
         per_epoch = self.trainer.num_training_batches
         if math.isfinite(per_epoch) and per_epoch:
@@ -268,6 +273,8 @@ class ImageClassifier(LightningModule):
             return
         self.counts = self._measurer.counts(self._sum_over_devices)
         self._check_total(split, self.counts.total)
+        if not math.isfinite(self.counts.nll):
+            log.warning("the %s loss is %s: the network's answers are no longer numbers; lower model.optim.lr", split, self.counts.nll)
         self._record({f"{split}/{name}": value for name, value in self.counts.fractions().items()})
 
     def _check_total(self, split: str, total: int) -> None:

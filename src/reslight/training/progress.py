@@ -2,7 +2,6 @@
 
 import sys
 import time
-from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -74,8 +73,10 @@ class Progress(ProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Clear the bar. The line has to wait: callbacks come before the module, which now measures the epoch."""
         self._stop_bar()
+        if not self._batches:  # resumed from a checkpoint at its very end
+            return
         rate = self._images_per_second(trainer)
-        self._finished = f"{rate:,.0f} images/s   {timedelta(seconds=round(self._seconds))}"
+        self._finished = f"{rate:,.0f} images/s   {self._seconds:.1f} s"
         for logger in trainer.loggers:
             logger.log_metrics({"images_per_second": rate}, step=trainer.global_step)
 
@@ -187,7 +188,7 @@ def _local(trainer: Trainer, module: LightningModule) -> str:
 def _measured(trainer: Trainer, validated: bool) -> str:
     """What the epoch gave, of all processes."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    parts = [f"lr {values['lr']:.3g}"] if "lr" in values else []
+    parts = [f"lr {values['lr']:<8.3g}"] if "lr" in values else []
     for split in ("train", "val") if validated else ("train",):
         numbers = [f"{name} {values[f'{split}/{name}']:.4f}" for name in ("loss", "acc1") if f"{split}/{name}" in values]
         parts += [f"{split} {' '.join(numbers)}"] if numbers else []

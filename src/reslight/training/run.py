@@ -7,11 +7,11 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from reslight.training.checkpoints import Checkpoints
@@ -97,6 +97,8 @@ class Runs:
             return None
         if wanted not in (None, "last", "best"):
             file = Path(wanted)
+            if file.is_dir():  # a run
+                file = file / "checkpoints" / "last.ckpt"
             if not file.is_file():
                 raise FileNotFoundError(f"no checkpoint {wanted}; give the path of one, or last or best for the newest run's")
             return file
@@ -137,6 +139,7 @@ class RunFolder(Callback):
     def __init__(self, runs: Runs, write_config: Callable[[Path], None], resume: Path | None = None) -> None:
         self.runs, self.resume, self._write_config = runs, resume, write_config
         self.path: Path | None = None
+        self.config: Path | None = None
         self._started = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -152,7 +155,8 @@ class RunFolder(Callback):
         chosen = (resumed or self.runs.create()) if trainer.is_global_zero else None
         self.path = folder = trainer.strategy.broadcast(chosen) or Path()
         if trainer.is_global_zero:
-            self._write_config(_free_name(folder))
+            self.config = _free_name(folder)
+            self._write_config(self.config)
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.open(folder, trainer.global_step if resumed else None)
@@ -190,7 +194,13 @@ def _banner(trainer: Trainer, model: ImageClassifier, folder: Path | None) -> li
     parameters = sum(p.numel() for p in model.net.parameters())
     devices = f"{trainer.world_size} x {model.device.type}" if trainer.world_size > 1 else str(model.device)
     epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
-    length = f"{trainer.max_steps:,} steps" if trainer.max_steps > 0 else f"{epochs} epochs" if epochs else "no end set"
+    length = (
+        f"{trainer.max_steps:,} steps"
+        if trainer.max_steps > 0
+        else f"{epochs} epoch{'s' if epochs > 1 else ''}"
+        if epochs
+        else "no end set"
+    )
     plan = getattr(getattr(trainer, "datamodule", None), "batch_plan", None)  # a user's own data module has none
     lines = [
         f"net    {parameters:,} parameters, {model.config.num_classes} classes",
@@ -211,7 +221,7 @@ def _summary(trainer: Trainer, model: ImageClassifier, seconds: float) -> dict[s
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "seconds": round(seconds, 1),
-        "metrics": model.recorded,
+        "metrics": {name: value for name, value in model.recorded.items() if not name.endswith("_step")},
         "best": {"monitor": best.monitor, "score": best.best_score, "step": best.best_step} if best else None,
         "seed": int(seed) if seed else None,
         "data": model.described,
@@ -219,9 +229,8 @@ def _summary(trainer: Trainer, model: ImageClassifier, seconds: float) -> dict[s
         "machine": {
             "device": str(model.device),
             "processes": trainer.world_size,
-            "cpu_threads": os.cpu_count(),
+            "cpu_threads": torch.get_num_threads(),
             "system": platform.platform(),
         },
         "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
-        "time": str(timedelta(seconds=round(seconds))),
     }
