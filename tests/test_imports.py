@@ -32,7 +32,7 @@ OTHERS = {
     "models": {"torch"},
     "metrics": {"torch"},
     "preprocess": {"torch", "torchvision", "PIL"},
-    "recipes": set(),
+    "recipes": {"yaml"},
     "__init__": set(),
     "cli": set(),
     "commands": set(),

@@ -110,7 +110,7 @@ def _run_trainer(words: list[str], debug: bool) -> None:
     from reslight.trainer_cli import run
 
     _talk_plainly(debug)  # behind the imports, in which Lightning sets up its own
-    run(words, debug=debug)
+    run(words, TRAINER_COMMANDS[words[0]], debug=debug)
 
 
 def _talk_plainly(debug: bool) -> None:

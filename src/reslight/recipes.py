@@ -1,7 +1,10 @@
-"""Where configuration files are: beside the person who asks, else those that come with the package."""
+"""Configuration files: beside the person who asks, else those that come with the package; and whether they are in form."""
 
 import difflib
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 
 def packaged() -> Path:
@@ -31,3 +34,60 @@ def find(name: str) -> Path:
         return packaged() / f"{short}.yaml"
     near = difflib.get_close_matches(short, names(), n=3, cutoff=0.5) or names()
     raise FileNotFoundError(f"no configuration {name!r} here or in the package; the package has {', '.join(near)}")
+
+
+def find_all(arguments: list[str]) -> tuple[list[str], list[Path]]:
+    """Replace the names of configurations in a command line by their paths.
+
+    Returns:
+        The command line, and the files in their order.
+
+    Raises:
+        ValueError: A --config without a name.
+        FileNotFoundError: There is no such configuration.
+    """
+    result, configs = [], []
+    words = iter(arguments)
+    for word in words:
+        option, equals, name = word.partition("=")
+        if option in ("-config", "-conf", "--conf"):
+            raise ValueError(f"{option} is no option; did you mean --config?")
+        if option in ("--config", "-c"):
+            name = name if equals else next(words, "")
+            if not name:
+                raise ValueError("--config needs the name of a file, such as --config digits")
+            configs.append(find(name))
+            result += ["--config", str(configs[-1])]
+        else:
+            result.append(word)
+    return result, configs
+
+
+def check(path: Path) -> None:
+    """Look at the form of a configuration file.
+
+    Raises:
+        ValueError: It is no YAML mapping with names as keys; the line is named where it is known.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{line}: this is not YAML ({error.problem})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a text file in YAML") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no settings; it must be a mapping such as `model: {{net: resnet20}}`")
+    if odd := [key for key in _keys(content) if not isinstance(key, str)]:
+        raise ValueError(f"{path} has {odd[0]} where the name of a setting belongs; a decimal number has a point, as in 0.1")
+    data = content.get("data")
+    stray = sorted(set(data) - {"class_path", "init_args", "dict_kwargs"}) if isinstance(data, dict) and "class_path" in data else []
+    if stray:
+        raise ValueError(f"{path} has {', '.join(stray)} beside data.class_path; a data set's settings go into data.init_args")
+
+
+def _keys(content: Any) -> list[Any]:
+    """The keys of all mappings in a configuration."""
+    if isinstance(content, dict):
+        return [*content, *(key for value in content.values() for key in _keys(value))]
+    return [key for value in content for key in _keys(value)] if isinstance(content, list) else []

@@ -2,11 +2,9 @@
 
 import json
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -25,20 +23,16 @@ from reslight.training import (
     RunLogger,
     Runs,
 )
+from reslight.training.report import ending, measurement, scores
 from reslight.training.resume import compare, read_checkpoint, run_of
 
 log = logging.getLogger(__name__)
 
-MORE = "All settings below can stand in a --config file. --print_config shows what would be used, --data.help Digits a data set's own settings."
-DESCRIPTION = {
-    "fit": f"Train a network. What the run makes goes to runs/<config>/<n>. {MORE}",
-    "validate": f"Measure a run's network on the validation images. {MORE}",
-    "test": f"Measure a run's network on the test images. {MORE}",
-    "predict": f"Write what a run's network answers for the test images to predictions.csv. {MORE}",
-}
+MORE = "All settings below can stand in a --config file. --print_config shows what would be used, --data.help Digits a data set's."
 HELP = {
-    "ckpt_path": "last or best of the newest run of this configuration, a checkpoint file, or a run's folder. Training begins anew if null; "
-    "the other commands take last. The configuration stays what it says, whatever the checkpoint was trained with.",
+    "ckpt_path": "last or best of the newest run of this configuration, a checkpoint file, or a run's folder. "
+    "Training begins anew if null; the other commands take last. "
+    "The configuration stays what it says, whatever the checkpoint was trained with.",
     "trainer.default_root_dir": "Where runs are kept. (default: runs)",
     "trainer.logger": "Loggers beside the run's own metrics.csv and TensorBoard events. (default: null)",
 }
@@ -51,9 +45,10 @@ class CLI(LightningCLI):
     Args:
         args: The command and its arguments; configuration files as existing paths.
         runs: Where this configuration's runs are.
+        purpose: What the command is for.
     """
 
-    def __init__(self, args: list[str], runs: Runs) -> None:
+    def __init__(self, args: list[str], runs: Runs, purpose: str) -> None:
         self.command = args[0]
         self.run_folder: RunFolder | None = None
         self.root_was_typed = any(word.startswith("--trainer.default_root_dir") for word in args)
@@ -67,7 +62,7 @@ class CLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_class=Parser,
-            parser_kwargs={self.command: {"description": DESCRIPTION[self.command]}},
+            parser_kwargs={self.command: {"description": f"{purpose.capitalize()}. {MORE}"}},
             trainer_defaults={"enable_model_summary": False},
             args=args,
         )
@@ -147,23 +142,13 @@ class CLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where things are and what to type next."""
-        folder = self.run_folder.path if self.run_folder else None
-        if self.run_folder is None or getattr(self.trainer, "fast_dev_run", False):
+        if self.run_folder is None or not self.trainer.is_global_zero or getattr(self.trainer, "fast_dev_run", False):
             return
-        if folder is None:
+        folder, config = self.run_folder.path, self.run_folder.config
+        if folder is None or config is None:
             log.info("done   nothing: the run was over before its first step (trainer.max_epochs, trainer.max_steps)")
             return
-        if not self.trainer.is_global_zero:
-            return
-        best = next(
-            (c for c in self.trainer.checkpoint_callbacks if isinstance(c, Checkpoints) and c.best_score is not None),
-            None,
-        )
-        score = f"; best {best.monitor} {best.best_score:.4f} at step {best.best_step}" if best else ""
-        files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and "tfevents" not in path.name)
-        log.info("done   %d steps%s", self.trainer.global_step, score)
-        log.info("files  %s: %s", folder, ", ".join(files))
-        log.info("next   reslight test --config %s", self.run_folder.config)
+        log.info("%s", "\n".join(ending(self.trainer, folder, config)))
 
     def after_validate(self) -> None:
         """Print and keep the numbers."""
@@ -200,21 +185,10 @@ class CLI(LightningCLI):
         counts = self.model.counts
         if counts is None or not self.trainer.is_global_zero:
             return
-        hits = {"acc1": counts.correct1, "acc5": counts.correct5}
-        for metric, value in counts.fractions().items():
-            of = f" ({hits[metric]} of {counts.total})" if metric in hits else ""
-            log.info("%s/%s %.4f%s", split, metric, value, of)
         path = self._results(name)
-        report = {
-            "checkpoint": str(self.checkpoint),
-            "step": self.step,
-            "metrics": {f"{split}/{metric}": value for metric, value in counts.fractions().items()},
-            "counts": asdict(counts),
-            "data": self.datamodule.describe(),
-            "precision": str(self.trainer.precision),
-        }
+        report = {"checkpoint": str(self.checkpoint), "step": self.step, **measurement(split, counts, self.model)}
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        log.info("written %s", path)
+        log.info("%s", "\n".join([*scores(split, counts), f"written {path}"]))
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -223,22 +197,23 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def run(arguments: list[str], *, debug: bool = False) -> None:
+def run(arguments: list[str], purpose: str, *, debug: bool = False) -> None:
     """Run one of the Trainer's commands.
 
     Args:
         arguments: The command and its arguments as typed.
+        purpose: What the command is for, for its help.
         debug: Show jsonargparse's messages whole.
 
     Raises:
         ValueError: The command line or a configuration does not parse.
         FileNotFoundError: A configuration or a checkpoint is not there.
     """
-    arguments, configs = _find_configs(arguments)
+    arguments, configs = recipes.find_all(arguments)
     for path in configs:
-        _check_yaml(path)
+        recipes.check(path)
     try:
-        CLI(arguments, Runs.of(configs[0] if configs else None))
+        CLI(arguments, Runs.of(configs[0] if configs else None), purpose)
     except UsageError as error:
         raise ValueError(str(error) if debug else explain(str(error), configs)) from error
     except ValueError as error:
@@ -247,48 +222,3 @@ def run(arguments: list[str], *, debug: bool = False) -> None:
         raise ValueError(explain(str(error), configs)) from error  # one of ours, which jsonargparse has wrapped
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
-
-
-def _find_configs(arguments: list[str]) -> tuple[list[str], list[Path]]:
-    """Replace the names of packaged configurations by their paths."""
-    result, configs = [], []
-    words = iter(arguments)
-    for word in words:
-        option, equals, name = word.partition("=")
-        if option in ("-config", "-conf", "--conf"):
-            raise ValueError(f"{option} is no option; did you mean --config?")
-        if option in ("--config", "-c"):
-            name = name if equals else next(words, "")
-            if not name:
-                raise ValueError("--config needs the name of a file, such as --config digits")
-            configs.append(recipes.find(name))
-            result += ["--config", str(configs[-1])]
-        else:
-            result.append(word)
-    return result, configs
-
-
-def _check_yaml(path: Path) -> None:
-    """A mistake in the file's form is named with its line."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path}{line}: this is not YAML ({error.problem})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a text file in YAML") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no settings; it must be a mapping such as `model: {{net: resnet20}}`")
-    if odd := [key for key in _keys(content) if not isinstance(key, str)]:
-        raise ValueError(f"{path} has {odd[0]} where the name of a setting belongs; a decimal number has a point, as in 0.1")
-    data = content.get("data")
-    stray = sorted(set(data) - {"class_path", "init_args", "dict_kwargs"}) if isinstance(data, dict) and "class_path" in data else []
-    if stray:
-        raise ValueError(f"{path} has {', '.join(stray)} beside data.class_path; a data set's settings go into data.init_args")
-
-
-def _keys(content: Any) -> list[Any]:
-    """The keys of all mappings in a configuration."""
-    if isinstance(content, dict):
-        return [*content, *(key for value in content.values() for key in _keys(value))]
-    return [key for value in content for key in _keys(value)] if isinstance(content, list) else []

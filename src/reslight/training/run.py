@@ -2,21 +2,17 @@
 
 import json
 import logging
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from reslight.training.checkpoints import Checkpoints
 from reslight.training.classifier import ImageClassifier
 from reslight.training.logger import RunLogger
+from reslight.training.report import banner, summary
 from reslight.training.resume import run_of
 
 log = logging.getLogger(__name__)
@@ -148,7 +144,7 @@ class RunFolder(Callback):
         if not getattr(trainer, "fast_dev_run", False):
             self._open(trainer)
         if trainer.is_global_zero and isinstance(pl_module, ImageClassifier):
-            log.info("%s", "\n".join(_banner(trainer, pl_module, self.path)))
+            log.info("%s", "\n".join(banner(trainer, pl_module, self.path)))
 
     def _open(self, trainer: Trainer) -> None:
         resumed = run_of(self.resume) if self.resume else None
@@ -175,7 +171,7 @@ class RunFolder(Callback):
         """Write summary.json."""
         if self.path is None or not trainer.is_global_zero or not isinstance(pl_module, ImageClassifier):
             return
-        text = json.dumps(_summary(trainer, pl_module, time.monotonic() - self._started), indent=2)
+        text = json.dumps(summary(trainer, pl_module, time.monotonic() - self._started), indent=2)
         (self.path / "summary.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -186,51 +182,3 @@ def _free_name(folder: Path) -> Path:
         number += 1
         path = folder / f"config.{number}.yaml"
     return path
-
-
-def _banner(trainer: Trainer, model: ImageClassifier, folder: Path | None) -> list[str]:
-    data = model.described
-    sizes = ", ".join(f"{split['size']:,} {name}" for name, split in data.get("splits", {}).items() if split["size"])
-    parameters = sum(p.numel() for p in model.net.parameters())
-    devices = f"{trainer.world_size} x {model.device.type}" if trainer.world_size > 1 else str(model.device)
-    epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
-    length = (
-        f"{trainer.max_steps:,} steps"
-        if trainer.max_steps > 0
-        else f"{epochs} epoch{'s' if epochs > 1 else ''}"
-        if epochs
-        else "no end set"
-    )
-    plan = getattr(getattr(trainer, "datamodule", None), "batch_plan", None)  # a user's own data module has none
-    lines = [
-        f"net    {parameters:,} parameters, {model.config.num_classes} classes",
-        f"data   {data.get('name', 'your own loaders')}: {sizes} images" if sizes else "data   your own loaders",
-        f"train  {length}, {model.optim.name} with lr {model.optim.lr:g} ({model.schedule.name}), {trainer.precision} on {devices}, "
-        f"seed {os.environ.get('PL_GLOBAL_SEED', 'not set')}",
-    ]
-    if plan:
-        lines.insert(2, f"batch  {str(plan).removeprefix('batch ')}")
-    return lines + ([f"run    {folder}"] if folder else [])
-
-
-def _summary(trainer: Trainer, model: ImageClassifier, seconds: float) -> dict[str, Any]:
-    seed = os.environ.get("PL_GLOBAL_SEED")
-    best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints)), None)
-    names = ("reslight", "torch", "lightning", "torchvision")
-    return {
-        "steps": trainer.global_step,
-        "epochs": trainer.current_epoch,
-        "seconds": round(seconds, 1),
-        "metrics": {name: value for name, value in model.recorded.items() if not name.endswith("_step")},
-        "best": {"monitor": best.monitor, "score": best.best_score, "step": best.best_step} if best else None,
-        "seed": int(seed) if seed else None,
-        "data": model.described,
-        "settings": dict(model.hparams),
-        "machine": {
-            "device": str(model.device),
-            "processes": trainer.world_size,
-            "cpu_threads": torch.get_num_threads(),
-            "system": platform.platform(),
-        },
-        "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
-    }
