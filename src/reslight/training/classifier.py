@@ -143,8 +143,8 @@ class ImageClassifier(LightningModule):
         """After a resume: the optimizer's settings are the configuration's, not those that its state brought along."""
         if self._batches_per_epoch not in (None, self.trainer.num_training_batches):
             raise ValueError(
-                f"an epoch has {self.trainer.num_training_batches} batches and had {self._batches_per_epoch} in the checkpoint, whose "
-                "position in it would mean another; set trainer.limit_train_batches and the data as they were"
+                f"an epoch has {self.trainer.num_training_batches} batches and had {self._batches_per_epoch} in the checkpoint, which "
+                "cannot go on in the middle of it; set data.batch_size, data.val_size and trainer.limit_train_batches as they were"
             )
         self._steps_seen, self._trained = self.global_step, False
         optimizer = self.trainer.optimizers[0]
