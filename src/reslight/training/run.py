@@ -122,7 +122,7 @@ class Runs:
 
 
 class RunFolder(Callback):
-    """Makes the folder of a run when training starts, and says at the end what is in it.
+    """Makes the folder of a run when training starts, and puts its summary there when it ends.
 
     Nothing is made before the first step is due: a mistake in the configuration leaves no empty run behind.
 
