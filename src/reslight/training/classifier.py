@@ -84,7 +84,8 @@ class ImageClassifier(LightningModule):
         self.save_hyperparameters(settings, logger=False)
         self.net = ResNet(self.config)
         if channels_last:
-            self.net.to(memory_format=torch.channels_last)
+            layout: dict[str, Any] = {"memory_format": torch.channels_last}  # a keyword that older torch does not declare
+            self.net.to(**layout)
         self.described: dict[str, Any] = {}
         self.recorded: dict[str, float] = {}
         self.training_sums = TrainingSums()
