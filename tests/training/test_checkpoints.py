@@ -60,18 +60,18 @@ def test_best_is_the_best_by_its_monitor(monitor, scores, best_steps):
     callback = Recorded(monitor=monitor)
     callback.saved = []
     for step, score in enumerate(scores):
-        callback.on_validation_end(FakeTrainer(step, score), None)  # type: ignore[arg-type]
+        callback.on_validation_end(FakeTrainer(step, score), None)
     assert callback.saved == [("best.ckpt", step) for step in best_steps]
 
 
 def test_best_goes_on_after_a_resume():
     first = Recorded()
     first.saved = []
-    first.on_validation_end(FakeTrainer(10, 0.9), None)  # type: ignore[arg-type]
+    first.on_validation_end(FakeTrainer(10, 0.9), None)
     second = Recorded()
     second.saved = []
     second.load_state_dict(first.state_dict())
-    second.on_validation_end(FakeTrainer(20, 0.8), None)  # type: ignore[arg-type]
+    second.on_validation_end(FakeTrainer(20, 0.8), None)
     assert second.saved == []
     assert (second.best_score, second.best_step) == (pytest.approx(0.9), 10)
 
@@ -79,7 +79,7 @@ def test_best_goes_on_after_a_resume():
 def test_measuring_saves_nothing():
     callback = Recorded()
     callback.saved = []
-    callback.on_validation_end(FakeTrainer(1, 0.5, fn="validate"), None)  # type: ignore[arg-type]
+    callback.on_validation_end(FakeTrainer(1, 0.5, fn="validate"), None)
     assert callback.saved == []
 
 
