@@ -97,6 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="list architectures with their parameters and MACs")
     models.add_argument("pattern", nargs="?", default="*", help="names with wildcards, such as 'resnet*_cifar'")
     models.set_defaults(run=lambda options: _commands().models(options.pattern))
+    about = "draw the error curves of runs in one picture"
+    more = (
+        "thin and dashed the training error, bold the validation error, a dot the test error once it was measured. Takes matplotlib: "
+        "pip install 'reslight[plot]'"
+    )
+    plot = commands.add_parser("plot", help=about, description=f"{about.capitalize()}: {more}")
+    plot.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, such as runs/digits/1; runs/digits is its newest run")
+    plot.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture; .png, .pdf or .svg")
+    plot.set_defaults(run=lambda options: _commands().plot(options.runs, options.output))
     return parser
 
 

@@ -1,5 +1,12 @@
 """The commands that are not a Trainer's, as plain functions. They print; heavy imports are local."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reslight.analysis import History
+
 
 def models(pattern: str = "*") -> None:
     """Print the architectures whose names match, with their size, their cost and where they come from.
@@ -18,6 +25,42 @@ def models(pattern: str = "*") -> None:
         cost = cost_of(config)
         rows.append([name, f"{cost.parameters:,}", f"{cost.macs / 1e6:,.1f}", f"{config.input_size}", SOURCES[name]])
     print(table(["name", "parameters", "MACs (M)", "at", "source"], rows))
+
+
+def plot(runs: Sequence[str], output: str) -> None:
+    """Draw the error curves of runs in one picture, and print what they came to.
+
+    Args:
+        runs: Folders of runs or of configurations, or files in a run's folder; a run that is named twice is drawn once.
+        output: Where the picture goes; its ending says in which format.
+
+    Raises:
+        ValueError: There is nothing to draw, or nothing to draw it with or as.
+        FileNotFoundError: A run or the picture's folder is not there.
+    """
+    from reslight.analysis import draw, find_run, names_of, read_run, save
+
+    folders = {folder.resolve(): folder for folder in map(find_run, runs)}
+    histories = [read_run(folder) for folder in folders.values()]
+    save(draw(histories), Path(output))
+    print(f"written {output}")
+    names = names_of(histories)
+    for name, history in zip(names, histories, strict=True):
+        print(f"{name.ljust(max(map(len, names)))}  {_outcome(history)}")
+
+
+def _outcome(history: "History") -> str:
+    """A run's length and its errors at the end."""
+    said = []
+    if history.training.steps:
+        said.append(f"training {history.training.errors[-1]:.2f} %")
+    if errors := history.validation.errors:
+        best = min(errors)
+        at = history.validation.steps[errors.index(best)]
+        said.append(f"validation {errors[-1]:.2f} % (best {best:.2f} % at step {at})")
+    for step, error in zip(history.test.steps, history.test.errors, strict=True):
+        said.append(f"test {error:.2f} %" + ("" if step == history.steps else f" at step {step}"))
+    return f"{history.epochs} epoch{'s' if history.epochs > 1 else ''}, error: {', '.join(said)}"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

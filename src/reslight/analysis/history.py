@@ -1,0 +1,168 @@
+"""The errors of a run over its length, read from its folder."""
+
+import csv
+import difflib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An error at some steps of a run.
+
+    Args:
+        steps: Optimizer steps done, rising.
+        errors: Errors in percent, one a step.
+    """
+
+    steps: tuple[int, ...] = ()
+    errors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run's folder says of its errors.
+
+    Args:
+        folder: The run's folder.
+        net: Its network in a few words; None where its configuration does not name one.
+        epochs: The last epoch that was measured, counted from 1.
+        training: Error on the training images, a mean over each epoch.
+        validation: Error on the validation images; empty where there are none.
+        test: Error on the test images, at the step at which it was last measured; empty before that.
+    """
+
+    folder: Path
+    net: str | None
+    epochs: int
+    training: Curve
+    validation: Curve
+    test: Curve
+
+    @property
+    def curves(self) -> tuple[Curve, Curve, Curve]:
+        """All three."""
+        return self.training, self.validation, self.test
+
+    @property
+    def steps(self) -> int:
+        """The last step at which anything was measured."""
+        return max(curve.steps[-1] for curve in self.curves if curve.steps)
+
+
+def find_run(path: str | Path) -> Path:
+    """The run's folder that a path means: itself, a file in it, or the newest run in a configuration's folder.
+
+    Raises:
+        FileNotFoundError: It is none of these.
+    """
+    path = Path(path)
+    folder = path.parent if path.is_file() else path
+    if any((folder / name).is_file() for name in ("config.yaml", "metrics.csv")):
+        return folder
+    if numbers := _numbers(path):
+        return path / str(numbers[-1])
+    known = _below(Path("runs"))
+    near = _below(path) or [name for name in known if Path(name) == Path("runs", path)]
+    near = near or difflib.get_close_matches(path.as_posix(), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "give the folder of one, such as runs/digits/1, or runs/digits for its newest"
+    raise FileNotFoundError(f"{path} is no run; {hint}")
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Numbers of the runs in a configuration's folder, rising."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal() and path.is_dir())
+
+
+def _below(root: Path) -> list[str]:
+    """Where runs are kept: the folders of the configurations, such as `digits` or `cifar10/resnet20`, and the runs in them."""
+    folders = [path for pattern in ("*", "*/*") for path in sorted(root.glob(pattern)) if _numbers(path)]
+    return [path.as_posix() for folder in folders for path in (folder, *(folder / str(number) for number in _numbers(folder)))]
+
+
+def read_run(folder: Path) -> History:
+    """Read what a run measured so far.
+
+    Args:
+        folder: The run's folder, as `find_run` gives it.
+
+    Raises:
+        FileNotFoundError: It has no metrics.csv.
+        ValueError: No epoch was measured yet, or a file in it is not what a run writes.
+    """
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no metrics.csv, nothing was measured in it yet; {_another(folder)}")
+    rows = _whole_rows(path)
+    training, validation = _curve(rows, "train/acc1"), _curve(rows, "val/acc1")
+    ends = {*training.steps[-1:], *validation.steps[-1:]}
+    if not ends:
+        raise ValueError(f"{folder} has no measured epoch yet; wait for the end of its first, or {_another(folder)}")
+    epochs = max(int(row["epoch"]) for row in rows if int(row["step"]) in ends)
+    return History(folder, _net(folder), epochs, training, validation, _test(folder))
+
+
+def _another(folder: Path) -> str:
+    """What to do about a run that has nothing to show."""
+    others = [folder.parent / str(number) for number in _numbers(folder.parent) if str(number) != folder.name]
+    measured = [other for other in others if (other / "metrics.csv").is_file()]
+    return f"give another run, such as {measured[-1]}" if measured else "train one with `reslight fit`"
+
+
+def _whole_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv, without those that a crash cut.
+
+    A number that lost its last digits still reads as a number, so a last line without its end does not count.
+    """
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    reader = csv.DictReader(lines)
+    lacking = [name for name in ("epoch", "step") if name not in (reader.fieldnames or ())]
+    if lines and lacking:
+        raise ValueError(f"{path} has no column {lacking[0]}, so no run of reslight wrote it; give the folder of one")
+    whole = [row for row in reader if None not in row and None not in row.values()]
+    return [row for row in whole if row["epoch"].isdecimal() and row["step"].isdecimal()]
+
+
+def _curve(rows: Sequence[dict[str, str]], column: str) -> Curve:
+    """The errors behind a column of accuracies, where it was measured."""
+    found = [(int(row["step"]), _error(row.get(column, ""))) for row in rows]
+    points = [(step, error) for step, error in found if math.isfinite(error)]
+    return Curve(tuple(step for step, _ in points), tuple(error for _, error in points))
+
+
+def _error(accuracy: str) -> float:
+    """The error in percent of an accuracy as it was written; nan for one that is missing or no number."""
+    try:
+        return 100 * (1 - float(accuracy))
+    except ValueError:
+        return math.nan
+
+
+def _net(folder: Path) -> str | None:
+    """The network that a run's configuration names, and what it changes of it but the two ends, which come from the data."""
+    try:
+        net = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["model"]["net"]
+        if isinstance(net, str):
+            return net
+        changes = [f"{key} {net[key]}" for key in net if key not in ("name", "num_classes", "in_channels")]
+        return ", ".join([net["name"], *changes])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return None  # it only helps to tell runs apart
+
+
+def _test(folder: Path) -> Curve:
+    """What `reslight test` measured last, as one point."""
+    path = folder / "test.json"
+    if not path.is_file():
+        return Curve()
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        return Curve((int(report["step"]),), (100 * (1 - float(report["metrics"]["test/acc1"])),))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not what `reslight test` writes; measure again with `reslight test --config {folder}`") from error
