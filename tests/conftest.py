@@ -22,6 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def clean_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     environment, show, handlers = dict(os.environ), warnings.showwarning, logging.getLogger("reslight").handlers[:]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESLIGHT_CACHE", str(tmp_path / "decoded"))
     yield
     os.environ.clear()
     os.environ.update(environment)

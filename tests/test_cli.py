@@ -40,7 +40,7 @@ def one_line(err: str) -> str:
         ("fit --config digits --data.batch_size abc", "data.batch_size is abc; it must be a whole number"),
         ("fit --config digits --data.batch_size 0", "data.batch_size is 0, must be at least 1"),
         ("fit --config digits --data.batch_size 33 --trainer.accumulate_grad_batches 2", "batch_size is 33"),
-        ("fit --config digits --data Cifar", "data is 'Cifar', which is no data set; allowed are Digits, Synthetic"),
+        ("fit --config digits --data Cifar", "data is 'Cifar', which is no data set; allowed are CIFAR, Digits, Synthetic"),
         ("fit --config digits --data.val_size 3000", "data.val_size is 3000"),
         ("fit --config digits --model.optim.lr -1", "optim.lr is -1.0; it must be above 0"),
         ("fit --config digits --model.optim.name lamb", "model.optim.name is lamb; it must be sgd or adamw"),
@@ -132,12 +132,12 @@ def test_another_network_than_the_checkpoints(reslight):
 
 def test_help_lists_every_command_and_version_is_the_packages(reslight):
     out = reslight("--help").out
-    assert all(f"    {name} " in out for name in ("fit", "validate", "test", "predict", "models"))
+    assert all(f"    {name} " in out for name in ("fit", "validate", "test", "predict", "models", "plot"))
     assert reslight("--version").out == f"reslight {__version__}\n"
     assert reslight().code == 2
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "models"])
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "models", "plot"])
 def test_every_command_answers_help(reslight, command: str):
     answer = reslight(command, "--help")
     assert answer.code == 0

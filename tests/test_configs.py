@@ -1,12 +1,20 @@
-"""Every configuration parses, and does some steps on tiny synthetic images."""
+"""Every configuration parses, says only what differs, trains as its source says, and does some steps on tiny images."""
 
+import inspect
+from collections.abc import Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from lightning.pytorch import Trainer
 
-from reslight import recipes
+from reslight import data, recipes
+from reslight.models import resolve_config
 from reslight.recipes import find, names
+from reslight.training import ImageClassifier, OptimConfig, ScheduleConfig
+from reslight.training.optim import LearningRate
 
 RECIPES = [name for name in names() if not name.startswith("overlays/")]
 OVERLAYS = [name for name in names() if name.startswith("overlays/")]
@@ -38,6 +46,117 @@ def test_an_overlay_parses_on_top(reslight, name: str):
     answer = reslight("fit", "--config", "digits", "--config", name, "--print_config")
     assert answer.code == 0, answer.err
     assert yaml.safe_load(answer.out) != plain
+
+
+PAPER_NETS = [f"{kind}{depth}" for kind in ("resnet", "plain") for depth in (20, 32, 44, 56, 110)] + ["resnet1202"]
+CIFAR = [name for name in RECIPES if name.startswith("cifar")]
+PAPER = [name for name in CIFAR if "/paper_" in name]
+MODERN = [name for name in CIFAR if "/paper_" not in name and not name.endswith("/fast")]
+
+
+@pytest.fixture(scope="session")
+def resolved() -> dict[str, dict[str, Any]]:
+    """Settings of every CIFAR recipe as a run gets them; filled by `parsed`."""
+    return {}
+
+
+@pytest.fixture
+def parsed(reslight, resolved):
+    def parse(name: str) -> dict[str, Any]:
+        if name not in resolved:
+            resolved[name] = yaml.safe_load(reslight("fit", "--config", name, "--print_config").out)
+        return resolved[name]
+
+    return parse
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_every_net_of_the_paper_has_both_recipes(dataset: str):
+    expected = {f"{dataset}/{prefix}{net}" for net in PAPER_NETS for prefix in ("", "paper_")}
+    assert expected | {f"{dataset}/fast", f"{dataset}/resnet18_cifar"} == {name for name in CIFAR if name.startswith(f"{dataset}/")}
+
+
+def net_of(name: str) -> str:
+    return name.partition("/")[2].removeprefix("paper_")
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_paper_s_schedule(parsed, name: str):
+    """Section 4.2: batch 128, SGD with momentum 0.9, decay 1e-4 on all, 0.1 divided by 10 at 32k and 48k, stop at 64k, 45k/5k."""
+    settings = parsed(name)
+    optim, schedule = OptimConfig(**settings["model"]["optim"]), ScheduleConfig(**settings["model"]["schedule"])
+    assert (optim.name, optim.lr, optim.momentum, optim.nesterov, optim.weight_decay, optim.decay_norms) == (
+        "sgd",
+        0.1,
+        0.9,
+        False,
+        1e-4,
+        True,
+    )
+    trainer, images = settings["trainer"], settings["data"]["init_args"]
+    assert (trainer["max_steps"], trainer["max_epochs"], trainer["accumulate_grad_batches"]) == (64000, None, 1)
+    assert (images["name"], images["batch_size"], images["val_size"]) == (name.partition("/")[0], 128, 5000)
+    assert images["normalize"] == "pixel_mean"
+    assert (images["augment"]["pad"], images["augment"]["flip"], images["augment"]["cutout"]) == (4, "random", 0)
+    assert (settings["model"]["label_smoothing"], settings["model"]["ema"]) == (0, None)
+    # the sizes of 45k/5k in steps, 351 to an epoch (the last partial batch is dropped)
+    rate = LearningRate(schedule, optim.lr, trainer["max_steps"], (50000 - images["val_size"]) // 128)
+    steps = [0, 31999, 32000, 47999, 48000, 63999]
+    assert [rate(step, 0) for step in steps] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    # ResNet-110 begins with 0.01, until the training error is below 80 %; so does the net of the same kind that is deeper
+    waits = net_of(name) in ("resnet110", "resnet1202")
+    assert schedule.warmup == 0
+    assert schedule.warmup_until_error == (0.8 if waits else None)
+    assert rate(300, None) == pytest.approx(0.01 if waits else 0.1)
+
+
+def test_the_modern_recipes_differ_in_the_net_alone(parsed):
+    recipe = {key: value for key, value in parsed("cifar10/resnet20").items() if key != "data"}
+    images = parsed("cifar10/resnet20")["data"]["init_args"]
+    assert (images["batch_size"], images["augment"]["flip"], images["normalize"]) == (128, "alternating", "channel")
+    rate = LearningRate(ScheduleConfig(**recipe["model"]["schedule"]), recipe["model"]["optim"]["lr"], 200 * 351, 351)
+    assert [rate(0), rate(3 * 351), rate(200 * 351)] == pytest.approx([0.002, 0.2, 0])
+    for name in MODERN:
+        other = {key: value for key, value in parsed(name).items() if key != "data"}
+        other_images = parsed(name)["data"]["init_args"]
+        assert other["model"] | {"net": 0} == recipe["model"] | {"net": 0}
+        assert other["trainer"] == recipe["trainer"]
+        assert other_images == images | {"name": name.partition("/")[0]}
+
+
+@pytest.mark.parametrize("name", PAPER + MODERN)
+def test_a_recipe_trains_the_net_of_its_name(name: str):
+    net = yaml.safe_load(find(name).read_text(encoding="utf-8"))["model"]["net"]
+    extra = {} if isinstance(net, str) else {key: value for key, value in net.items() if key != "name"}
+    assert (net if isinstance(net, str) else net["name"]) == net_of(name)
+    assert extra == ({"checkpoint": True} if net_of(name) == "resnet1202" else {})
+    assert resolve_config(net_of(name)).num_classes == 10  # the command line sets it from the data
+
+
+def defaults(owner: Any) -> dict[str, Any]:
+    if hasattr(owner, "__dataclass_fields__"):
+        return {field.name: field.default for field in fields(owner)}
+    return {name: parameter.default for name, parameter in inspect.signature(owner).parameters.items()}
+
+
+def leaves(content: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Every setting of a file with its value and its default."""
+    model = content.get("model", {})
+    images = content.get("data", {})
+    arguments = images.get("init_args", {}) if isinstance(images, dict) else {}
+    dataset = getattr(data, images["class_path"] if isinstance(images, dict) and images else "Digits")
+    augment = asdict(defaults(dataset)["augment"])
+    parts = [(content.get("trainer", {}), defaults(Trainer)), (model, defaults(ImageClassifier)), (arguments, defaults(dataset))]
+    parts += [(model.get("optim", {}), defaults(OptimConfig)), (model.get("schedule", {}), defaults(ScheduleConfig))]
+    parts += [(arguments.get("augment", {}), augment), (content, {"seed_everything": 1})]
+    for settings, known in parts:
+        yield from ((key, value, known[key]) for key, value in settings.items() if key in known)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_only_what_is_not_default(name: str):
+    for key, value, default in leaves(yaml.safe_load(find(name).read_text(encoding="utf-8"))):
+        assert value != default, f"{key} is {value} by default"
 
 
 SYNTHETIC = ["--data", "Synthetic", "--data.images.train_size", "64", "--data.images.test_size", "16", "--data.val_size", "16"]

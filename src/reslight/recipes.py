@@ -18,6 +18,13 @@ def names() -> list[str]:
     return sorted(path.relative_to(packaged()).with_suffix("").as_posix() for path in packaged().rglob("*.yaml"))
 
 
+def name_of(path: Path) -> str:
+    """A packaged configuration's name, with its folder, for `resnet20` is there for more than one data set; another file's own name."""
+    path = path.resolve()
+    inside = path.is_relative_to(packaged().resolve())
+    return path.relative_to(packaged().resolve()).with_suffix("").as_posix() if inside else path.stem
+
+
 def find(name: str) -> Path:
     """The file that `--config NAME` means: a file of that name here, else the packaged one, with or without `.yaml`.
 

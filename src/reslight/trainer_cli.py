@@ -212,8 +212,9 @@ def run(arguments: list[str], purpose: str, *, debug: bool = False) -> None:
     arguments, configs = recipes.find_all(arguments)
     for path in configs:
         recipes.check(path)
+    runs = Runs.of(configs[0], recipes.name_of(configs[0])) if configs else Runs.of(None, "custom")
     try:
-        CLI(arguments, Runs.of(configs[0] if configs else None), purpose)
+        CLI(arguments, runs, purpose)
     except UsageError as error:
         raise ValueError(str(error) if debug else explain(str(error), configs)) from error
     except ValueError as error:

@@ -1,10 +1,11 @@
 """Data sets as Lightning data modules, and the pure functions they are made of."""
 
 from reslight.data.augment import Augment
+from reslight.data.cifar import CIFAR
 from reslight.data.digits import Digits
 from reslight.data.module import ImageDataModule
 from reslight.data.resident import BatchPlan
 from reslight.data.split import Batch, Split
 from reslight.data.synthetic import Synthetic, SyntheticImages
 
-__all__ = ["Augment", "Batch", "BatchPlan", "Digits", "ImageDataModule", "Split", "Synthetic", "SyntheticImages"]
+__all__ = ["CIFAR", "Augment", "Batch", "BatchPlan", "Digits", "ImageDataModule", "Split", "Synthetic", "SyntheticImages"]

@@ -27,7 +27,7 @@ class Runs:
 
     Args:
         root: Where runs are kept; `runs` by default, or trainer.default_root_dir.
-        name: The configuration's file name without its ending.
+        name: The configuration's name: `digits`, `cifar10/resnet20`.
         number: Look for checkpoints in this run alone, not in the newest.
     """
 
@@ -36,16 +36,16 @@ class Runs:
     number: int | None = None
 
     @classmethod
-    def of(cls, config: Path | None) -> "Runs":
-        """The runs of a configuration file. One that lies in a run's folder means that run."""
+    def of(cls, config: Path | None, name: str) -> "Runs":
+        """The runs of a configuration file of that name. One that lies in a run's folder means that run."""
         if config is None:
-            return cls(Path(ROOT), "custom")
+            return cls(Path(ROOT), name)
         folder = config.resolve().parent
         if folder.name.isdecimal() and config.stem.split(".")[0] == "config":
             here = Path.cwd()
             root = folder.parents[1]
             return cls(root.relative_to(here) if root.is_relative_to(here) else root, folder.parent.name, int(folder.name))
-        return cls(Path(ROOT), config.stem)
+        return cls(Path(ROOT), name)
 
     @property
     def folder(self) -> Path:

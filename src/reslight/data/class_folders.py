@@ -1,0 +1,50 @@
+"""Images as files, each in the folder of its class."""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from reslight.data.known import KnownSet, Part
+from reslight.data.source import Source, class_key, class_numbers, decode, to_tensors
+
+_SIZE = 32
+_PART_FOLDERS: dict[Part, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
+
+
+def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
+    """Look for `train/CLASS/IMAGE`, or `test` or `val`, in each of the folders; superclasses may stand in between."""
+    for folder in folders:
+        for name in _PART_FOLDERS[part]:
+            if (folder / name).is_dir() and (files := _image_files(folder / name)):
+                return Source(f"the class folders in {folder / name}", files, partial(_read, files, known))
+    return None
+
+
+def _image_files(folder: Path) -> list[Path]:
+    from PIL import Image
+
+    suffixes = Image.registered_extensions()
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        if place != str(folder):  # an image must lie in a class's folder
+            # of 50,000 files each operation on a Path would count
+            here, shown = Path(place), (name for name in sorted(names) if not name.startswith("."))
+            found += [here / name for name in shown if f".{name.rpartition('.')[2].lower()}" in suffixes]
+    return found
+
+
+def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
+    numbers = class_numbers(known.labels)
+    images, labels = [], []
+    for file in files:
+        label = numbers.get(class_key(file.parent.name))
+        if label is None:
+            classes = ", ".join(known.labels)
+            raise ValueError(f"{file.parent} is called after no class of {known.title} ({classes}); rename it, or set data.root")
+        images.append(decode(file.read_bytes(), _SIZE, str(file)))
+        labels.append(label)
+    return to_tensors(images, labels)

@@ -1,0 +1,108 @@
+"""Data sets as the Hugging Face Hub keeps them: parquet shards of encoded images and labels."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from reslight.data.known import KnownSet, Part
+from reslight.data.source import Source, class_key, class_numbers, decode, to_tensors
+
+_SIZE = 32
+_IMAGE_COLUMNS = ("img", "image")
+_LABEL_COLUMNS = ("fine_label", "label", "labels")
+_ROWS = 1000  # decoded at a time
+
+
+def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
+    """Look for shards in each of the folders, and in those within it where the Hub has them.
+
+    Raises:
+        ValueError: Of numbered shards some are not there.
+    """
+    within = {".", "data", Path(known.shards[part]).parent.name}
+    for folder in folders:
+        for place in [folder / name for name in sorted(within)]:
+            files = sorted(place.glob(f"{part}[-.]*parquet")) or sorted((place / part).glob("*.parquet"))
+            if files:
+                _check_numbers(files)
+                return Source(f"the parquet files in {place}", files, partial(_read, files, known))
+    return None
+
+
+def _check_numbers(files: Sequence[Path]) -> None:
+    """All of `train-00000-of-00002.parquet` and its like."""
+    for file in files:
+        if found := re.fullmatch(r"(.+)-(\d+)-of-(\d+)\.parquet", file.name):
+            names = [f"{found[1]}-{number:0{len(found[2])}}-of-{found[3]}.parquet" for number in range(int(found[3]))]
+            if missing := [name for name in names if not (file.parent / name).is_file()]:
+                raise ValueError(f"{file.parent} lacks {', '.join(missing)}; put what is missing there too")
+
+
+def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    for file in files:
+        for row, (data, label) in enumerate(_rows(file, known)):
+            images.append(decode(data, _SIZE, f"the image in row {row} of {file}"))
+            labels.append(label)
+    if not images:
+        raise ValueError(f"{', '.join(map(str, files))} holds no images; get it again")
+    return to_tensors(images, labels)
+
+
+def _rows(file: Path, known: KnownSet) -> Iterator[tuple[bytes, int]]:
+    """Yield the encoded image and the official label of each row."""
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{file} needs pyarrow to be read; `pip install pyarrow`") from error
+    try:
+        with parquet.ParquetFile(file) as shard:
+            schema = shard.schema_arrow
+            image_column = _column(file, schema.names, _IMAGE_COLUMNS)
+            label_column = _column(file, schema.names, _LABEL_COLUMNS)
+            numbers = _official_numbers(file, schema.metadata or {}, label_column, known)
+            for batch in shard.iter_batches(_ROWS, columns=[image_column, label_column]):
+                cells, labels = batch.column(image_column).to_pylist(), batch.column(label_column).to_pylist()
+                for cell, label in zip(cells, labels, strict=True):
+                    if not isinstance(label, int) or label not in numbers:
+                        raise ValueError(f"{file} has the label {label}, expected 0 to {len(numbers) - 1}; set data.name or data.root")
+                    yield _bytes(cell), numbers[label]
+    except (arrow.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{file} is damaged or was cut short ({reason}); delete it, and get it again") from error
+
+
+def _column(file: Path, names: Sequence[str], candidates: Sequence[str]) -> str:
+    found = [name for name in candidates if name in names]
+    if not found:
+        raise ValueError(f"{file} has the columns {', '.join(names)}; one of them must be called {' or '.join(candidates)}")
+    return found[0]
+
+
+def _official_numbers(file: Path, metadata: dict[bytes, bytes], column: str, known: KnownSet) -> dict[int, int]:
+    """Return the official number of each label of a shard: by name where the shard names its classes."""
+    try:
+        info = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
+        names = info.get("features", {}).get(column, {}).get("names")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{file} has a schema whose class names cannot be read ({error}); get it again") from error
+    if not names:
+        return {number: number for number in range(len(known.labels))}
+    official = class_numbers(known.labels)
+    if strange := [name for name in names if class_key(str(name)) not in official]:
+        raise ValueError(f"{file} has the class {strange[0]}, which {known.title} does not have; set data.name or data.root")
+    return {number: official[class_key(name)] for number, name in enumerate(names)}
+
+
+def _bytes(cell: Any) -> bytes:
+    """Return the encoded image of a cell: bytes, or the Hub's struct of bytes and a path."""
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
+    return data if isinstance(data, bytes) else b""
