@@ -20,14 +20,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    environment, show, handlers = dict(os.environ), warnings.showwarning, logging.getLogger("reslight").handlers[:]
+    log = logging.getLogger("reslight")
+    environment, show, handlers, level = dict(os.environ), warnings.showwarning, log.handlers[:], log.level
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RESLIGHT_CACHE", str(tmp_path / "decoded"))
     yield
     os.environ.clear()
     os.environ.update(environment)
     warnings.showwarning = show
-    logging.getLogger("reslight").handlers[:] = handlers
+    log.handlers[:] = handlers
+    log.setLevel(level)
     assert not torch.distributed.is_initialized(), "a test left a process group behind"
     assert not torch.are_deterministic_algorithms_enabled(), "a test left deterministic algorithms on"
 

@@ -233,11 +233,11 @@ class SmallSet:
 
     # class folders
 
-    def write_class_folders(self, root: Path, *, test: str = "test", between: Callable[[int], str] = lambda _: "") -> Path:
+    def write_class_folders(self, root: Path, *, between: Callable[[int], str] = lambda _: "") -> Path:
         """Write an image file each; `between` gives the superclass of a class."""
         for part, pixels in self.pixels.items():
             for row, (image, label) in enumerate(zip(pixels, self.labels[part], strict=True)):
-                folder = root / {"train": "train", "test": test}[part] / between(label) / self.known.labels[label]
+                folder = root / part / between(label) / self.known.labels[label]
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{row:04d}.png").write_bytes(self.picture(image))
         return root

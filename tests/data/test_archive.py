@@ -4,6 +4,8 @@ import builtins
 import os
 import pickle
 import pickletools
+import struct
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -145,6 +147,7 @@ def with_data(change):
 
 
 IMAGES = "its 'data' must be an array of bytes, 3072 for each image"
+NUMBERS = "it holds an array of 'i8', and images are bytes ('u1')"
 LABELS = "its 'labels' must be a number from 0 to 9 for each of 6 images"
 
 
@@ -159,7 +162,7 @@ LABELS = "its 'labels' must be a number from 0 to 9 for each of 6 images"
         (with_data(lambda data: data[:, :-1]), IMAGES),
         (with_data(lambda data: data.reshape(-1, 3, 32, 32)), IMAGES),
         (with_data(lambda data: data.reshape(-1)), IMAGES),
-        (with_data(lambda data: data.astype(np.int64)), IMAGES),
+        (with_data(lambda data: data.astype(np.int64)), NUMBERS),
         (with_data(lambda data: data.tolist()), IMAGES),
         (with_labels(lambda labels: [*labels[:-1], 10]), LABELS),
         (with_labels(lambda labels: [*labels[:-1], -1]), LABELS),
@@ -168,7 +171,7 @@ LABELS = "its 'labels' must be a number from 0 to 9 for each of 6 images"
         (with_labels(lambda labels: labels[:-1]), LABELS),
         (with_labels(lambda labels: [*labels, 1]), LABELS),
         (with_labels(lambda labels: bytes(labels)), LABELS),
-        (with_labels(lambda labels: np.array(labels)), LABELS),
+        (with_labels(lambda labels: np.array(labels)), NUMBERS),
     ],
 )
 def test_a_foreign_batch_is_refused(small, change, why, tmp_path):
@@ -222,14 +225,15 @@ def test_a_truncated_archive_is_refused(small, kept, tmp_path):
     content = archive.read_bytes()
     archive.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     text = small.refusal(tmp_path)
-    assert text.startswith(f"{archive} is no archive, damaged, or was cut short (")
-    assert text.endswith("); get it again, or set data.root")
+    assert text.startswith(f"{archive} is no python archive, damaged, or was cut short (")
+    assert text.endswith("); get it again, or set data.root to a folder of images")
+    assert "- method" not in text, "not each compression that it is not"
 
 
 @pytest.mark.parametrize("content", [b"<html>\n<body>404</body>\n</html>\n" * 100, b"\x1f\x8b\x08\x00" + bytes(1000)])
 def test_what_is_no_archive_is_refused(small, content, tmp_path):
     (file := tmp_path / "some.file").write_bytes(content)
-    assert small.refusal(file).startswith(f"{file} is no archive, damaged, or was cut short (")
+    assert small.refusal(file).startswith(f"{file} is no python archive, damaged, or was cut short (")
 
 
 def test_a_damaged_archive_is_refused(small, tmp_path):
@@ -263,3 +267,31 @@ def test_images_are_copies(small, tmp_path):
     split = small.data(tmp_path).load_split("train")
     assert split.images.is_contiguous()
     assert torch.equal(split.images.add_(1).sub_(1), small.tensors("train")[0])
+
+
+def of_pointers(flags: int) -> bytes:
+    """A pickle of an array of objects whose pointers stand in the file: NumPy's own classes follow them, and crash."""
+
+    def text(value: bytes) -> bytes:
+        return b"X" + struct.pack("<I", len(value)) + value
+
+    def number(value: int) -> bytes:
+        return b"J" + struct.pack("<i", value)
+
+    kind = b"cnumpy\ndtype\n(" + text(b"O8") + b"\x89\x88tR"
+    kind += b"(" + number(3) + text(b"|") + b"NNN" + number(-1) + number(-1) + number(flags) + b"tb"
+    empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + number(0) + b"tC\x01btR"
+    return b"\x80\x02" + empty + b"(" + number(1) + b"(" + number(1) + b"t" + kind + b"\x89" + b"C\x08" + b"A" * 8 + b"tb."
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_an_array_of_pointers_is_refused_before_numpy_sees_it(small, flags, tmp_path):
+    folder = small.write_batches(tmp_path, {small.known.batches["train"][-1]: of_pointers(flags)})
+    code = (
+        "import sys; from reslight.data import CIFAR\n"
+        "try: CIFAR(sys.argv[1], sys.argv[2]).load_split('train')\n"
+        "except ValueError as error: print(error)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code, small.name, str(folder)], capture_output=True, text=True)
+    assert answer.returncode == 0, answer
+    assert "it holds an array of 'O8', and images are bytes" in answer.stdout

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from reslight.data import CIFAR, Split
+from reslight.data.cache import cache_folder
 
 both_sets = pytest.mark.parametrize("small", ["cifar10", "cifar100"], indirect=True)
 
@@ -29,7 +30,6 @@ FORMS: dict[str, Callable] = {
     "the Hub's columns": lambda small, root: small.write_shards(root / "data", shards=2, columns=("image", "fine_label")),
     "the Hub's folder": lambda small, root: small.write_shards(root / Path(small.known.shards["train"]).parent, names=small.known.labels),
     "class folders": lambda small, root: small.write_class_folders(root),
-    "class folders with val": lambda small, root: small.write_class_folders(root, test="val"),
     "class folders in superclasses": lambda small, root: small.write_class_folders(root, between=lambda label: f"group {label // 5}"),
 }
 
@@ -161,6 +161,23 @@ def test_a_modified_set_stays_refused_when_it_is_cached(small, tmp_path):
     assert "are other test images or labels" in small.refusal(tmp_path, "test")
 
 
+def test_what_is_refused_is_not_kept(small, tmp_path):
+    repaint(small, tmp_path)
+    assert "are other test images or labels" in small.refusal(tmp_path, "test")
+    assert not cache_folder().exists()
+
+
+def test_an_incomplete_form_does_not_hide_a_whole_one(small, tmp_path):
+    folder = small.write_batches(tmp_path)
+    (folder / "data_batch_3").unlink()
+    text = f"{folder} lacks data_batch_3; unpack the archive again"
+    assert small.refusal(tmp_path) == text
+    small.write_shards(tmp_path)
+    assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
+    (tmp_path / "train-00000-of-00001.parquet").rename(tmp_path / "train-00000-of-00002.parquet")
+    assert small.refusal(tmp_path) == text, "of several, the first is told"
+
+
 # The data module
 
 
@@ -196,6 +213,7 @@ def test_pixel_mean_is_the_mean_training_image(small, tmp_path):
     expected = small.pixels["train"].astype(np.float64).mean(axis=0).transpose(2, 0, 1) / 255
     np.testing.assert_allclose(np.reshape(data.preprocess.mean, (3, 32, 32)), expected, rtol=0, atol=1e-12)
     assert data.preprocess.std == (1.0, 1.0, 1.0)
+    assert data.describe()["normalize"] == "pixel_mean"
     batch = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
     images, _ = small.tensors("test")
     np.testing.assert_allclose(batch.images.numpy(), images.numpy() / 255 - expected, rtol=0, atol=1e-6)
@@ -224,6 +242,7 @@ def test_construction_reads_nothing(monkeypatch):
         ({"name": "cifar11"}, "data.name is 'cifar11', must be one of: cifar10, cifar100"),
         ({"normalize": "pixels"}, "data.normalize is 'pixels', must be one of: channel, pixel_mean"),
         ({"val_size": 50000}, "data.val_size is 50000, must be below the 50000 training images"),
+        ({"root": None}, "data.root is None, must be the folder of the images, such as data"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -254,7 +273,10 @@ def test_splits_are_usable_as_training_changes_nothing_of_the_cache(small, tmp_p
             "data.root",
         ),
         ("--data.name cifar11", "data.name is cifar11; it must be cifar10 or cifar100"),
-        ("--data.val_size 50000", "data.val_size is 50000, must be below the 50000 training images"),
+        (
+            "--data.val_size 50000",
+            "data.val_size is 50000, must be below the 50000 training images; set it to 5000, or to 0 for no validation",
+        ),
         ("--data.normalize pixel", "data.normalize is pixel; it must be channel or pixel_mean"),
     ],
 )

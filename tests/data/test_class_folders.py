@@ -20,6 +20,23 @@ def test_only_images_count(small, tmp_path):
     assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
 
 
+def test_folders_may_be_links(small, tmp_path):
+    small.write_class_folders(tmp_path / "disk")
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    for folder in (tmp_path / "disk" / "train").iterdir():
+        (tmp_path / "data" / "train" / folder.name).symlink_to(folder, target_is_directory=True)
+    assert small.data(tmp_path / "data").load_split("train").fingerprint == small.known.fingerprints["train"]
+
+
+def test_a_folder_without_classes_is_named(small, tmp_path):
+    small.write_class_folders(tmp_path)
+    for file in (tmp_path / "train").rglob("*.png"):
+        file.rename(tmp_path / "train" / f"{file.parent.name}-{file.name}")
+    assert (
+        small.refusal(tmp_path) == f"{tmp_path / 'train'} holds no images in folders of classes; put train/CLASS/IMAGE there, or remove it"
+    )
+
+
 @pytest.mark.parametrize("suffix", [".PNG", ".bmp", ".webp", ".ppm"])
 def test_other_lossless_formats(small, suffix, tmp_path):
     small.write_class_folders(tmp_path)
@@ -58,6 +75,16 @@ def test_a_class_that_does_not_exist_is_named(small, tmp_path):
     assert small.refusal(tmp_path) == (
         f"{tmp_path / 'train' / 'zebra'} is called after no class of CIFAR-10 (airplane, automobile, bird, cat, deer, dog, frog, horse, "
         "ship, truck); rename it, or set data.root"
+    )
+
+
+@pytest.mark.parametrize("small", ["cifar100"], indirect=True)
+def test_of_a_hundred_classes_ten_are_named(small, tmp_path):
+    small.write_class_folders(tmp_path)
+    (tmp_path / "train" / "fox").rename(tmp_path / "train" / "zebra")
+    assert small.refusal(tmp_path) == (
+        f"{tmp_path / 'train' / 'zebra'} is called after no class of CIFAR-100 (apple, aquarium_fish, baby, bear, beaver, bed, bee, "
+        "beetle, bicycle, bottle and 90 others); rename it, or set data.root"
     )
 
 

@@ -1,7 +1,8 @@
 """The official python archives of CIFAR, packed or unpacked: batches of images as Python 2 pickles.
 
 A pickle can run any program. These are read by an unpickler that knows only what a batch is made of: dictionaries,
-lists, numbers, text, and NumPy arrays.
+lists, numbers, text, and arrays of bytes. NumPy builds nothing from them: its own classes take pointers from a pickle
+that asks for an array of objects.
 """
 
 import io
@@ -15,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reslight.data.known import KnownSet, Part
@@ -22,17 +24,45 @@ from reslight.data.source import Source
 
 _SIZE = 32
 
+
+class _ByteType:
+    """In the place of `numpy.dtype`: only the type of unsigned bytes."""
+
+    def __init__(self, name: bytes | str, *_: object) -> None:
+        kind = name.decode(errors="replace") if isinstance(name, bytes) else name
+        if kind not in ("u1", "uint8"):
+            raise pickle.UnpicklingError(f"it holds an array of {kind!r}, and images are bytes ('u1')")
+
+    def __setstate__(self, state: object) -> None:
+        """Leave out byte order and alignment, which bytes do not have."""
+
+
+class _ByteArray:
+    """In the place of the function that makes an empty array, and of that array, which is filled afterwards."""
+
+    values: NDArray[np.uint8] = np.empty(0, np.uint8)
+
+    def __init__(self, *_: object) -> None:
+        """Take the class, shape and type of the empty array, which mean nothing."""
+
+    def __setstate__(self, state: tuple[int, tuple[int, ...], _ByteType, bool, bytes]) -> None:
+        _, shape, kind, is_by_column, data = state
+        if not (isinstance(kind, _ByteType) and isinstance(data, bytes)):
+            raise pickle.UnpicklingError("it holds an array that is not made of bytes")
+        self.values = np.frombuffer(data, np.uint8).reshape(shape, order="F" if is_by_column else "C")
+
+
 # What NumPy's arrays are pickled as: by NumPy 1, and by NumPy 2, which moved the function
 _ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _ByteArray,
+    ("numpy._core.multiarray", "_reconstruct"): _ByteArray,
+    ("numpy", "ndarray"): _ByteArray,
+    ("numpy", "dtype"): _ByteType,
 }
 
 
 class BatchUnpickler(pickle.Unpickler):
-    """Admits NumPy arrays and what needs no import; refuses everything else before it is looked up."""
+    """Admits arrays of bytes and what needs no import; refuses everything else before it is looked up."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="bytes")  # text of Python 2 has no encoding; arrays keep their values in it
@@ -90,8 +120,10 @@ def _from_archive(path: Path, known: KnownSet, part: Part) -> Iterator[tuple[str
                     # whole in memory: the unpickler's errors are then its own, not those of a damaged archive
                     yield f"{path}: {member.name}", io.BytesIO(file.read())
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is no archive, damaged, or was cut short ({reason}); get it again, or set data.root") from error
+        reason = str(error).partition("\n")[0].removesuffix(":")  # tarfile goes on with each compression that it is not
+        raise ValueError(
+            f"{path} is no python archive, damaged, or was cut short ({reason}); get it again, or set data.root to a folder of images"
+        ) from error
     if wanted:
         raise ValueError(
             f"{path} lacks {', '.join(sorted(wanted))}, so it is not the python archive of {known.title}; get that, or set data.name"
@@ -110,9 +142,10 @@ def _read_batch(name: str, file: IO[bytes], known: KnownSet) -> tuple[Tensor, Te
         raise _no_batch(name, known, " ".join(str(error).split())) from error
     batch = loaded if isinstance(loaded, dict) else {}
     # Python 2's text is bytes here; that of a copy saved by Python 3 is text
-    data, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", known.batch_labels))
+    array, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", known.batch_labels))
+    data: NDArray[np.uint8] = array.values if isinstance(array, _ByteArray) else np.empty(0, np.uint8)
     width = 3 * _SIZE**2
-    if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 2 and data.shape[1] == width):
+    if data.shape[1:] != (width,):
         raise _no_batch(name, known, f"its 'data' must be an array of bytes, {width} for each image")
     is_list = isinstance(labels, list) and len(labels) == len(data)
     if not (is_list and all(isinstance(label, int) and 0 <= label < len(known.labels) for label in labels or ())):

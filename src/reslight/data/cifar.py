@@ -1,8 +1,9 @@
 """`CIFAR`: CIFAR-10 and CIFAR-100, read from whatever form they are there in, or downloaded."""
 
 import logging
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -20,7 +21,7 @@ from reslight.preprocess import Preprocess
 log = logging.getLogger(__name__)
 
 AUGMENT = Augment(pad=4, fill=(125, 123, 114), flip="random")
-"""The paper's (section 4.2), padded with the mean colour, which the network sees as 0."""
+"""The paper's (section 4.2), padded with CIFAR-10's mean colour, which the network sees as about 0; CIFAR-100's is near it."""
 
 _SHOWN_CLASSES = 10
 _SAID = {"train": "training", "test": "test"}
@@ -56,7 +57,7 @@ class CIFAR(ImageDataModule):
             val_size: Images carved from the training set for validation, the same ones in every run; 0 for no
                 validation.
             normalize: channel subtracts the mean and divides by the deviation of each channel; pixel_mean subtracts
-                the mean training image, as the paper does.
+                the mean of all training images, validation included, as the paper does.
             allow_modified: Take images that are not those of the real set, with a warning.
             seed: Seed of the order and the augmentation; seed_everything's when left out, 0 where there is none.
             augment: Augmentation of training images.
@@ -64,6 +65,8 @@ class CIFAR(ImageDataModule):
         Raises:
             ValueError: A setting is out of range.
         """
+        if not isinstance(root, str | os.PathLike):
+            raise ValueError(f"data.root is {root!r}, must be the folder of the images, such as data")
         if name not in KNOWN:
             raise ValueError(f"data.name is {name!r}, must be one of: {', '.join(KNOWN)}")
         if normalize not in ("channel", "pixel_mean"):
@@ -71,7 +74,9 @@ class CIFAR(ImageDataModule):
         self.known = KNOWN[name]
         train_size = self.known.per_class["train"] * len(self.known.labels)
         if val_size >= train_size and not allow_modified:  # before anything is downloaded
-            raise ValueError(f"data.val_size is {val_size}, must be below the {train_size} training images")
+            raise ValueError(
+                f"data.val_size is {val_size}, must be below the {train_size} training images; set it to 5000, or to 0 for no validation"
+            )
         super().__init__(
             name=name,
             labels=self.known.labels,
@@ -93,6 +98,10 @@ class CIFAR(ImageDataModule):
         for part in self._parts_needed():
             self.load_split(part)
 
+    def describe(self) -> dict[str, Any]:
+        """Return what `ImageDataModule.describe` does, and how images are normalised."""
+        return super().describe() | {"normalize": self.normalize}
+
     def setup(self, stage: str | None = None) -> None:
         """Load the splits of a stage, see `ImageDataModule.setup`; and the mean image where it is subtracted."""
         if self.normalize == "pixel_mean" and len(self.preprocess.mean) == self.in_channels:
@@ -100,7 +109,7 @@ class CIFAR(ImageDataModule):
             # Not divided: the first norm undoes any scale.
             self.preprocess = Preprocess(size=self.image_size, mean=mean, std=(1.0,) * self.in_channels)
         super().setup(stage)
-        self._loaded.clear()  # the splits are made of copies
+        self._loaded.clear()  # what is needed of them is in the splits now
 
     def load_split(self, part: Part) -> Split:
         """Return the training or the test images.
@@ -124,21 +133,40 @@ class CIFAR(ImageDataModule):
         source = self._find(part) or self._download(part)
 
         def make() -> Split:
-            log.info("decoding the %s images of %s, %s; the next start will find them decoded", _SAID[part], self.known.title, source.what)
-            return Split.from_images(*source.read())
+            log.info("decoding the %s images of %s once, %s", _SAID[part], self.known.title, source.what)
+            split = Split.from_images(*source.read())
+            self._check(split, part, source)  # what is refused is not kept
+            return split
 
         split = cached(f"{self.name}-{part}", source.files, make)
-        if difference := self._difference(split, part):
-            text = f"in {source.what} are {difference}"
-            if not self.allow_modified:
-                raise ValueError(f"{text}; set data.allow_modified true to take them as they are")
-            log.warning("%s, as data.allow_modified allows", text)
+        if difference := self._check(split, part, source):
+            log.warning("%s, as data.allow_modified allows", difference)
         return split
 
+    def _check(self, split: Split, part: Part, source: Source) -> str:
+        """Say in which way a split is not the real one; empty if it is.
+
+        Raises:
+            ValueError: It is not, and may not be.
+        """
+        if not (difference := self._difference(split, part)):
+            return ""
+        text = f"in {source.what} are {difference}"
+        if not self.allow_modified:
+            raise ValueError(f"{text}; set data.allow_modified true to take them as they are")
+        return text
+
     def _find(self, part: Part) -> Source | None:
-        finders = (archive.find, shards.find, class_folders.find)
-        found = (find((self._folder, self.root), self.known, part) for find in finders)
-        return next((source for source in found if source), None)
+        incomplete: list[ValueError] = []
+        for find in (archive.find, shards.find, class_folders.find):
+            try:
+                if source := find((self._folder, self.root), self.known, part):
+                    return source
+            except ValueError as error:  # another form may be there whole
+                incomplete.append(error)
+        if incomplete:
+            raise incomplete[0]
+        return None
 
     def _download(self, part: Part) -> Source:
         folder = self._folder

@@ -11,15 +11,22 @@ from reslight.data.known import KnownSet, Part
 from reslight.data.source import Source, class_key, class_numbers, decode, to_tensors
 
 _SIZE = 32
-_PART_FOLDERS: dict[Part, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
+_SHOWN_CLASSES = 10
 
 
 def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
-    """Look for `train/CLASS/IMAGE`, or `test` or `val`, in each of the folders; superclasses may stand in between."""
-    for folder in folders:
-        for name in _PART_FOLDERS[part]:
-            if (folder / name).is_dir() and (files := _image_files(folder / name)):
-                return Source(f"the class folders in {folder / name}", files, partial(_read, files, known))
+    """Look for `train/CLASS/IMAGE` or `test/CLASS/IMAGE` in each of the folders; superclasses may stand in between.
+
+    Raises:
+        ValueError: The folder of the split is there and holds none.
+    """
+    empty = None
+    for place in [folder / part for folder in folders if (folder / part).is_dir()]:
+        if files := _image_files(place):
+            return Source(f"the class folders in {place}", files, partial(_read, files, known))
+        empty = empty or place
+    if empty:
+        raise ValueError(f"{empty} holds no images in folders of classes; put {part}/CLASS/IMAGE there, or remove it")
     return None
 
 
@@ -28,7 +35,7 @@ def _image_files(folder: Path) -> list[Path]:
 
     suffixes = Image.registered_extensions()
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
         if place != str(folder):  # an image must lie in a class's folder
             # of 50,000 files each operation on a Path would count
@@ -43,7 +50,8 @@ def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
     for file in files:
         label = numbers.get(class_key(file.parent.name))
         if label is None:
-            classes = ", ".join(known.labels)
+            others = len(known.labels) - _SHOWN_CLASSES
+            classes = ", ".join(known.labels[:_SHOWN_CLASSES]) + (f" and {others} others" if others else "")
             raise ValueError(f"{file.parent} is called after no class of {known.title} ({classes}); rename it, or set data.root")
         images.append(decode(file.read_bytes(), _SIZE, str(file)))
         labels.append(label)

@@ -28,8 +28,8 @@ def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
     within = {".", "data", Path(known.shards[part]).parent.name}
     for folder in folders:
         for place in [folder / name for name in sorted(within)]:
-            files = sorted(place.glob(f"{part}[-.]*parquet")) or sorted((place / part).glob("*.parquet"))
-            if files:
+            # or as on the branch of the Hub's own conversions
+            if files := sorted(place.glob(f"{part}[-.]*parquet")) or sorted((place / part).glob("*.parquet")):
                 _check_numbers(files)
                 return Source(f"the parquet files in {place}", files, partial(_read, files, known))
     return None
