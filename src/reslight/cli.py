@@ -126,7 +126,8 @@ def _talk_plainly(debug: bool) -> None:
     """Log lines and warnings as sentences; a library's notices only when they warn."""
     log = logging.getLogger("reslight")
     log.setLevel(logging.DEBUG if debug else logging.INFO if _is_first() else logging.ERROR)
-    log.addHandler(_Plain())
+    if not any(isinstance(handler, _Plain) for handler in log.handlers):  # a process may run several commands
+        log.addHandler(_Plain())
     if not debug:
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -166,6 +166,8 @@ def test_names_are_as_long_as_it_takes():
         "cifar10/resnet20/1",
         "cifar100/resnet20/1",
     ]
+    assert names_of([history("runs/cifar10/fast/14"), history("runs/cifar100/fast/1")]) == ["cifar10/fast/14", "cifar100/fast/1"]
+    assert names_of([history("runs/digits/1"), history("runs/digits/1")]) == ["digits/1", "digits/1"]
     assert names_of([history("runs/digits/1", net="resnet8"), history("runs/digits/2", net="resnet20")]) == [
         "digits/1 (resnet8)",
         "digits/2 (resnet20)",

@@ -12,7 +12,7 @@ import yaml
 from lightning.pytorch import Callback
 
 from reslight.training import Runs
-from reslight.training.resume import compare
+from reslight.training.resume import compare, data_changes
 
 TINY = """\
 seed_everything: 5
@@ -238,6 +238,16 @@ def test_the_newest_run_is_meant_and_an_older_one_only_offered(tmp_path):
     assert runs.create().name == "11"
 
 
+def test_a_runs_own_config_means_that_run_when_the_place_of_runs_is_typed_too(tmp_path):
+    inner = tmp_path / "out/cifar10/net/3"
+    inner.mkdir(parents=True)
+    runs = Runs.of(inner / "config.yaml", "config")
+    assert runs.under(tmp_path / "out").folder == inner.parent
+    assert runs.under(tmp_path / "out/cifar10").folder == inner.parent
+    assert runs.under(tmp_path / "other").folder == tmp_path / "other/net"
+    assert Runs.of(None, "net").under(tmp_path / "out").folder == tmp_path / "out/net"
+
+
 def test_a_runs_own_config_means_that_run_from_anywhere(reslight, config, tmp_path, monkeypatch):
     reslight("fit", "--config", config, "--trainer.default_root_dir", "part")
     (tmp_path / "elsewhere").mkdir()
@@ -289,3 +299,33 @@ def test_compare_tells_networks_from_settings():
         compare(Path("x"), there, {**here, "net": {"depths": [2], "drop_path": 0.1}}, resume=False)
     with pytest.raises(ValueError, match="another average cannot go on from it"):
         compare(Path("x"), there, {**here, "ema": 0.9}, resume=True)
+
+
+def test_only_what_feeds_the_network_is_compared_when_measuring():
+    names = [f"class {number}" for number in range(20)]
+    data = {"seed": 1, "normalize": "channel", "labels": names, "preprocess": {"size": 8, "mean": [0.5] * 3}}
+    state = {"data": data, "precision": "32"}
+    other = {"seed": 2, "normalize": "pixel_mean", "labels": names[::-1], "preprocess": {"size": 8, "mean": [0.5] * 192}}
+    said = "{} when the checkpoint was written, is {} now"
+    fed = [
+        said.format("data.normalize was channel", "pixel_mean"),
+        said.format("data.labels was a list of 20 values", "a list of 20 values"),
+        said.format("data.preprocess.mean was [0.5, 0.5, 0.5]", "a list of 192 values"),
+    ]
+    assert data_changes(state, data, "32", resume=False) == []
+    assert data_changes(state, other, "16", resume=False) == fed
+    seed, precision = said.format("data.seed was 1", "2"), said.format("trainer.precision was 32", "16")
+    assert data_changes(state, other, "16", resume=True) == [seed, *fed, precision]
+    assert data_changes({}, other, "16", resume=False) == []  # a checkpoint that says nothing of its data
+
+
+def test_measuring_says_that_images_are_fed_otherwise(reslight, config):
+    reslight("fit", "--config", config)
+    path = Path("runs/tiny/1/checkpoints/last.ckpt")
+    contents = torch.load(path, weights_only=True)
+    contents["reslight"]["data"]["preprocess"]["mean"] = [0.25]
+    torch.save(contents, path)
+    for command in ("test", "validate", "predict"):
+        answer = reslight(command, "--config", config)
+        assert answer.code == 0
+        assert answer.err.count("data.preprocess.mean was [0.25] when the checkpoint was written, is [0.") == 1

@@ -33,7 +33,7 @@ def names_of(runs: Sequence[History]) -> list[str]:
     names: list[str] = []
     for depth in range(2, max(map(len, paths), default=0) + 1):
         names = ["/".join(parts[-depth:]) for parts in paths]
-        if len(set(names)) == len(names):
+        if len({parts[-depth:-1] for parts in paths}) == len({parts[:-1] for parts in paths}):  # no two configurations read alike
             break
     if len({run.net for run in runs}) == 1:
         return names

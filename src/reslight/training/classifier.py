@@ -249,11 +249,12 @@ class ImageClassifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there: the sums of all devices become those of the first."""
         state = checkpoint.get("reslight", {})
-        if self._trainer is None or self._trainer.state.fn != "fit":
+        if self._trainer is None:
             return
-        for line in data_changes(state, self.described, str(self.trainer.precision)):
+        resume = self._trainer.state.fn == "fit"
+        for line in data_changes(state, self.described, str(self._trainer.precision), resume=resume):
             log.warning("%s", line)
-        if state:
+        if state and resume:
             if self.global_rank == 0:
                 self.training_sums.load_state_dict(state["sums"])
             self._batches_per_epoch = state["batches_per_epoch"]

@@ -15,6 +15,9 @@ FIXED_ON_RESUME = {
     "ema": "another average",
 }
 """Settings that the optimizer's or the average's state in a checkpoint cannot follow."""
+FED = ("data.preprocess.", "data.normalize", "data.labels")
+"""What the answers of a trained network depend on."""
+_LONG = 10
 
 
 def run_of(checkpoint: Path) -> Path | None:
@@ -70,21 +73,27 @@ def compare(path: Path, contents: Mapping[str, Any], settings: Mapping[str, Any]
     return [f"model.{key} was {there.get(key)} in {path}, is {here.get(key)} from now on" for key in differing]
 
 
-def data_changes(state: Mapping[str, Any], data: Mapping[str, Any], precision: str) -> list[str]:
+def data_changes(state: Mapping[str, Any], data: Mapping[str, Any], precision: str, *, resume: bool) -> list[str]:
     """One line for each way in which the data or the precision differ from those of a checkpoint; what either lacks is not compared.
 
     Args:
         state: What the classifier kept in the checkpoint.
         data: What the data module's `describe()` says now.
         precision: The trainer's.
+        resume: Training goes on; else the network is only measured, and only what it is fed with matters.
     """
     there = dict(_flat({"data": state.get("data", {}), "trainer": {"precision": state.get("precision")}}))
     here = dict(_flat({"data": data, "trainer": {"precision": precision}}))
     return [
-        f"{key} was {there[key]} when the checkpoint was written, is {value} now"
+        f"{key} was {_short(there[key])} when the checkpoint was written, is {_short(value)} now"
         for key, value in here.items()
-        if there.get(key, value) != value and there[key] is not None
+        if there.get(key, value) != value and there[key] is not None and (resume or key.startswith(FED))
     ]
+
+
+def _short(value: Any) -> str:
+    """A value as text; of a long list, such as a mean image, its size."""
+    return f"a list of {len(value)} values" if isinstance(value, list) and len(value) > _LONG else str(value)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

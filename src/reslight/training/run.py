@@ -76,8 +76,10 @@ class Runs:
         raise FileNotFoundError(f"{which} {'no' if wanted in paths else 'a'} checkpoint {checkpoint}; {fix}")
 
     def under(self, root: Path) -> "Runs":
-        """The same configuration's runs elsewhere."""
-        return replace(self, root=root)
+        """The same configuration's runs elsewhere; the same runs where they are in that folder already, however deep."""
+        here, folder = root.resolve(), self.folder.resolve()
+        name = folder.relative_to(here).as_posix() if self.number and folder.is_relative_to(here) else self.name
+        return replace(self, root=root, name=name)
 
     def checkpoint(self, wanted: str | None, *, resume: bool) -> Path | None:
         """The checkpoint that a command means.
