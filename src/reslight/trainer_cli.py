@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from reslight import recipes
+from reslight.allocator import keep_freed_blocks
 from reslight.data import ImageDataModule
 from reslight.explain import Parser, UsageError, explain
 from reslight.training import (
@@ -136,9 +137,12 @@ class CLI(LightningCLI):
             callbacks.append(PredictionWriter(self._results("predictions.csv")))
         config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO()]
         try:
-            return super()._instantiate_trainer(config, callbacks)
+            trainer = super()._instantiate_trainer(config, callbacks)
         except (ValueError, TypeError) as error:  # a setting that Lightning refuses is the person's
             raise ValueError(str(error)) from error
+        if self.subcommand != "fit" and trainer.strategy.root_device.type == "cpu":  # training gains nothing
+            keep_freed_blocks()
+        return trainer
 
     def after_fit(self) -> None:
         """Say where things are and what to type next."""
