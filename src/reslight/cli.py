@@ -5,6 +5,7 @@ import difflib
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 import warnings
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of Ctrl-C
             return _interrupted()
+        if isinstance(number := getattr(stop, "signal", None), signal.Signals) and _is_first():
+            print(f"reslight: stopped by {number.name}", file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
     except KeyboardInterrupt:
         return _interrupted()

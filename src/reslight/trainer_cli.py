@@ -23,6 +23,7 @@ from reslight.training import (
     RunFolder,
     RunLogger,
     Runs,
+    StopSignals,
 )
 from reslight.training.report import ending, measurement, scores
 from reslight.training.resume import compare, read_checkpoint, run_of
@@ -47,10 +48,12 @@ class CLI(LightningCLI):
         args: The command and its arguments; configuration files as existing paths.
         runs: Where this configuration's runs are.
         purpose: What the command is for.
+        signals: Those that end the command.
     """
 
-    def __init__(self, args: list[str], runs: Runs, purpose: str) -> None:
+    def __init__(self, args: list[str], runs: Runs, purpose: str, signals: StopSignals) -> None:
         self.command = args[0]
+        self.signals = signals
         self.run_folder: RunFolder | None = None
         self.root_was_typed = any(word.startswith("--trainer.default_root_dir") for word in args)
         self.runs = runs
@@ -127,6 +130,9 @@ class CLI(LightningCLI):
             logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
         if config["enable_checkpointing"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
+        for callback in callbacks:
+            if isinstance(callback, Checkpoints):
+                callback.signals = self.signals
         theirs = _as_list(config["callbacks"])
         if config["enable_progress_bar"] is not False and not any(isinstance(callback, ProgressBar) for callback in theirs):
             callbacks.append(Progress())
@@ -218,7 +224,8 @@ def run(arguments: list[str], purpose: str, *, debug: bool = False) -> None:
         recipes.check(path)
     runs = Runs.of(configs[0], recipes.name_of(configs[0])) if configs else Runs.of(None, "custom")
     try:
-        CLI(arguments, runs, purpose)
+        with StopSignals().listening() as signals:
+            CLI(arguments, runs, purpose, signals)
     except UsageError as error:
         raise ValueError(str(error) if debug else explain(str(error), configs)) from error
     except ValueError as error:

@@ -7,6 +7,7 @@ from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig
 from reslight.training.predictions import PredictionWriter
 from reslight.training.progress import Progress
 from reslight.training.run import RunFolder, Runs
+from reslight.training.stopping import StopSignals
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -20,4 +21,5 @@ __all__ = [
     "RunLogger",
     "Runs",
     "ScheduleConfig",
+    "StopSignals",
 ]

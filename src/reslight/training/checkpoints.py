@@ -3,15 +3,19 @@
 import logging
 import math
 import os
+import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from reslight.training.stopping import NUMBERS, StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +45,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Keeps `last.ckpt` and, where there is a validation set, `best.ckpt`.
+    """Keeps `last.ckpt` and, where there is a validation set, `best.ckpt`; ends the run after a signal, when last.ckpt is written.
+
+    A checkpoint lies between two steps, before a validation, in its middle (which begins again then), or behind it.
 
     Args:
         every_n_train_steps: Write last.ckpt every so many optimizer steps too, not only at the end of an epoch.
         every_n_epochs: Write last.ckpt every so many epochs, and at the end of the run.
         monitor: What decides which is best: the highest accuracy or the lowest loss. A tie keeps the earlier one.
         best: Keep best.ckpt.
+
+    Attributes:
+        folder: Where to; None keeps nothing.
+        signals: Those that end the run.
     """
 
     def __init__(
@@ -61,24 +71,55 @@ class Checkpoints(Checkpoint):
             if value is not None and value < 1:
                 raise ValueError(f"checkpoint.{name} is {value}; it must be at least 1")
         self.folder: Path | None = None
+        self.signals = StopSignals()
         self.monitor = monitor
         self.best_score: float | None = None
         self.best_step: int | None = None
         self._every_steps, self._every_epochs, self._best = every_n_train_steps, every_n_epochs, best
-        self._saved_step = -1
+        self._step = self._saved_step = -1
+        self._is_validating = False
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen to signals, in the place of Lightning's handler."""
+        self._listen(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Where the run begins there is nothing to keep yet."""
-        self._saved_step = trainer.global_step
+        self._step = self._saved_step = trainer.global_step
+        self._listen(trainer)
+        self.signals.waits = self.folder is not None
+        if self.signals.received:  # by another's handler
+            self.signals.stop(self.signals.received)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Keep last.ckpt in the middle of an epoch."""
+        """Keep last.ckpt in the middle of an epoch, and end there after a signal."""
         step = trainer.global_step
-        if self._every_steps and step % self._every_steps == 0 and step != self._saved_step:
-            self._save(trainer, "last.ckpt")
+        if step == self._step:  # accumulation: the step is not done yet
+            return
+        self._step = step
+        pl_module.on_train_batch_end(outputs, batch, batch_idx)  # the step's row comes before its checkpoint
+        if not _more_follows(trainer):
+            self._keep_when_due(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep last.ckpt before a validation where it is due, and end there after a signal."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        if trainer.global_step != trainer.max_steps:  # a finished run would not be validated when it is resumed
+            self._is_validating = True
+            self._keep_when_due(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """End in the middle of a validation after a signal; several processes, which may have unequal shares, end behind it."""
+        if self._is_validating and trainer.world_size == 1 and self.signals.received:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, WeightAveraging):
+                    callback.on_validation_epoch_end(trainer, pl_module)  # puts the raw weights back
+            self._keep_when_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep best.ckpt when the validation was the best yet."""
+        self._is_validating = False
         # Lightning keeps its metrics in float32; the classifier has them as they were divided.
         score = getattr(pl_module, "recorded", trainer.callback_metrics).get(self.monitor)
         if trainer.sanity_checking or trainer.state.fn != "fit" or score is None or not self._best:
@@ -88,14 +129,32 @@ class Checkpoints(Checkpoint):
             self._save(trainer, "best.ckpt")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep last.ckpt after an epoch, and where the run ends.
+        """Keep last.ckpt after an epoch, and where the run ends; end there after a signal.
 
         Not in `on_train_end`: by then Lightning has put the average in the place of the raw weights.
         """
         epochs = trainer.current_epoch + 1
         ends = trainer.should_stop or trainer.global_step == trainer.max_steps or epochs == trainer.max_epochs
-        if ends or epochs % self._every_epochs == 0:
+        if ends:
             self._save(trainer, "last.ckpt")
+        else:
+            self._keep_when_due(trainer, epochs % self._every_epochs == 0)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """There is nothing left to finish."""
+        self.signals.waits = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """There is nothing left to finish."""
+        self.signals.waits = False
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Say of a validation that has begun that it must begin again: Lightning would go on in its middle, or skip it."""
+        if self._is_validating:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            done = progress["total"]["completed"] - progress["current"]["completed"]
+            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            progress |= {"current": begun, "total": {key: value + done for key, value in begun.items()}, "is_last_batch": False}
 
     def state_dict(self) -> dict[str, Any]:
         """What is best so far."""
@@ -111,12 +170,41 @@ class Checkpoints(Checkpoint):
             return not math.isnan(score)
         return score < self.best_score if self.monitor == "val/loss" else score > self.best_score
 
+    def _keep_when_due(self, trainer: Trainer, due: bool = False) -> None:
+        """Write last.ckpt if it is due by now, or if a signal ends the run here."""
+        step, received = trainer.global_step, self._received_by_any(trainer)
+        by_steps = self._every_steps and step % self._every_steps == 0
+        if due or ((by_steps or received) and step != self._saved_step):
+            self._save(trainer, "last.ckpt")
+        if received:
+            self.signals.stop(received)
+
+    def _received_by_any(self, trainer: Trainer) -> int:
+        """The signal that one of the processes received, the same answer for all; 0 for none."""
+        if trainer.world_size == 1:
+            return self.signals.received
+        received = torch.tensor(self.signals.received, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
+        return int(received)
+
+    def _listen(self, trainer: Trainer) -> None:
+        """Take the signals from Lightning: its handler saves nothing, and calls the other processes at whatever moment it is."""
+        requeued = isinstance(getattr(trainer._accelerator_connector, "cluster_environment", None), SLURMEnvironment)
+        self.signals.listen(tuple(number for number in NUMBERS if not (requeued and number == signal.SIGUSR1)))
+
     def _save(self, trainer: Trainer, name: str) -> None:
         if self.folder is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if name == "last.ckpt":
             self._saved_step = trainer.global_step
         trainer.save_checkpoint(self.folder / name, weights_only=False)
+
+
+def _more_follows(trainer: Trainer) -> bool:
+    """Whether a validation or the end of the epoch follows the present batch at once: a checkpoint from here would leave it out."""
+    loop = trainer.fit_loop
+    ends = loop.epoch_loop._num_ready_batches_reached() or trainer.global_step == trainer.max_steps or trainer.should_stop
+    return ends or (loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from reslight.training.classifier import ImageClassifier
 from reslight.training.logger import RunLogger
 from reslight.training.report import banner, summary
 from reslight.training.resume import run_of
+from reslight.training.stopping import Preempted
 
 log = logging.getLogger(__name__)
 
@@ -163,9 +164,9 @@ class RunFolder(Callback):
                 callback.folder = folder / "checkpoints"
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """After Ctrl-C: what there is to go on from."""
+        """After a signal: what there is to go on from."""
         last = self.path / "checkpoints" / "last.ckpt" if self.path else None
-        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero and last:
+        if isinstance(exception, KeyboardInterrupt | Preempted) and trainer.is_global_zero and last:
             kept = f"{last}; go on with --ckpt_path last" if last.is_file() else "no checkpoint: the first epoch was not done"
             log.info("kept   %s", kept)
 

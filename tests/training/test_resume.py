@@ -1,0 +1,58 @@
+"""A run that goes on from any of its checkpoints is the run that was never interrupted."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reslight.training import AtomicCheckpointIO
+
+VARIANTS = {
+    "stochastic depth, average": "",
+    "no average, 16 bit": "--model.ema null --trainer.precision bf16-mixed",
+    "no validation": "--data.val_size 0",
+    "rare validation": "--trainer.check_val_every_n_epoch 2",
+    "frequent validation": "--trainer.val_check_interval 2",
+    "accumulation": "--trainer.accumulate_grad_batches 2",
+    "steps": "--trainer.max_steps 7",
+    "rare checkpoints": "--checkpoint.every_n_epochs 2 --checkpoint.every_n_train_steps 3",
+    "warm-up by error": "--model.schedule.name multistep --model.schedule.milestones [5,9] --model.schedule.warmup 0 "
+    "--model.schedule.warmup_start 0.1 --model.schedule.warmup_until_error 0.95",
+}
+
+
+@pytest.fixture
+def whole_and_steps(fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], list[Path]]:
+    """Trains the whole run and returns a copy of its folder for each time that a checkpoint was written."""
+    write = AtomicCheckpointIO.save_checkpoint
+
+    def train(words: list[str]) -> list[Path]:
+        copies: list[Path] = []
+
+        def save(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Path, storage_options: Any = None) -> None:
+            write(self, checkpoint, path, storage_options)
+            copies.append(Path(f"steps/{len(copies)}-{path.stem}-{checkpoint['global_step']}"))
+            shutil.copytree(path.parents[1], copies[-1])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
+            answer = fit("whole", *words)
+        assert answer.code == 0, answer.err
+        return copies
+
+    return train
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", VARIANTS.values(), ids=VARIANTS)
+def test_a_run_goes_on_from_each_of_its_checkpoints(fit, whole_and_steps, assert_same_run, words):
+    copies = whole_and_steps(words.split())
+    assert len(copies) > 5
+    for copy in copies:
+        shutil.rmtree("part", ignore_errors=True)
+        shutil.copytree(copy, "part/tiny/1")
+        answer = fit("part", *words.split(), "--ckpt_path", copy.name.split("-")[1])
+        assert answer.code == 0, (copy, answer.err)
+        assert_same_run()
