@@ -13,8 +13,15 @@ import torch
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: a mistake shows early."""
+NOT_BY_DEFAULT = {"nightly", "network", "bench"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Fast tests first: a mistake shows early. What takes too long for every day is run by `-m nightly`."""
+    if not any(name in config.option.markexpr for name in NOT_BY_DEFAULT):
+        left_out = [item for item in items if any(item.get_closest_marker(name) for name in NOT_BY_DEFAULT)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import log_loss, top_k_accuracy_score
-from torchmetrics.functional.classification import multiclass_accuracy
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error, multiclass_confusion_matrix
 
 from reslight.metrics import Measurer, TrainingSums
 
@@ -80,3 +80,39 @@ def test_training_sums_of_a_long_epoch_do_not_drift(dtype):
     for _ in range(400):
         sums.update(loss, logits, torch.zeros(128, dtype=torch.int64))
     assert sums.fractions() == {"loss": pytest.approx(float(loss), rel=1e-9), "acc1": 0.5}
+
+
+def test_details_are_those_of_torchmetrics(answers):
+    logits, labels = answers
+    measurer = Measurer(10, details=True)
+    for part, target in zip(logits.split([100, 0, 403]), labels.split([100, 0, 403]), strict=True):
+        measurer.update(part, target)
+    details = measurer.details()
+    assert torch.equal(details.confusion, multiclass_confusion_matrix(logits, labels, 10))
+    expected = multiclass_calibration_error(logits.double(), labels, 10, n_bins=15, norm="l1").item()
+    assert details.ece == pytest.approx(expected, rel=1e-6)  # theirs is float32
+    assert details.per_class == pytest.approx(multiclass_accuracy(logits.double(), labels, 10, average=None).tolist(), rel=1e-6)
+
+
+def test_details_by_hand():
+    """Five images of three classes, none of class 2; the answer's probability is 0.9 (right), 0.7 (wrong), 0.7, 0.45 (right), 1 (wrong)."""
+    rows = [[0.9, 0.05, 0.05], [0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.45, 0.45], [0.0, 1.0, 0.0]]
+    measurer = Measurer(3, details=True)
+    measurer.update(torch.tensor(rows, dtype=torch.float64).log(), torch.tensor([0, 1, 1, 1, 0]))
+    details = measurer.details()
+    assert details.confusion.tolist() == [[1, 1, 0], [1, 2, 0], [0, 0, 0]]  # the tie goes to class 1
+    assert details.per_class == [0.5, 2 / 3, None]
+    bins = {number: tuple(row[:2]) for number, row in enumerate(details.bins.tolist()) if row[0]}
+    assert bins == {6: (1, 1), 10: (2, 1), 13: (1, 1), 14: (1, 0)}  # of fifteen; 1 belongs to the last
+    assert details.ece == pytest.approx((abs(1 - 0.45) + abs(1 - 1.4) + abs(1 - 0.9) + abs(0 - 1)) / 5, rel=1e-9)
+
+
+def test_details_add_up_over_devices_and_one_may_have_no_images(answers):
+    logits, labels = answers
+    whole, one, two = (Measurer(10, details=True) for _ in range(3))
+    whole.update(logits, labels)
+    one.update(logits, labels)
+    parts = iter([two.details().confusion, two.details().bins])
+    summed = one.details(lambda tensor: tensor + next(parts))
+    assert torch.equal(summed.confusion, whole.details().confusion)
+    assert summed.ece == whole.details().ece

@@ -28,9 +28,12 @@ NOT_FOR_USERS = (
     r"The number of training batches .* is smaller than the logging interval",  # every epoch has its row all the same
     r"You defined a `validation_step` but have no `val_dataloader`",  # val_size is 0, as asked
     r"It is recommended to use `self.log",  # the numbers are summed over the devices before they are logged
+    r"Be aware that when using `ckpt_path`.*: \['EMAWeightAveraging'\]",  # validate, test and predict take the average itself
     r".*LeafSpec.* is deprecated",  # of Lightning's to torch
 )
 """Beginnings of warnings that a person can do nothing about."""
+LOST = ("gloo/transport", "remote process exited", "Connection closed by peer", "Connection reset by peer")
+"""What torch.distributed says when another process of the run has died."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,6 +173,10 @@ def _failed(error: Exception) -> int:
     text = " ".join(str(error).split()) or type(error).__name__
     mistake = isinstance(error, OSError) or (isinstance(error, ValueError) and _raised_here(error))
     stopped = isinstance(error, FloatingPointError)
+    if not mistake and any(word in text for word in LOST):
+        # whichever process it is, for the first may be the one that is gone; in one write, for several do it at once
+        sys.stderr.write("reslight: stopped: another process of this run is gone; what it said stands above. Go on with --ckpt_path last\n")
+        return FAILED
     if not (mistake or stopped):
         text = f"{type(error).__name__}: {text} (run it again with --debug for the whole story)"
     if _is_first():

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 TOP_K = 5
 """Top-5 is reported where there are more than five classes; with fewer it is 1 by definition."""
+BINS = 15
+"""Bins of equal width between 0 and 1 in which the probabilities are compared with the accuracy, as in Guo et al. 2017."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,49 @@ class Counts:
         return result
 
 
+@dataclass(frozen=True)
+class Details:
+    """Which classes are taken for which, and how far the probabilities can be believed.
+
+    Attributes:
+        confusion: `(num_classes, num_classes)`, int64: images of the class of the row that were taken for that of the column.
+        bins: `(BINS, 3)`, float64: of the images whose highest probability lies in a bin, their number, how many are right,
+            and the sum of those probabilities.
+    """
+
+    confusion: Tensor
+    bins: Tensor
+
+    @property
+    def per_class(self) -> list[float | None]:
+        """Accuracy of each class (its recall); None for a class without images."""
+        pairs = zip(self.confusion.diagonal().tolist(), self.confusion.sum(dim=1).tolist(), strict=True)
+        return [correct / total if total else None for correct, total in pairs]
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error (Guo et al. 2017, section 2): the mean distance of accuracy from probability, over the bins."""
+        total, right, probability = self.bins.unbind(dim=1)
+        return float((right - probability).abs().sum() / total.sum())
+
+
 class Measurer:
     """Adds up `Counts` over batches, without waiting for the device.
 
     Args:
         num_classes: Classes of the classifier.
         device: Where the sums are kept: the device of the logits.
+        details: Add up `Details`, too.
     """
 
-    def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, num_classes: int, device: torch.device | str = "cpu", *, details: bool = False) -> None:
         self._k = TOP_K if num_classes > TOP_K else 1
+        self._num_classes, self._with_details = num_classes, details
         self._device = _double_device(torch.device(device))
         self._integers = torch.zeros(3, dtype=torch.int64, device=self._device)  # total, correct1, correct5
         self._nll = torch.zeros((), dtype=torch.float64, device=self._device)
+        self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=self._device)
+        self._bins = torch.zeros(BINS, 3, dtype=torch.float64, device=self._device)
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor) -> None:
@@ -67,6 +99,17 @@ class Measurer:
         hits = ranked == labels[:, None]
         self._integers += torch.stack([hits.new_full((), len(labels), dtype=torch.int64), hits[:, 0].sum(), hits.sum()])
         self._nll += F.cross_entropy(logits, labels, reduction="sum")
+        if self._with_details:
+            self._add_details(logits.softmax(dim=1), ranked[:, 0], labels)
+
+    def _add_details(self, probabilities: Tensor, answers: Tensor, labels: Tensor) -> None:
+        from torchmetrics.functional.classification import multiclass_confusion_matrix  # seconds, which training need not wait
+
+        self._confusion += multiclass_confusion_matrix(answers, labels, self._num_classes, validate_args=False)
+        highest = probabilities.gather(1, answers[:, None])[:, 0]
+        edges = torch.linspace(0, 1, BINS + 1, dtype=torch.float64, device=self._device)[1:-1]
+        rows = torch.stack([torch.ones_like(highest), (answers == labels).double(), highest], dim=1)
+        self._bins.index_add_(0, torch.bucketize(highest, edges), rows)  # a bin has its upper edge
 
     def counts(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Counts:
         """The counts so far.
@@ -76,6 +119,10 @@ class Measurer:
         """
         total, correct1, correct5 = (int(n) for n in reduce(self._integers.clone()))
         return Counts(total, correct1, correct5 if self._k > 1 else None, float(reduce(self._nll.clone())))
+
+    def details(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Details:
+        """The details so far, all zero unless they were asked for; `reduce` as for `counts`."""
+        return Details(reduce(self._confusion.clone()).cpu(), reduce(self._bins.clone()).cpu())
 
 
 class TrainingSums:

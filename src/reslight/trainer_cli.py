@@ -1,6 +1,5 @@
 """fit, validate, test and predict: Lightning's command line over reslight's classes, runs and checkpoints."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from reslight import recipes
 from reslight.allocator import keep_freed_blocks
+from reslight.analysis import draw_measurement, save
 from reslight.data import ImageDataModule
 from reslight.explain import Parser, UsageError, explain
 from reslight.training import (
@@ -25,7 +25,7 @@ from reslight.training import (
     Runs,
     StopSignals,
 )
-from reslight.training.report import ending, measurement, scores
+from reslight.training.report import ending, measurement, scores, to_json
 from reslight.training.resume import compare, read_checkpoint, run_of
 
 log = logging.getLogger(__name__)
@@ -48,12 +48,12 @@ class CLI(LightningCLI):
         args: The command and its arguments; configuration files as existing paths.
         runs: Where this configuration's runs are.
         purpose: What the command is for.
-        signals: Those that end the command.
+        signals: Those that end the command; None leaves that to the checkpoints.
     """
 
-    def __init__(self, args: list[str], runs: Runs, purpose: str, signals: StopSignals) -> None:
+    def __init__(self, args: list[str], runs: Runs, purpose: str, signals: StopSignals | None = None) -> None:
         self.command = args[0]
-        self.signals = signals
+        self.signals = signals or StopSignals()
         self.run_folder: RunFolder | None = None
         self.root_was_typed = any(word.startswith("--trainer.default_root_dir") for word in args)
         self.runs = runs
@@ -192,13 +192,21 @@ class CLI(LightningCLI):
         return (folder or Path()) / name
 
     def _report(self, split: str, name: str) -> None:
-        counts = self.model.counts
-        if counts is None or not self.trainer.is_global_zero:
+        counts, details = self.model.counts, self.model.details
+        if counts is None or details is None or not self.trainer.is_global_zero:
             return
         path = self._results(name)
-        report = {"checkpoint": str(self.checkpoint), "step": self.step, **measurement(split, counts, self.model)}
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        log.info("%s", "\n".join([*scores(split, counts), f"written {path}"]))
+        report = {"checkpoint": str(self.checkpoint), "step": self.step, **measurement(split, counts, details, self.model)}
+        path.write_text(to_json(report), encoding="utf-8")
+        picture = path.with_suffix(".png")
+        try:
+            save(draw_measurement(report), picture)
+        except ValueError as error:  # matplotlib is an extra
+            log.info("no picture: %s", error)
+            written = str(path)
+        else:
+            written = f"{path} and {picture.name}"
+        log.info("%s", "\n".join([*scores(split, counts, details), f"written {written}"]))
 
 
 def _as_list(value: Any) -> list[Any]:

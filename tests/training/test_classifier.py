@@ -186,6 +186,18 @@ def test_a_loss_that_is_not_a_number_stops_the_run():
         trainer(max_epochs=20).fit(model, datamodule=tiny_data())
 
 
+def test_a_checkpoint_of_weights_that_are_no_numbers_is_not_written():
+    """The step that made them so had a finite loss."""
+    run = trainer()
+    run.fit(tiny_model(), datamodule=tiny_data())
+    run.save_checkpoint("good.ckpt")
+    with torch.no_grad():
+        next(run.lightning_module.parameters())[0] = float("inf")
+    with pytest.raises(FloatingPointError, match=r"net\.conv1\.weight is no longer finite at step \d+, whose checkpoint is not written"):
+        run.save_checkpoint("good.ckpt")
+    assert all(torch.isfinite(value).all() for value in torch.load("good.ckpt", weights_only=True)["state_dict"].values())
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_resnet110s_warmup_ends_when_the_error_is_down(accumulation):
     schedule = ScheduleConfig("multistep", milestones=(300,), warmup_until_error=0.5, warmup_start=0.2)

@@ -12,7 +12,7 @@ import yaml
 from lightning.pytorch import Callback
 
 from reslight.training import Runs
-from reslight.training.resume import compare, data_changes
+from reslight.training.resume import compare, data_changes, environment_changes
 
 TINY = """\
 seed_everything: 5
@@ -74,6 +74,14 @@ def test_test_validate_and_predict_take_the_newest_run(reslight, config):
     counts = report["counts"]
     assert counts["total"] == 40
     assert f"test/acc1 {counts['correct1'] / 40:.4f} ({counts['correct1']} of 40)" in answer.out
+    confusion = torch.tensor(report["confusion"])
+    assert (int(confusion.sum()), int(confusion.trace())) == (40, counts["correct1"])
+    assert [(row["total"], row["correct"]) for row in report["per_class"]] == list(
+        zip(confusion.sum(dim=1).tolist(), confusion.diagonal().tolist(), strict=True)
+    )
+    assert sum(row["images"] for row in report["calibration"]["bins"]) == 40
+    assert "written runs/tiny/2/test.json and test.png" in answer.out
+    assert Path("runs/tiny/2/test.png").is_file()
     assert reslight("validate", "--config", config).code == 0
     assert json.loads(Path("runs/tiny/2/validate.json").read_text())["counts"]["total"] == 30
 
@@ -84,6 +92,15 @@ def test_test_validate_and_predict_take_the_newest_run(reslight, config):
     labels, truth = report["data"]["labels"], synthetic_labels()
     assert sum(labels.index(row["label"]) == int(true) for row, true in zip(answers, truth, strict=True)) == counts["correct1"]
     assert all(0.1 <= float(row["probability"]) <= 1 for row in answers)
+
+
+def test_without_matplotlib_there_is_no_picture_and_everything_else(reslight, config, monkeypatch):
+    reslight("fit", "--config", config)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    answer = reslight("test", "--config", config)
+    assert answer.code == 0
+    assert "no picture: drawing takes matplotlib, which is not installed; pip install 'reslight[plot]'" in answer.out
+    assert "written runs/tiny/1/test.json\n" in answer.out
 
 
 def synthetic_labels() -> torch.Tensor:
@@ -317,6 +334,33 @@ def test_only_what_feeds_the_network_is_compared_when_measuring():
     seed, precision = said.format("data.seed was 1", "2"), said.format("trainer.precision was 32", "16")
     assert data_changes(state, other, "16", resume=True) == [seed, *fed, precision]
     assert data_changes({}, other, "16", resume=False) == []  # a checkpoint that says nothing of its data
+
+
+def test_another_environment_is_said_in_one_line():
+    there = {"torch": "2.11.0", "threads": 2, "devices": 1, "accumulation": 1}
+    here = {"torch": "2.15.0", "threads": 1, "devices": 1, "accumulation": 1}
+    said = "the run goes on, but not to the bit as it would have: torch 2.11.0, now 2.15.0; threads 2, now 1"
+    assert environment_changes(there, here) == [said]
+    assert environment_changes(there, there) == environment_changes({}, here) == []
+
+
+def test_a_resume_under_another_environment_warns_and_a_newer_format_is_refused(reslight, config):
+    reslight("fit", "--config", config)
+    path = Path("runs/tiny/1/checkpoints/last.ckpt")
+    contents = torch.load(path, weights_only=True)
+    state = contents["reslight"]
+    assert (state["format"], state["environment"]["devices"], state["environment"]["threads"]) == (1, 1, torch.get_num_threads())
+    state["environment"]["threads"] = 77
+    torch.save(contents, path)
+    again = ["fit", "--config", config, "--trainer.max_epochs", 3, "--ckpt_path", "last"]
+    answer = reslight(*again)
+    assert answer.code == 0
+    assert f"as it would have: threads 77, now {torch.get_num_threads()}\n" in answer.err
+    state["format"] = 2
+    torch.save(contents, path)
+    answer = reslight(*again)
+    assert answer.code == 2
+    assert f"{path} has format 2, and this reslight reads up to 1; install a newer reslight" in answer.err
 
 
 def test_measuring_says_that_images_are_fed_otherwise(reslight, config):

@@ -1,6 +1,7 @@
 """What can be learned from runs that are there already: their error curves. No Lightning."""
 
+from reslight.analysis.confusion import draw_measurement
 from reslight.analysis.curves import draw, names_of, save
 from reslight.analysis.history import Curve, History, find_run, read_run
 
-__all__ = ["Curve", "History", "draw", "find_run", "names_of", "read_run", "save"]
+__all__ = ["Curve", "History", "draw", "draw_measurement", "find_run", "names_of", "read_run", "save"]

@@ -35,9 +35,6 @@ _PARTS_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test
 class ImageDataModule(LightningDataModule, ABC):
     """Base of every data set that fits in memory."""
 
-    # With more devices than images some have no batch to evaluate, which is fine: nothing is padded
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     resident_limit = 2**30
     """Splits of at most so many bytes are kept on the training device, where a batch costs no transfer."""
 

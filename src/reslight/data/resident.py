@@ -139,7 +139,11 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every image of a split once, this rank's share of them, in order and unpadded."""
+    """Every image of a split once, this rank's share of them, in order and unpadded.
+
+    A rank without a share has one batch without images: Lightning leaves out one that has no batch, and the others
+    would wait for it where their counts are added up.
+    """
 
     def __init__(self, split: Split, *, batch_size: int, rank: int, devices: int) -> None:
         """Prepare to iterate.
@@ -148,7 +152,7 @@ class EvalLoader:
             split: The images.
             batch_size: Images per batch over all devices; need not be divisible.
             rank: This process's number, from 0 to `devices - 1`.
-            devices: Number of processes that share the split. Beyond the number of images some have an empty share.
+            devices: Number of processes that share the split. There may be more than images.
         """
         self.split = split
         self.batch_size = math.ceil(batch_size / devices)
@@ -157,10 +161,10 @@ class EvalLoader:
 
     def __len__(self) -> int:
         """Return the batches of this rank."""
-        return math.ceil(len(range(self.rank, len(self.split), self.devices)) / self.batch_size)
+        return max(1, math.ceil(len(range(self.rank, len(self.split), self.devices)) / self.batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the images numbered rank, rank + devices, rank + 2 devices, ..."""
         share = torch.arange(self.rank, max(self.rank, len(self.split)), self.devices, device=self.split.device)
-        for indices in torch.split(share, self.batch_size) if len(share) else ():
+        for indices in torch.split(share, self.batch_size):
             yield self.split.batch(indices)

@@ -28,18 +28,30 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None) -> None:
-        """Write `checkpoint` to `path`; on any failure what stood there before is untouched."""
+        """Write `checkpoint` to `path`; on any failure what stood there before is untouched.
+
+        Raises:
+            OSError: The file system does not take it.
+        """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        name = ""
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
             with os.fdopen(handle, "wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
+        except BaseException as error:
+            if name:
+                Path(name).unlink(missing_ok=True)
+            if cause := _system_error(error):
+                kept = "the one before it is as it was" if target.is_file() else "there is none before it"
+                raise OSError(
+                    f"{target} of step {checkpoint.get('global_step')} cannot be written ({cause.strerror or cause}); {kept}. "
+                    "Make room and go on with --ckpt_path last"
+                ) from error
             raise
         _sync_folder(target.parent)
 
@@ -84,7 +96,10 @@ class Checkpoints(Checkpoint):
         self._listen(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Where the run begins there is nothing to keep yet."""
+        """Where the run begins there is nothing to keep yet; what a killed process left half-written goes."""
+        if self.folder and trainer.is_global_zero:
+            for unfinished in self.folder.glob(".*.ckpt.*.tmp"):
+                unfinished.unlink(missing_ok=True)
         self._step = self._saved_step = trainer.global_step
         self._listen(trainer)
         self.signals.waits = self.folder is not None
@@ -205,6 +220,13 @@ def _more_follows(trainer: Trainer) -> bool:
     loop = trainer.fit_loop
     ends = loop.epoch_loop._num_ready_batches_reached() or trainer.global_step == trainer.max_steps or trainer.should_stop
     return ends or (loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The operating system's own error: behind what torch makes of a write that failed."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from reslight.metrics import Counts, Measurer, TrainingSums
+from reslight.metrics import Counts, Details, Measurer, TrainingSums
 from reslight.models import ResNet, ResNetConfig
 from reslight.training.net import check_data, net_config
 from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer
-from reslight.training.resume import data_changes
+from reslight.training.resume import FORMAT, data_changes, environment, environment_changes
 from reslight.training.warmup import ErrorWarmup
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ class ImageClassifier(LightningModule):
         self._step_losses: list[Tensor] = []  # of the batches that make the present step
         self._measurer: Measurer | None = None
         self.counts: Counts | None = None
+        self.details: Details | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(N, num_classes)` of images `(N, C, H, W)`."""
@@ -237,8 +238,15 @@ class ImageClassifier(LightningModule):
     # -- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what `export` and an exact resume need, as plain data; sums are those of all devices."""
+        """Keep what `export` and an exact resume need, as plain data; sums are those of all devices.
+
+        Raises:
+            FloatingPointError: A weight is no longer a number: the checkpoint before, which this one would replace, is worth more.
+        """
+        self._refuse_unless_finite(checkpoint["state_dict"])
         checkpoint["reslight"] = {
+            "format": FORMAT,
+            "environment": environment(self.trainer),
             "data": self.described,
             "precision": str(self.trainer.precision),
             "batches_per_epoch": self.trainer.num_training_batches,
@@ -255,6 +263,8 @@ class ImageClassifier(LightningModule):
         for line in data_changes(state, self.described, str(self._trainer.precision), resume=resume):
             log.warning("%s", line)
         if state and resume:
+            for line in environment_changes(state.get("environment", {}), environment(self.trainer)):
+                log.warning("%s", line)
             if self.global_rank == 0:
                 self.training_sums.load_state_dict(state["sums"])
             self._batches_per_epoch = state["batches_per_epoch"]
@@ -263,7 +273,7 @@ class ImageClassifier(LightningModule):
     # -- inside
 
     def _start_counting(self) -> None:
-        self._measurer = Measurer(self.config.num_classes, self.device)
+        self._measurer = Measurer(self.config.num_classes, self.device, details=self.trainer.state.fn != "fit")
 
     def _count(self, batch: Batch) -> None:
         images, labels, _ = batch
@@ -274,6 +284,7 @@ class ImageClassifier(LightningModule):
         if self._measurer is None or self.trainer.sanity_checking:
             return
         self.counts = self._measurer.counts(self._sum_over_devices)
+        self.details = self._measurer.details(self._sum_over_devices)
         self._check_total(split, self.counts.total)
         if not math.isfinite(self.counts.nll):
             log.warning("the %s loss is %s: the network's answers are no longer numbers; lower model.optim.lr", split, self.counts.nll)
@@ -311,6 +322,15 @@ class ImageClassifier(LightningModule):
                 f"the training loss is {loss} at step {step}; lower model.optim.lr (the rate was {self._rate_done():g}), "
                 "lengthen model.schedule.warmup, or set trainer.gradient_clip_val"
             )
+
+    def _refuse_unless_finite(self, state: Mapping[str, Tensor]) -> None:
+        for name, value in state.items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise FloatingPointError(
+                    f"{name} is no longer finite at step {self.global_step}, whose checkpoint is not written: those before it are as they "
+                    f"were; lower model.optim.lr (the rate was {self._rate_done():g}) or set trainer.gradient_clip_val, and go on with "
+                    "--ckpt_path last"
+                )
 
     def _rate_done(self) -> float:
         """Learning rate of the step that was just done."""

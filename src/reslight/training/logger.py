@@ -78,10 +78,21 @@ class RunLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write the values of a step, at once: a run that is killed has lost none."""
+        """Write the values of a step, at once: a run that is killed has lost none.
+
+        Raises:
+            OSError: They cannot be written.
+        """
         if not self._is_open:
             return
-        step = step or 0
+        try:
+            self._log(metrics, step or 0)
+        except OSError as error:
+            raise OSError(
+                f"{self._file} cannot be written ({error.strerror or error}). Make room and go on with --ckpt_path last"
+            ) from error
+
+    def _log(self, metrics: Mapping[str, float], step: int) -> None:
         same = self._row.get("step") == step
         self._row = (self._row if same else {}) | {"step": step, **metrics}
         new = [name for name in self._row if name not in self._columns]

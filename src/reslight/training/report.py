@@ -1,5 +1,6 @@
 """What a run says of itself: before it starts, when it has ended, and when it was measured."""
 
+import json
 import os
 import platform
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from reslight.metrics import Counts
+from reslight.metrics import Counts, Details
 from reslight.training.checkpoints import Checkpoints
 from reslight.training.classifier import ImageClassifier
 
@@ -78,18 +79,48 @@ def ending(trainer: Trainer, folder: Path, config: Path) -> list[str]:
     ]
 
 
-def scores(split: str, counts: Counts) -> list[str]:
+def scores(split: str, counts: Counts, details: Details) -> list[str]:
     """Lines: each metric of a split, with the counts behind it."""
     hits = {"acc1": counts.correct1, "acc5": counts.correct5}
     behind = {name: f" ({hit} of {counts.total})" for name, hit in hits.items()}
-    return [f"{split}/{name} {value:.4f}{behind.get(name, '')}" for name, value in counts.fractions().items()]
+    return [f"{split}/{name} {value:.4f}{behind.get(name, '')}" for name, value in _fractions(counts, details).items()]
 
 
-def measurement(split: str, counts: Counts, model: ImageClassifier) -> dict[str, Any]:
+def measurement(split: str, counts: Counts, details: Details, model: ImageClassifier) -> dict[str, Any]:
     """What test.json and validate.json keep, beside the checkpoint that was measured."""
+    names = model.described.get("labels") or range(model.config.num_classes)
+    totals, correct = details.confusion.sum(dim=1).tolist(), details.confusion.diagonal().tolist()
+    classes = zip(names, totals, correct, details.per_class, strict=True)
+    bins = [(int(images), right, probability) for images, right, probability in details.bins.tolist()]
     return {
-        "metrics": {f"{split}/{name}": value for name, value in counts.fractions().items()},
+        "metrics": {f"{split}/{name}": value for name, value in _fractions(counts, details).items()},
         "counts": asdict(counts),
+        "per_class": [{"label": name, "total": total, "correct": hits, "accuracy": share} for name, total, hits, share in classes],
+        "confusion": details.confusion.tolist(),
+        "calibration": {
+            "ece": details.ece,
+            "bins": [
+                {"images": images, "accuracy": right / images if images else None, "probability": probability / images if images else None}
+                for images, right, probability in bins
+            ],
+        },
         "data": model.described,
         "precision": str(model.trainer.precision),
     }
+
+
+def to_json(report: dict[str, Any]) -> str:
+    """A report as text for people: a line for each row of a matrix, a class or a bin, not for each of their numbers."""
+    rows = {"confusion": report["confusion"], "per_class": report["per_class"], "bins": report["calibration"]["bins"]}
+    text = json.dumps(
+        report | {"confusion": "confusion", "per_class": "per_class", "calibration": report["calibration"] | {"bins": "bins"}}, indent=2
+    )
+    for name, values in rows.items():
+        indent = " " * (6 if name == "bins" else 4)
+        lines = ",\n".join(f"{indent}{json.dumps(value)}" for value in values)
+        text = text.replace(f'"{name}": "{name}"', f'"{name}": [\n{lines}\n{indent[2:]}]', 1)
+    return text + "\n"
+
+
+def _fractions(counts: Counts, details: Details) -> dict[str, float]:
+    return counts.fractions() | {"ece": details.ece}

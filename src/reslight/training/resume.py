@@ -1,11 +1,14 @@
 """Going on from a checkpoint: what is in it, and where it differs from the configuration, which always wins."""
 
+import platform
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
 import torch
+from lightning.pytorch import Trainer
 
 FREE_IN_NET = {"drop_path", "checkpoint", "zero_init"}
 """Fields of a network that change how it is trained, not which weights it has."""
@@ -15,6 +18,8 @@ FIXED_ON_RESUME = {
     "ema": "another average",
 }
 """Settings that the optimizer's or the average's state in a checkpoint cannot follow."""
+FORMAT = 1
+"""Of what `ImageClassifier` keeps in a checkpoint under `reslight`; counted up when its meaning changes."""
 FED = ("data.preprocess.", "data.normalize", "data.labels")
 """What the answers of a trained network depend on."""
 _LONG = 10
@@ -41,6 +46,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); choose another with --ckpt_path") from error
     if not isinstance(contents, dict) or "hyper_parameters" not in contents or "net" not in contents["hyper_parameters"]:
         raise ValueError(f"{path} is not a checkpoint of reslight; choose one under runs/ with --ckpt_path")
+    if (written := contents.get("reslight", {}).get("format", FORMAT)) > FORMAT:
+        raise ValueError(f"{path} has format {written}, and this reslight reads up to {FORMAT}; install a newer reslight")
     return contents
 
 
@@ -89,6 +96,24 @@ def data_changes(state: Mapping[str, Any], data: Mapping[str, Any], precision: s
         for key, value in here.items()
         if there.get(key, value) != value and there[key] is not None and (resume or key.startswith(FED))
     ]
+
+
+def environment(trainer: Trainer) -> dict[str, str | int]:
+    """What a run goes on to the bit under: which arithmetic is done, and in which order it is summed."""
+    device = trainer.strategy.root_device
+    return {
+        **{name: version(name) for name in ("reslight", "torch", "lightning")},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})",
+        "devices": trainer.world_size,
+        "accumulation": trainer.accumulate_grad_batches,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def environment_changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """One line, if a run goes on under another environment than its checkpoint was written under."""
+    differing = [f"{name} {there[name]}, now {value}" for name, value in here.items() if there.get(name, value) != value]
+    return [f"the run goes on, but not to the bit as it would have: {'; '.join(differing)}"] if differing else []
 
 
 def _short(value: Any) -> str:

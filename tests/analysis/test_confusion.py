@@ -1,0 +1,59 @@
+"""The picture of a measurement says what its report says."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from reslight.analysis import draw_measurement, save
+
+
+def report(classes: int = 3) -> dict:
+    names = ["cat", "$dog$", "fish", *(f"class {number}" for number in range(3, classes))]
+    confusion = [[0] * classes for _ in range(classes)]
+    for row in range(classes):
+        confusion[row][row], confusion[row][(row + 1) % classes] = 90 - row, 10 + row
+    rows = [{"label": name, "total": 100, "correct": 90 - row, "accuracy": (90 - row) / 100} for row, name in enumerate(names)]
+    bins = [
+        {"images": 0, "accuracy": None, "probability": None},
+        {"images": 100, "accuracy": 0.5, "probability": 0.6},
+        {"images": 200, "accuracy": 0.9, "probability": 0.95},
+    ]
+    return {"per_class": rows, "confusion": confusion, "calibration": {"ece": 0.0667, "bins": bins}}
+
+
+def test_everything_is_in_it():
+    confusion, classes, calibration, _ = draw_measurement(report()).axes
+    assert confusion.images[0].get_array().tolist() == [[0.9, 0.1, 0.0], [0.0, 0.89, 0.11], [0.12, 0.0, 0.88]]
+    assert [text.get_text() for text in confusion.texts] == ["90", "10", "89", "11", "12", "88"]
+    assert [label.get_text() for label in confusion.get_yticklabels()] == ["cat", r"\$dog\$", "fish"]
+    assert [bar.get_width() for bar in classes.patches] == [90, 89, 88]
+    assert [label.get_text() for label in classes.get_yticklabels()] == ["cat", r"\$dog\$", "fish"]
+    assert calibration.collections[0].get_offsets().tolist() == [[0.6, 0.5], [0.95, 0.9]]
+    assert calibration.get_title() == "Calibration: ECE 6.67 %"
+
+
+def test_of_many_classes_the_worst_are_named():
+    confusion, classes, *_ = draw_measurement(report(60)).axes
+    assert not confusion.texts
+    assert classes.get_title() == "The 20 worst of 60 classes"
+    assert [bar.get_width() for bar in classes.patches] == list(range(50, 30, -1))
+
+
+def test_a_class_without_images_is_left_out():
+    content = report()
+    content["confusion"][1], content["per_class"][1] = [0, 0, 0], {"label": "$dog$", "total": 0, "correct": 0, "accuracy": None}
+    confusion, classes, *_ = draw_measurement(content).axes
+    assert confusion.images[0].get_array().tolist()[1] == [0, 0, 0]
+    assert [label.get_text() for label in classes.get_yticklabels()] == ["cat", "fish"]
+
+
+def test_it_can_be_saved():
+    save(draw_measurement(report()), Path("test.png"))
+    assert Path("test.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_it_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ValueError, match="drawing takes matplotlib, which is not installed; pip install"):
+        draw_measurement(report())

@@ -1,0 +1,34 @@
+"""Real processes, really ended: the cases of benchmarks/faults.py, some of them every day."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FAULTS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "faults.py"))
+DAILY = {
+    "SIGKILL at four random steps",
+    "SIGKILL while last.ckpt is written, TMPDIR on another file system",
+    "SIGTERM while it starts",
+    "SIGTERM to the second of two processes",
+    "SIGKILL to the second of two processes",
+    "the disk is full",
+}
+"""21 processes in all."""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return FAULTS["Lab"](tmp_path_factory.mktemp("faults"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name if name in DAILY else pytest.param(name, marks=pytest.mark.nightly) for name in FAULTS["CASES"]])
+def test_nothing_is_lost(name: str, lab: Any):
+    outcome = FAULTS["CASES"][name](lab)
+    assert outcome.good, outcome.happened
+
+
+def test_the_cases_of_every_day_are_there():
+    assert FAULTS["CASES"].keys() >= DAILY
