@@ -18,6 +18,7 @@ from reslight.training.optim import LearningRate
 
 RECIPES = [name for name in names() if not name.startswith("overlays/")]
 OVERLAYS = [name for name in names() if name.startswith("overlays/")]
+SEVERAL_PROCESSES = {"overlays/ddp", "overlays/multinode"}  # trained with in test_devices.py and test_scaling.py
 
 
 def test_there_are_some():
@@ -173,7 +174,7 @@ def test_a_recipe_trains(reslight, name: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name not in SEVERAL_PROCESSES])
 def test_an_overlay_trains(reslight, name: str):
     answer = reslight("fit", "--config", "digits", "--config", name, *STEPS)
     assert answer.code == 0, answer.err

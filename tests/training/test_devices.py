@@ -1,7 +1,6 @@
 """The number of processes changes neither what is seen, nor what is computed, nor what is counted."""
 
 import json
-import os
 import runpy
 import subprocess
 import sys
@@ -18,7 +17,7 @@ LONG = (
 )
 """200 steps of 12 images. Batch norm is in eval mode, for in training its statistics are those of a process's share; and the
 arithmetic is in float64, for training is chaotic: the last bit of float32 decides where it goes."""
-DDP = "--trainer.strategy ddp --trainer.devices"
+DDP = "--config overlays/ddp --trainer.devices"
 SPLITS = {
     "accumulation of 2": "--trainer.accumulate_grad_batches 2",
     "accumulation of 3": "--trainer.accumulate_grad_batches 3",
@@ -26,6 +25,7 @@ SPLITS = {
     "3 processes": f"{DDP} 3",
     "2 processes, accumulation of 2": f"{DDP} 2 --trainer.accumulate_grad_batches 2",
 }
+NIGHTLY = {"accumulation of 2", "2 processes, accumulation of 2"}
 ONE_STEP = "--trainer.max_steps 1 --trainer.max_epochs -1 --model.schedule.warmup 0"
 
 
@@ -34,9 +34,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return FAULTS["Lab"](tmp_path_factory.mktemp("devices"))
 
 
+def state(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+
 def weights(run: Path) -> torch.Tensor:
-    state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    return torch.cat([value.double().flatten() for value in state.values()])
+    return torch.cat([value.double().flatten() for value in state(run).values()])
 
 
 def distance(one: Path, other: Path) -> float:
@@ -44,7 +47,9 @@ def distance(one: Path, other: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", SPLITS.values(), ids=SPLITS)
+@pytest.mark.parametrize(
+    "words", [pytest.param(words, id=name, marks=pytest.mark.nightly if name in NIGHTLY else ()) for name, words in SPLITS.items()]
+)
 def test_each_split_of_a_batch_sees_the_same_pixels_and_computes_the_same(lab, words):
     whole = lab.whole(LONG.split(), pixels=True)
     part = lab.fresh()
@@ -54,9 +59,8 @@ def test_each_split_of_a_batch_sees_the_same_pixels_and_computes_the_same(lab, w
     assert len(seen) == 200 * 12
     assert seen == FAULTS["seen"](whole.parents[1])
     assert distance(part, whole) < 1e-9
-    start = lab.run(lab.fresh("start").parents[1].name, f"{LONG} {ONE_STEP}".split())
-    assert start.code == 0
-    assert distance(lab.folder / "start/tiny/1", whole) > 0.01, "the run has gone somewhere"
+    assert state(part).keys() == state(lab.whole(())).keys(), "neither DDP nor an average has names of its own"
+    assert distance(lab.whole(f"{LONG} {ONE_STEP}".split()), whole) > 0.01, "the run has gone somewhere"
 
 
 @pytest.mark.slow
@@ -67,36 +71,65 @@ def test_in_float32_the_first_step_is_the_same(lab):
     assert distance(part, whole) < 1e-6
 
 
+def measured(lab: Any, processes: int, test_size: int, commands: dict[str, str]) -> dict[str, str]:
+    """What each command writes about the whole run, by file."""
+    run = lab.whole(())
+    words = f"--config tiny.yaml --data.images.test_size {test_size} --data.eval_batch_size 7 --ckpt_path {run}"
+    words += f" {DDP} {processes}" if processes > 1 else ""
+    for command, file in commands.items():
+        (run / file).unlink(missing_ok=True)
+        line = [sys.executable, "-m", "reslight", command, *words.split()]
+        done = subprocess.run(line, cwd=lab.folder, env=lab.environment(), capture_output=True, text=True, check=False, timeout=200)
+        assert done.returncode == 0, done.stderr
+    return {file: (run / file).read_text() for file in commands.values()}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("test_size", [40, 2])
-def test_each_image_is_counted_once_on_any_number_of_processes(lab, test_size):
-    """Sizes that do not divide, batches that do not divide, and more processes than images."""
-    whole = lab.whole(())
-    answers = []
-    for processes in (1, 2, 3):
-        for file in ("test.json", "predictions.csv"):
-            (whole / file).unlink(missing_ok=True)
-        words = f"--config tiny.yaml --data.images.test_size {test_size} --data.eval_batch_size 7 --trainer.accelerator cpu".split()
-        words += ["--ckpt_path", str(whole), *(f"{DDP} {processes}".split() if processes > 1 else [])]
-        for command in ("test", "predict"):
-            done = subprocess.run(
-                [sys.executable, "-m", "reslight", command, *words],
-                cwd=lab.folder,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=200,
-            )
-            assert done.returncode == 0, done.stderr
-        answers.append((json.loads((whole / "test.json").read_text()), (whole / "predictions.csv").read_text()))
-    one, predictions = answers[0]
-    assert one["counts"]["total"] == test_size
-    assert len(predictions.splitlines()) == test_size + 1
-    for other, others in answers[1:]:
-        assert others == predictions
-        assert other["counts"] | {"nll": 0} == one["counts"] | {"nll": 0}
-        assert (other["confusion"], other["per_class"]) == (one["confusion"], one["per_class"])
-        assert [row["images"] for row in other["calibration"]["bins"]] == [row["images"] for row in one["calibration"]["bins"]]
-        for name in ("test/loss", "test/ece"):
-            assert other["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-6)
+def test_each_image_is_counted_once_on_any_number_of_processes(lab):
+    """40 images of test and 30 of validation in batches of 7: nothing divides."""
+    commands = {"validate": "validate.json", "test": "test.json", "predict": "predictions.csv"}
+    one, *others = [measured(lab, processes, 40, commands) for processes in (1, 2, 3)]
+    assert len(one["predictions.csv"].splitlines()) == 40 + 1
+    for other in others:
+        assert other["predictions.csv"] == one["predictions.csv"]
+        for split, total in (("validate", 30), ("test", 40)):
+            expected, report = json.loads(one[f"{split}.json"]), json.loads(other[f"{split}.json"])
+            assert report["counts"]["total"] == total
+            assert report["counts"] | {"nll": 0} == expected["counts"] | {"nll": 0}
+            assert (report["confusion"], report["per_class"]) == (expected["confusion"], expected["per_class"])
+            assert [row["images"] for row in report["calibration"]["bins"]] == [row["images"] for row in expected["calibration"]["bins"]]
+            assert report["metrics"] == pytest.approx(expected["metrics"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_each_image_is_counted_once_where_processes_outnumber_images(lab):
+    one, three = [measured(lab, processes, 2, {"test": "test.json", "predict": "predictions.csv"}) for processes in (1, 3)]
+    assert one["predictions.csv"] == three["predictions.csv"]
+    expected, counts = [json.loads(files["test.json"])["counts"] for files in (one, three)]
+    assert counts["total"] == 2
+    assert counts == pytest.approx(expected)
+
+
+CUDA = (
+    "--trainer.accelerator gpu --trainer.devices 1 --trainer.deterministic true --trainer.benchmark false "
+    "--checkpoint.every_n_train_steps 1"
+)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_on_a_gpu_a_killed_run_goes_on_to_the_bit(lab, monkeypatch, precision):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    words = f"{CUDA} --trainer.precision {precision}".split()
+    outcome = FAULTS["killed_at_random"](lab, words, 2, seed=1)
+    assert outcome.good, outcome.happened
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs: torch has SyncBN on them alone")
+def test_synchronised_batch_norm_is_that_of_the_whole_batch(lab):
+    words = f"{ONE_STEP} --trainer.precision 64-true --trainer.accelerator gpu --model.net.drop_path 0 --model.ema null"
+    whole, part = lab.whole([*words.split(), "--trainer.devices", "1"]), lab.fresh()
+    assert lab.run("part", f"{words} {SPLITS['2 processes']} --trainer.sync_batchnorm true".split()).code == 0
+    assert distance(part, whole) < 1e-9
