@@ -57,6 +57,13 @@ def test_the_temporary_folder_of_the_system_is_not_used(tmp_path: Path, monkeypa
     assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"step": 1}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="has no umask")
+def test_others_may_read_it_as_any_other_file(tmp_path: Path):
+    (tmp_path / "any").touch()
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    assert (tmp_path / "last.ckpt").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 class Recorded(Checkpoints):
     """Checkpoints that notes what it would save."""
 

@@ -4,8 +4,8 @@ import logging
 import math
 import os
 import signal
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,18 +34,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             OSError: The file system does not take it.
         """
         target = Path(path)
-        name = ""
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-            with os.fdopen(handle, "wb") as file:
+            with unfinished.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).replace(target)
+            unfinished.replace(target)
         except BaseException as error:
-            if name:
-                Path(name).unlink(missing_ok=True)
+            with suppress(OSError):  # what went wrong is the error to tell
+                unfinished.unlink(missing_ok=True)
             if cause := _system_error(error):
                 kept = "the one before it is as it was" if target.is_file() else "there is none before it"
                 raise OSError(
