@@ -428,10 +428,8 @@ def main() -> int:
             print(lines[-1], flush=True)
     if options.out:
         machine = f"{platform.system()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {version('torch')}"
-        words = " ".join(f"'{pattern}'" for pattern in options.patterns if pattern != "*")
-        head = (
-            f"Made by `python benchmarks/faults.py {words}`".rstrip() + f" ({machine}, lightning {version('lightning')}; n = 1 each).\n\n"
-        )
+        command = " ".join(["python benchmarks/faults.py", *(f"'{pattern}'" for pattern in options.patterns if pattern != "*")])
+        head = f"Made by `{command}` ({machine}, lightning {version('lightning')}; n = 1 each).\n\n"
         options.out.write_text(f"# Every fault that was tried\n\n{head}" + "\n".join(lines) + "\n", encoding="utf-8")
     return int(bad > 0)
 

@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What was typed behind `reslight`; sys.argv's if None.
 
     Returns:
-        0; 1 when it failed, 2 for a mistake in what was typed or configured, 130 after Ctrl-C.
+        0; 1 when it failed, 2 for a mistake in what was typed or configured, 128 and the signal's number when one ended it:
+        130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
