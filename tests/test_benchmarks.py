@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SMALL = ("--rounds", "1", "--images", "64", "--batch-size", "16", "--threads", "1")
+FEW = ("--images", "64", "--batch-size", "16")
 RUNS = {
-    "input": ("--batches", "2", "--peer-batches", "2"),
-    "train": ("--depth", "8", "--steps", "1", "--warm", "1", "--workers", "0"),
-    "train --memory": ("--memory", "--depth", "8", "--steps", "1", "--warm", "1"),
-    "overhead": ("--steps", "5"),
-    "leads": ("--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
+    "checkpoints": ("--net", "resnet8"),
+    "input": (*FEW, "--batches", "2", "--peer-batches", "2"),
+    "train": (*FEW, "--depth", "8", "--steps", "1", "--warm", "1", "--workers", "0"),
+    "train --memory": (*FEW, "--memory", "--depth", "8", "--steps", "1", "--warm", "1"),
+    "overhead": (*FEW, "--steps", "5"),
+    "leads": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
 }
 SHARED = ("images", "loops", "rounds", "train")
 
@@ -45,14 +46,14 @@ def test_every_benchmark_in_rounds_is_run_here():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_benchmark_runs(name: str, benchmark: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    benchmark(name.split()[0], *SMALL, *RUNS[name], "--json", str(tmp_path / "out.json"))
+    benchmark(name.split()[0], "--rounds", "1", "--threads", "1", *RUNS[name], "--json", str(tmp_path / "out.json"))
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["machine"]["threads"] == 1
     assert record["results"]
     assert "n = 1 alternating rounds" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["input", "train", "overhead", "leads"])
+@pytest.mark.parametrize("name", ["checkpoints", "input", "train", "overhead", "leads"])
 def test_help_says_what_is_measured(name: str, benchmark: Callable[..., None], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         benchmark(name, "--help")

@@ -1,0 +1,73 @@
+"""Milliseconds that training waits for one last.ckpt: weights, momentum, averages, and what else a run goes on from.
+
+Written as `reslight fit` does: beside its place, flushed to the disk, renamed. Beside it what torch.save alone takes for
+the same contents, in the same folder.
+"""
+
+import argparse
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from images import RandomImages
+from lightning.pytorch import Callback, Trainer
+from rounds import alternate, introduce, keep, parser, show, use_threads
+
+from reslight.training import AtomicCheckpointIO, ImageClassifier, OptimConfig
+
+WHOLE, BASE = "last.ckpt", "torch.save alone"
+
+
+class Writing(Callback):
+    """Writes checkpoints at the end of a run, against the clock."""
+
+    def __init__(self, folder: str, rounds: int) -> None:
+        self.path, self.rounds = Path(folder) / "last.ckpt", rounds
+        self.ms: dict[str, list[float]] = {}
+
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.save_checkpoint(self.path)
+        contents = torch.load(self.path, weights_only=True)
+        sides = {
+            WHOLE: lambda: _ms(lambda: trainer.save_checkpoint(self.path)),
+            BASE: lambda: _ms(lambda: torch.save(contents, self.path.with_name("plain.ckpt"))),
+        }
+        self.ms = alternate(sides, self.rounds)
+
+
+def _ms(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - start)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    use_threads(options.threads)
+    introduce(f"One checkpoint of {options.net}, SGD with momentum and averaged weights")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder, warnings.catch_warnings(action="ignore"):
+        writing = Writing(folder, options.rounds)
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = Trainer(max_epochs=1, plugins=[AtomicCheckpointIO()], callbacks=[writing], default_root_dir=folder, **quiet)
+        model = ImageClassifier(options.net, OptimConfig(lr=0.1, nesterov=True), ema=0.999)
+        trainer.fit(model, datamodule=RandomImages(count=4, size=32, batch_size=4, pad=4))
+        size = writing.path.stat().st_size
+    show(f"{size / 1e6:.1f} MB", "ms", writing.ms, base=WHOLE, digits=1)
+    keep(options, {"ms": writing.ms, "bytes": size})
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    made = parser(__doc__, rounds=25)
+    made.add_argument("--net", default="resnet20", help="architecture (default: resnet20)")
+    made.add_argument("--folder", type=Path, help="where to write; the file system counts (default: the system's temporary folder)")
+    return made.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
