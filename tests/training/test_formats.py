@@ -6,6 +6,7 @@ A folder of tests/fixtures is a run: `reslight fit --config config.yaml`, then `
 import json
 import shutil
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -44,3 +45,15 @@ def test_it_goes_on(reslight, run):
     answer = reslight("fit", "--config", run, "--ckpt_path", "last", "--trainer.max_epochs", 4)
     assert answer.code == 0, answer.err
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 16
+
+
+def test_a_flipped_bit_is_found(reslight, run):
+    path = run / "checkpoints/last.ckpt"
+    contents = bytearray(path.read_bytes())
+    with ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda record: record.file_size)
+        contents[contents.index(archive.read(largest))] ^= 1
+    path.write_bytes(contents)
+    answer = reslight("test", "--config", run)
+    assert answer.code == 2
+    assert f"{path.relative_to(Path.cwd())} is damaged: the checksum of {largest.filename} is wrong" in answer.err

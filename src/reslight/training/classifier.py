@@ -120,8 +120,17 @@ class ImageClassifier(LightningModule):
         return [] if self.ema is None or self.trainer.state.fn != "fit" else [EMAWeightAveraging(decay=self.ema)]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimizer, and its learning rate in closed form, per step."""
+        """The optimizer, and its learning rate in closed form, per step.
+
+        Raises:
+            ValueError: An epoch is not as long as in the checkpoint, which was loaded before.
+        """
         self._rate = self.learning_rate()
+        if self._batches_per_epoch not in (None, self.trainer.num_training_batches):
+            raise ValueError(
+                f"an epoch has {self.trainer.num_training_batches} batches and had {self._batches_per_epoch} in the checkpoint, which "
+                "cannot go on in the middle of it; set data.batch_size, data.val_size and trainer.limit_train_batches as they were"
+            )
         optimizer = build_optimizer(self.optim, self.parameters())
         scheduler = LambdaLR(optimizer, lambda step: self._lr_factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -143,11 +152,6 @@ class ImageClassifier(LightningModule):
 
     def on_train_start(self) -> None:
         """After a resume: the optimizer's settings are the configuration's, not those that its state brought along."""
-        if self._batches_per_epoch not in (None, self.trainer.num_training_batches):
-            raise ValueError(
-                f"an epoch has {self.trainer.num_training_batches} batches and had {self._batches_per_epoch} in the checkpoint, which "
-                "cannot go on in the middle of it; set data.batch_size, data.val_size and trainer.limit_train_batches as they were"
-            )
         self._steps_seen, self._trained = self.global_step, False
         optimizer = self.trainer.optimizers[0]
         for group, meant in zip(optimizer.param_groups, build_optimizer(self.optim, self.parameters()).param_groups, strict=True):

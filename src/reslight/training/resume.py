@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from lightning.pytorch import Trainer
@@ -37,8 +37,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file is no checkpoint of an ImageClassifier, or is damaged.
     """
-    if not is_zipfile(path):
-        raise ValueError(f"{path} is no checkpoint, or one that was cut short; choose another with --ckpt_path")
+    try:
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch looks at no checksum
+    except BadZipFile:
+        raise ValueError(f"{path} is no checkpoint, or one that was cut short; choose another with --ckpt_path") from None
+    if damaged:
+        raise ValueError(f"{path} is damaged: the checksum of {damaged} is wrong; choose another with --ckpt_path")
     try:
         contents = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except Exception as error:
