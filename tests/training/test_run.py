@@ -203,7 +203,7 @@ def test_changed_data_are_said_and_another_epoch_length_is_refused(reslight, con
         assert f"warning: {line}" in answer.err
     answer = reslight(*base, "--trainer.max_epochs", 5, "--trainer.limit_train_batches", 2)
     assert "an epoch has 2 batches and had 4 in the checkpoint" in answer.err
-    assert not list(Path("runs").rglob("config.1.yaml")), "what was refused leaves nothing"
+    assert not list(Path("runs").rglob("config.2.yaml")), "what was refused leaves nothing"
     assert answer.code == 2
 
 
