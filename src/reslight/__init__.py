@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reslight.models import ResNet, ResNetConfig, cifar_config, create_model, list_models
     from reslight.preprocess import Preprocess
+    from reslight.weights import list_weights, load, save
 
 __version__ = "0.1.0.dev0"
 
@@ -18,10 +19,13 @@ _HOME = {
     "cifar_config": "reslight.models",
     "create_model": "reslight.models",
     "list_models": "reslight.models",
+    "list_weights": "reslight.weights",
+    "load": "reslight.weights",
+    "save": "reslight.weights",
     "Preprocess": "reslight.preprocess",
 }
 
-__all__ = ["Preprocess", "ResNet", "ResNetConfig", "cifar_config", "create_model", "list_models"]
+__all__ = ["Preprocess", "ResNet", "ResNetConfig", "cifar_config", "create_model", "list_models", "list_weights", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:

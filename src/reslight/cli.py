@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return MISTAKE
         else:
             options = _parser().parse_args(words)
-            options.run(options)
+            if options.run(options) is False:  # it ran, and what it checked is not as it should be
+                return FAILED
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of Ctrl-C
             return _interrupted()
@@ -113,6 +114,21 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, such as runs/digits/1; runs/digits is its newest run")
     plot.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture; .png, .pdf or .svg")
     plot.set_defaults(run=lambda options: _commands().plot(options.runs, options.output))
+    export = commands.add_parser("export", help="write a checkpoint's weights as a folder to load, publish and read elsewhere")
+    export.add_argument("checkpoint", metavar="CKPT", help="a checkpoint, or a run's folder, such as runs/digits/1")
+    export.add_argument("output", metavar="OUT", help="the folder to write: model.safetensors, config.json, golden.safetensors, README.md")
+    export.add_argument("--raw", action="store_true", help="the last step's weights, where `reslight test` measures their average")
+    export.add_argument("--license", metavar="ID", help="for the card: an SPDX identifier, such as apache-2.0")
+    export.set_defaults(
+        run=lambda options: _commands().export(options.checkpoint, options.output, raw=options.raw, license=options.license)
+    )
+    verify = commands.add_parser("verify", help="measure weights again, from their very file, and compare with what their card says")
+    verify.add_argument("source", metavar="FOLDER|NAME", help="a folder, or a name of `reslight weights`")
+    verify.add_argument("--data", default="data", metavar="ROOT", help="folder of the images (default: data)")
+    verify.set_defaults(run=lambda options: _commands().verify(options.source, options.data))
+    weights = commands.add_parser("weights", help="list the published weights with their accuracy and size")
+    weights.add_argument("pattern", nargs="?", default="*", help="names with wildcards, such as '*.cifar10'")
+    weights.set_defaults(run=lambda options: _commands().weights(options.pattern))
     return parser
 
 

@@ -49,6 +49,68 @@ def plot(runs: Sequence[str], output: str) -> None:
         print(f"{name.ljust(max(map(len, names)))}  {_outcome(history)}")
 
 
+def export(checkpoint: str, output: str, *, raw: bool = False, license: str | None = None) -> None:
+    """Write the weights of a checkpoint as a folder to publish or to load.
+
+    Args:
+        checkpoint: A checkpoint file, or a run's folder, which means its last.ckpt.
+        output: The folder to write.
+        raw: The weights of the last step, not their average.
+        license: An SPDX identifier for the card.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: It cannot be exported, or `output` holds other things.
+    """
+    from reslight.training.export import export
+
+    path = Path(checkpoint)
+    if path.is_dir():
+        path = path / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}; give a run's folder, such as runs/digits/1, or a file")
+    print("\n".join(export(path, Path(output), raw=raw, license=license)))
+
+
+def verify(source: str, root: str) -> bool:
+    """Measure weights again and print what is as their card says and what is not.
+
+    Args:
+        source: A folder, or a published weight's name.
+        root: Folder of the images, for data sets that have one.
+
+    Returns:
+        Whether everything is.
+    """
+    from reslight.analysis.evaluate import verify
+    from reslight.weights.folder import read_description
+    from reslight.weights.source import locate
+
+    good = True
+    for check in verify(read_description(locate(source)), root):
+        good &= check.good
+        print(f"{'ok     ' if check.good else 'DIFFERS'}  {check.text}", flush=True)
+    return good
+
+
+def weights(pattern: str = "*") -> None:
+    """Print the published weights whose names match, with their accuracy, size and place.
+
+    Raises:
+        ValueError: None matches.
+    """
+    from reslight.weights.catalog import CATALOG, bundled, list_weights
+
+    names = list_weights(pattern)
+    if not names:
+        raise ValueError(f"no published weight matches {pattern!r}; `reslight weights` lists all, and * stands for any letters")
+    rows = []
+    for name in names:
+        size = (bundled(name) / "model.safetensors").stat().st_size
+        rows.append([name, f"{CATALOG[name].accuracy:.2f} %", f"{size / 1e6:.2f} MB", "comes with reslight"])
+    print(table(["name", "top-1", "size", "place"], rows))
+
+
 def _outcome(history: "History") -> str:
     """A run's length and its errors at the end."""
     said = []

@@ -37,6 +37,8 @@ class ResNet(nn.Module):
 
     Attributes:
         config: what it was built from; `ResNet(net.config)` has the same architecture.
+        preprocess: what to do to an image first (a `reslight.Preprocess`); None unless it came with the weights.
+        labels: name of each class; None unless they came with the weights.
 
     Raises:
         ValueError: not a `ResNetConfig`.
@@ -44,8 +46,12 @@ class ResNet(nn.Module):
     Source: He et al. 2015 (arXiv:1512.03385), He et al. 2016 (arXiv:1603.05027).
     """
 
+    preprocess: Any
+    labels: tuple[str, ...] | None
+
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
+        self.preprocess = self.labels = None
         if not isinstance(config, ResNetConfig):
             raise ValueError(f"ResNet is built from a ResNetConfig, not {reprlib.repr(config)}; for a name, use create_model")
         self.config = config
@@ -60,7 +66,8 @@ class ResNet(nn.Module):
             self.bn = nn.BatchNorm2d(out_channels)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(out_channels, config.num_classes)
-        init_weights(self)
+        if not self.fc.weight.is_meta:  # without memory there is nothing to draw, and normal_ would import torch's compiler for it
+            init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classifies images.

@@ -1,5 +1,6 @@
 """What a run says of itself: before it starts, when it has ended, and when it was measured."""
 
+import hashlib
 import json
 import os
 import platform
@@ -14,6 +15,7 @@ from lightning.pytorch import Trainer
 from reslight.metrics import Counts, Details
 from reslight.training.checkpoints import Checkpoints
 from reslight.training.classifier import ImageClassifier
+from reslight.weights.folder import model_bytes
 
 
 def banner(trainer: Trainer, model: ImageClassifier, folder: Path | None) -> list[str]:
@@ -106,6 +108,8 @@ def measurement(split: str, counts: Counts, details: Details, model: ImageClassi
         },
         "data": model.described,
         "precision": str(model.trainer.precision),
+        "batch_size": getattr(getattr(model.trainer, "datamodule", None), "eval_batch_size", None),
+        "sha256": hashlib.sha256(model_bytes(model.net)).hexdigest(),  # of what `export` writes of these weights
     }
 
 

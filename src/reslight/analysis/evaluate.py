@@ -1,0 +1,108 @@
+"""Measuring published weights again, from the very file, as their card says they were measured."""
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from reslight.metrics import Counts, Measurer
+from reslight.models import ResNet
+from reslight.weights import Measured, Record
+from reslight.weights.folder import GOLDEN, Description, load_network, sha256_of
+from reslight.weights.golden import TOLERANCE, Golden
+
+if TYPE_CHECKING:
+    from reslight.data import ImageDataModule
+
+_NLL_TOLERANCE = 1e-4
+"""Relative; the counts must be equal."""
+_DTYPES = {"64": torch.float64, "bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was compared, and whether it is as the card says."""
+
+    text: str
+    good: bool
+
+
+def verify(described: Description, root: str = "data") -> Iterator[Check]:
+    """Compare everything that can be compared with what config.json says, one after the other.
+
+    Args:
+        described: A folder's description.
+        root: Folder of the images, for data sets that have one.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A file is damaged or altered, or the data set cannot be had.
+    """
+    record = described.record
+    net = load_network(described)
+    yield Check("model.safetensors is what config.json describes: sha256, every name, shape, dtype and value", good=True)
+    if (found := sha256_of(described.folder / GOLDEN)) != described.sha256[GOLDEN]:
+        raise ValueError(f"{described.folder / GOLDEN} was altered: its sha256 is {found[:12]}..., not config.json's; get the folder again")
+    golden = Golden.read(described.folder / GOLDEN, net, record.preprocess)
+    difference = golden.difference(net, record.preprocess)
+    text = f"golden logits: the largest difference is {difference:.1e} of the largest logit, {TOLERANCE:.0e} is allowed"
+    yield Check(text, difference <= TOLERANCE)
+    if record.metrics:
+        data = _data_of(record, root)
+        yield from (_compare(measured, count(net, record, measured, data), data) for measured in record.metrics)
+
+
+def count(net: ResNet, record: Record, measured: Measured, data: "ImageDataModule") -> Counts:
+    """Count what a network gets right, at the precision and batch size at which that was measured."""
+    from reslight.data.resident import EvalLoader
+
+    split = data.splits[measured.split]
+    kind, _, how = measured.precision.partition("-")
+    dtype = _DTYPES.get(kind)
+    if dtype is None:
+        raise ValueError(f"the card was measured at precision {measured.precision[:20]!r}; reslight measures at {', '.join(_DTYPES)}")
+    mixed: AbstractContextManager[Any] = torch.autocast("cpu", dtype) if how == "mixed" else nullcontext()
+    layout = torch.channels_last if record.recipe.get("channels_last") else torch.contiguous_format
+    network = (net if how == "mixed" else net.to(dtype)).to(memory_format=layout)
+    weights = network.fc.weight.dtype
+    normalizer = record.preprocess.normalizer("cpu", weights)
+    measurer = Measurer(record.net.num_classes)
+    with torch.inference_mode(), mixed:
+        for images, labels, _ in EvalLoader(split, batch_size=measured.batch_size, rank=0, devices=1):
+            measurer.update(network(normalizer(images, layout)), labels)
+    return measurer.counts()
+
+
+def _compare(measured: Measured, counts: Counts, data: "ImageDataModule") -> Check:
+    there = (measured.total, measured.correct1, measured.correct5)
+    here = (counts.total, counts.correct1, counts.correct5)
+    fingerprint = data.splits[measured.split].fingerprint
+    if measured.fingerprint not in (None, fingerprint):
+        return Check(f"{measured.split}: other images than the card's, fingerprint {fingerprint[:12]}...", good=False)
+    same = there == here and math.isclose(measured.nll, counts.nll, rel_tol=_NLL_TOLERANCE)
+    said = f"{counts.correct1} of {counts.total} right, mean NLL {counts.nll / counts.total:.4f}"
+    claim = "as the card says" if same else f"the card says {measured.correct1} of {measured.total}, {measured.nll / measured.total:.4f}"
+    return Check(f"{measured.split}: {said}; {claim}", same)
+
+
+def _data_of(record: Record, root: str) -> "ImageDataModule":
+    """The data set of a record, with the splits that were measured."""
+    from reslight.data import CIFAR, Digits
+
+    name, val_size = record.data.get("name"), record.data.get("val_size", 0)
+    if type(val_size) is not int:
+        raise ValueError(f"reslight.data.val_size is {str(val_size)[:40]!r}, must be a whole number")
+    made: ImageDataModule
+    if name == "digits":
+        made = Digits(val_size=val_size)
+    elif name in ("cifar10", "cifar100"):
+        made = CIFAR(name, root, val_size=val_size)
+    else:
+        raise ValueError(f"the card's data set {str(name)[:40]!r} is none that reslight has; it has digits, cifar10, cifar100")
+    for stage in {"val": "validate", "test": "test"}.items():
+        if any(measured.split == stage[0] for measured in record.metrics):
+            made.setup(stage[1])
+    return made

@@ -1,0 +1,85 @@
+"""From a checkpoint to the folder of its weights."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reslight.models import ResNet, ResNetConfig
+from reslight.preprocess import Preprocess
+from reslight.training.resume import read_checkpoint, run_of
+from reslight.weights.folder import FILES, model_bytes
+from reslight.weights.load import save
+from reslight.weights.record import Measured
+
+REPORTS = {"test": "test.json", "val": "validate.json"}
+"""Where `reslight test` and `validate` leave what they measured, beside the run."""
+
+
+def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | None = None) -> list[str]:
+    """Write the weights that `reslight test` measures: the average over training, if there is one.
+
+    Args:
+        checkpoint: A .ckpt of `reslight fit`.
+        folder: Where to.
+        raw: Write the weights of the last step, not their average.
+        license: An SPDX identifier for the card.
+
+    Returns:
+        Lines: what was written, and what is missing.
+
+    Raises:
+        ValueError: It is no such checkpoint, was trained on data that say nothing of themselves, or has no average to leave aside.
+    """
+    contents = read_checkpoint(checkpoint)
+    settings, kept = contents["hyper_parameters"], contents.get("reslight", {})
+    data = kept.get("data") or {}
+    if "preprocess" not in data:
+        raise ValueError(
+            f"{checkpoint} does not say how images were prepared: it was not trained on a data module of reslight; use reslight.save"
+        )
+    averaged = "current_model_state" in contents
+    if raw and not averaged:
+        raise ValueError(f"{checkpoint} has no average (model.ema), so its weights are the raw ones; leave out --raw")
+    net = network_of(contents, raw=raw)
+    about: dict[str, Any] = {
+        "weights": "average" if averaged and not raw else "raw",
+        "data": {key: data[key] for key in ("name", "splits", "val_size", "normalize") if key in data},
+        "recipe": {key: value for key, value in settings.items() if key != "net"}
+        | {key: data[key] for key in ("batch_size", "augment") if key in data},
+        "run": {
+            "seed": data.get("seed"),
+            "steps": contents["global_step"],
+            "precision": kept.get("precision"),
+            **kept.get("environment", {}),
+        },
+        "license": license,
+    }
+    measured = measurements(run_of(checkpoint), hashlib.sha256(model_bytes(net)).hexdigest())
+    save(net, folder, preprocess=Preprocess.from_dict(data["preprocess"]), labels=data["labels"], metrics=measured, **about)
+    size = sum((folder / name).stat().st_size for name in FILES)
+    lines = [f"written {folder}: {size / 1e6:.2f} MB, the {about['weights']} weights of step {contents['global_step']}"]
+    lines += [f"{one.split}: {one.correct1} of {one.total} right" for one in measured]
+    return lines if measured else [*lines, "with no measurement of these weights: `reslight test` them, then export again"]
+
+
+def network_of(contents: Mapping[str, Any], *, raw: bool = False) -> ResNet:
+    """The network of a checkpoint that `read_checkpoint` read, with its weights in their own dtype."""
+    state = contents["current_model_state" if raw else "state_dict"]
+    weights = {name.removeprefix("net."): value.contiguous() for name, value in state.items() if name.startswith("net.")}
+    net = ResNet(ResNetConfig.from_dict(contents["hyper_parameters"]["net"])).to(weights["fc.weight"].dtype)
+    net.load_state_dict(weights)
+    return net.eval()
+
+
+def measurements(run: Path | None, sha256: str) -> tuple[Measured, ...]:
+    """What was measured of the very weights with this sha256 in a run."""
+    found = []
+    for split, name in REPORTS.items():
+        path = run / name if run else None
+        report = json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
+        if report.get("sha256") == sha256 and report["batch_size"]:
+            about = {"precision": report["precision"], "batch_size": report["batch_size"]}
+            found.append(Measured(split=split, fingerprint=report["data"]["splits"][split]["fingerprint"], **report["counts"], **about))
+    return tuple(found)

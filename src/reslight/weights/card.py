@@ -1,0 +1,162 @@
+"""The model card: README.md of the folder, with YAML in front that the Hub reads.
+
+What reslight says lies between two markers and is written anew each time; what a person wrote around them, and keys of
+theirs in the YAML, stay.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from reslight.weights.catalog import CATALOG
+from reslight.weights.interop import timm_architecture
+from reslight.weights.record import Measured, Record
+
+BEGIN, END = "<!-- reslight: begin, written anew by every export -->", "<!-- reslight: end -->"
+HUB_DATA = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "imagenet": "ILSVRC/imagenet-1k"}
+"""The Hub's names of data sets."""
+_ANY = "FOLDER"
+"""Stands for where the reader has the weights."""
+_SPLITS = {"test": "test", "val": "validation"}
+
+
+def card(record: Record, nbytes: int, before: str = "") -> str:
+    """The text of README.md.
+
+    Args:
+        record: What is known of the weights.
+        nbytes: Size of model.safetensors.
+        before: A card that is there already.
+    """
+    front, body = _split(before)
+    ours = f"{BEGIN}\n{_body(record, nbytes)}\n{END}"
+    old = re.search(f"{re.escape(BEGIN)}.*?{re.escape(END)}", body, re.DOTALL)
+    text = body[: old.start()] + ours + body[old.end() :] if old else f"{ours}\n{body}"
+    lead = yaml.safe_dump(_front(record, front), sort_keys=False, allow_unicode=True, width=1000)
+    return f"---\n{lead}---\n\n{text.strip()}\n"
+
+
+def _split(text: str) -> tuple[Mapping[str, Any], str]:
+    """The YAML in front of a card, and the rest; a card whose YAML cannot be read has none."""
+    found = re.match(r"\ufeff?---\r?\n(.*?)\r?\n---\r?\n", text, re.DOTALL)
+    if not found:
+        return {}, text
+    try:
+        front = yaml.safe_load(found[1])
+    except (yaml.YAMLError, RecursionError):
+        front = None
+    return front if isinstance(front, dict) else {}, text[found.end() :].lstrip("\n")
+
+
+def _front(record: Record, theirs: Mapping[str, Any]) -> dict[str, Any]:
+    library = "timm" if timm_architecture(record.net) else "reslight"
+    ours: dict[str, Any] = {
+        "license": record.license or theirs.get("license"),
+        "library_name": library,
+        "pipeline_tag": "image-classification",
+        "tags": [*dict.fromkeys(["reslight", "resnet", "image-classification", *_texts(theirs.get("tags"))])],
+        "datasets": [HUB_DATA[name]] if (name := record.data.get("name")) in HUB_DATA else theirs.get("datasets"),
+        "metrics": ["accuracy"] if record.metrics else None,
+        "model-index": _index(record) if record.metrics else None,
+    }
+    return {key: value for key, value in ours.items() if value} | {key: value for key, value in theirs.items() if key not in ours}
+
+
+def _texts(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _index(record: Record) -> list[dict[str, Any]]:
+    name = str(record.data.get("name", "unknown"))
+    results = []
+    for measured in record.metrics:
+        values = [("accuracy", "Top-1 accuracy", measured.correct1 / measured.total)]
+        if measured.correct5 is not None:
+            values.append(("accuracy", "Top-5 accuracy", measured.correct5 / measured.total))
+        dataset = {"name": name, "type": HUB_DATA.get(name, name), "split": _SPLITS.get(measured.split, measured.split)}
+        metrics = [{"type": kind, "name": title, "value": value} for kind, title, value in values]
+        results.append({"task": {"type": "image-classification", "name": "Image classification"}, "dataset": dataset, "metrics": metrics})
+    return [{"name": _title(record), "results": results}]
+
+
+def _title(record: Record) -> str:
+    data = record.data.get("name")
+    return f"{record.name}.{data}" if data else record.name
+
+
+def _body(record: Record, nbytes: int) -> str:
+    title = _title(record)
+    place = title if title in CATALOG else _ANY
+    parts = [f"# {title}", _intro(record, nbytes)]
+    if record.metrics:
+        rows = "\n".join(map(_row, record.metrics))
+        head = "| split | top-1 | top-5 | mean NLL | precision | batch |\n|---|---|---|---|---|---|"
+        parts += ["## Measured", f"{head}\n{rows}", f"Measure it again, from these very files:\n\n    reslight verify {place}"]
+    parts += ["## Use", _use(record, place), "## How it was made", _making(record)]
+    return "\n\n".join(parts)
+
+
+def _intro(record: Record, nbytes: int) -> str:
+    net, feed = record.net, record.preprocess
+    kinds = {"average": "the moving average over training", "raw": "the last step's", "other": "not trained by this package's command line"}
+    lines = [
+        f"A {'plain network' if net.shortcut == 'none' else 'residual network'} of {sum(net.depths)} {net.block} blocks"
+        f"{'' if net.shortcut == 'none' else f', shortcut {net.shortcut}'}, in the format of reslight.",
+        f"Input: {feed.channels} x {feed.size} x {feed.size}; {net.num_classes} classes; {nbytes / 1e6:.2f} MB of {record.dtype}. "
+        f"Weights: {kinds[record.weights]}.",
+    ]
+    return "\n".join(lines)
+
+
+def _row(measured: Measured) -> str:
+    def share(correct: int | None) -> str:
+        return "" if correct is None else f"{100 * correct / measured.total:.2f} % ({correct:,} of {measured.total:,})"
+
+    cells = [_SPLITS.get(measured.split, measured.split), share(measured.correct1), share(measured.correct5)]
+    cells += [f"{measured.nll / measured.total:.4f}", measured.precision, f"{measured.batch_size}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def _use(record: Record, place: str) -> str:
+    ways = f"""```python
+import reslight
+
+net = reslight.load("{place}")  # in eval mode; checked: configuration, sha256, every shape, every value
+logits = net(net.preprocess(image)[None])  # image: a Pillow image, or uint8 (C, H, W)
+```"""
+    if not timm_architecture(record.net):
+        return ways + "\n\ntimm has no arguments for this network."
+    return (
+        ways
+        + f"""
+
+Or with timm, without reslight, from a folder or from the Hub (`hf-hub:OWNER/NAME`):
+
+```python
+import timm
+
+net = timm.create_model("local-dir:{place}", pretrained=True).eval()
+```"""
+    )
+
+
+def _making(record: Record) -> str:
+    parts = []
+    if splits := record.data.get("splits"):
+        rows = "\n".join(f"| {part} | {split['size']:,} | `{split['fingerprint']}` |" for part, split in splits.items())
+        parts.append(
+            f"Data: {record.data.get('name')}. sha256 over images and labels in canonical order:\n\n"
+            f"| split | images | fingerprint |\n|---|---|---|\n{rows}"
+        )
+    if record.run:
+        parts.append("\n".join(f"- {key}: {_said(value)}" for key, value in record.run.items()))
+    if record.recipe:
+        recipe = yaml.safe_dump(dict(record.recipe), sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+        parts.append(f"<details><summary>Every setting</summary>\n\n```yaml\n{recipe}```\n\n</details>")
+    return "\n\n".join(parts) or "Not recorded."
+
+
+def _said(value: Any) -> str:
+    return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, Mapping) else str(value)

@@ -1,0 +1,196 @@
+"""The folder that is published: written whole, and loaded only after everything in it was checked.
+
+model.safetensors     parameters and statistics, contiguous, and nothing else
+config.json           what other libraries read, and the object `reslight`: a `Record` and the files' sha256
+golden.safetensors    a small input and the logits that it must give
+README.md             the model card
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from reslight.models import ResNet, ResNetConfig
+from reslight.weights.card import card
+from reslight.weights.golden import Golden
+from reslight.weights.header import Entry, compare, read_header
+from reslight.weights.interop import other_libraries
+from reslight.weights.record import Record, check_sha256
+from reslight.weights.strict import read_json
+
+MODEL, CONFIG, GOLDEN, CARD = "model.safetensors", "config.json", "golden.safetensors", "README.md"
+FILES = (MODEL, GOLDEN, CARD, CONFIG)
+"""In the order in which they are written: config.json vouches for the others."""
+_HEADER_OF_A_BLOCK = 4096
+"""Bytes that safetensors takes at most to describe the tensors of a block."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What config.json says.
+
+    Attributes:
+        record: What is known of the weights.
+        sha256: Of model.safetensors and golden.safetensors, by name.
+        folder: Where it lies.
+    """
+
+    record: Record
+    sha256: Mapping[str, str]
+    folder: Path
+
+
+def write_folder(net: ResNet, folder: Path, record: Record) -> None:
+    """Write the four files; the same network and record give the same bytes. A person's own text in a card that is there stays.
+
+    Raises:
+        ValueError: A weight is not finite, the record is of another network or dtype, or the folder is one of other things.
+        OSError: The folder cannot be written.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder} holds other things than weights; give a new folder")
+    state = widened(net)
+    check_values(state, "the network")
+    compare(entries_of(state), entries_of(_unallocated(record).state_dict()), folder / MODEL)
+    files = {
+        MODEL: model_bytes(net),
+        GOLDEN: Golden.of(net, record.preprocess).to_bytes(),
+    }
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    config = other_libraries(record) | {"reslight": record.to_dict() | {"sha256": sums}}
+    folder.mkdir(parents=True, exist_ok=True)
+    before = folder / CARD
+    files[CARD] = card(record, len(files[MODEL]), before.read_text(encoding="utf-8") if before.is_file() else "").encode()
+    files[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    for name in FILES:
+        unfinished = folder / f".{name}.{os.getpid()}.tmp"
+        try:
+            unfinished.write_bytes(files[name])
+            unfinished.replace(folder / name)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def model_bytes(net: ResNet) -> bytes:
+    """The contents of model.safetensors; their sha256 says which weights were measured."""
+    # One key alone: safetensors writes two in random order
+    return to_safetensors(widened(net), metadata={"format": "pt"})
+
+
+def widened(net: ResNet) -> dict[str, Tensor]:
+    """The state, contiguous and on the CPU; half precision as float32, which loses nothing and which every CPU computes with."""
+    half = (torch.float16, torch.bfloat16)
+    state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    return {name: value.float() if value.dtype in half else value for name, value in state.items()}
+
+
+def read_description(folder: Path) -> Description:
+    """Read config.json, and nothing else.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is not one that reslight wrote, or was altered.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {CONFIG}; give a folder that `reslight export` or `reslight pull` wrote")
+    described = read_json(path).get("reslight")
+    if not isinstance(described, dict):
+        raise ValueError(f"{path} has no object `reslight`; `reslight convert` makes such a folder of another library's weights")
+    try:
+        sums = check_sha256(described.pop("sha256", None), (MODEL, GOLDEN))
+        return Description(Record.from_dict(described), sums, folder)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def load_network(described: Description) -> ResNet:
+    """Build the network and load its weights, in eval mode, once every check has passed.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: model.safetensors is damaged, altered, or does not fit config.json.
+    """
+    path, record = described.folder / MODEL, described.record
+    net = load_weights(path, record, described.sha256[MODEL])
+    net.preprocess, net.labels = record.preprocess, record.labels
+    return net
+
+
+def load_weights(path: Path, record: Record, sha256: str | None) -> ResNet:
+    """The network of a record with the weights of a safetensors file; `sha256` None does not check it.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: It is damaged, altered, or does not fit the record.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} has no {path.name}; get the folder again")
+    there = read_header(path, _HEADER_OF_A_BLOCK * (sum(record.net.depths) + 4))
+    _check_depths(there, record.net, path)
+    net = _unallocated(record)
+    compare(there, entries_of(net.state_dict()), path)
+    if sha256 and (found := sha256_of(path)) != sha256:
+        raise ValueError(f"{path} was altered: its sha256 is {found[:12]}..., and {CONFIG} says {sha256[:12]}...; get the folder again")
+    with safe_open(path, framework="pt") as file:
+        # Copies: what the file's bytes lie at in memory would show in the last bit, and the file may be replaced while the network lives
+        state = {name: file.get_tensor(name).clone() for name in there}
+    check_values(state, str(path))
+    net.load_state_dict(state, strict=True, assign=True)
+    return net.eval()
+
+
+def entries_of(state: Mapping[str, Tensor]) -> dict[str, Entry]:
+    """What a safetensors file of these tensors says."""
+    return {name: Entry.of(value) for name, value in state.items()}
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_values(state: Mapping[str, Tensor], where: str) -> None:
+    """Complain of weights that no training can have left.
+
+    Raises:
+        ValueError: One is not finite, or a variance or a count is negative.
+    """
+    for name, value in state.items():
+        if value.is_floating_point() and not all(map(math.isfinite, torch.aminmax(value))):  # one pass, and NaN comes through
+            raise ValueError(f"{where} holds a NaN or an infinity in {name}; nothing can be computed with it")
+        if name.endswith(("running_var", "num_batches_tracked")) and bool((value < 0).any()):
+            raise ValueError(f"{where} holds a negative number in {name}, which no training leaves there")
+
+
+def _unallocated(record: Record) -> ResNet:
+    """The network without memory for its weights."""
+    with torch.device("meta"):
+        return ResNet(record.net).to(getattr(torch, record.dtype))
+
+
+def _check_depths(there: Mapping[str, Entry], net: ResNetConfig, path: Path) -> None:
+    """Compare the number of blocks first: to build thousands, without memory even, takes seconds."""
+    blocks = {name.split(".", 2)[0] + "." + name.split(".", 2)[1] for name in there if name.startswith("layer") and name.count(".") > 1}
+    if len(blocks) != sum(net.depths):
+        raise ValueError(f"{path} holds {len(blocks)} blocks, and the network of its {CONFIG} has {sum(net.depths)}; get the folder again")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: tuples as lists, numbers of numpy and torch as Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,90 @@
+"""export, verify and weights, as they are typed; and the weights that come with the package."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import reslight as package
+from reslight.analysis.evaluate import verify
+from reslight.weights.catalog import CATALOG, bundled
+from reslight.weights.folder import read_description
+
+QUICK = ("--config", "digits", "--trainer.max_epochs", 1, "--model.schedule.warmup", 0)
+
+
+@pytest.fixture
+def run(reslight) -> Path:
+    assert reslight("fit", *QUICK, "--model.ema", 0.9).code == 0
+    return Path("runs/digits/1")
+
+
+def test_what_test_measures_is_what_export_writes_and_verify_finds(reslight, run):
+    assert reslight("test", "--config", "digits").code == 0
+    answer = reslight("export", run, "out", "--license", "mit")
+    assert answer.code == 0, answer.err
+    report = json.loads((run / "test.json").read_text())
+    assert f"test: {report['counts']['correct1']} of 360 right" in answer.out
+    written = read_description(Path("out"))
+    assert written.sha256["model.safetensors"] == report["sha256"]
+    assert (written.record.weights, written.record.license, written.record.run["steps"]) == ("average", "mit", 19)
+    saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    net = package.load("out")
+    assert all(torch.equal(value, saved["state_dict"][f"net.{name}"]) for name, value in net.state_dict().items())
+    answer = reslight("verify", "out")
+    assert answer.code == 0, answer.out
+    assert answer.out.count("ok ") == 3
+
+    answer = reslight("export", run, "raw", "--raw")
+    assert "with no measurement of these weights" in answer.out, "the average was measured, not these"
+    raw = package.load("raw")
+    assert all(torch.equal(value, saved["current_model_state"][f"net.{name}"]) for name, value in raw.state_dict().items())
+
+
+def test_verify_finds_a_card_that_says_too_much(reslight, run):
+    reslight("test", "--config", "digits")
+    reslight("export", run, "out")
+    path = Path("out/config.json")
+    config = json.loads(path.read_text())
+    config["reslight"]["metrics"][0]["correct1"] += 1
+    config["reslight"]["metrics"][0]["correct5"] = 360
+    path.write_text(json.dumps(config))
+    answer = reslight("verify", "out")
+    assert answer.code == 1
+    assert "DIFFERS  test: " in answer.out
+
+
+def test_mistakes_are_one_line(reslight, run):
+    Path("other").mkdir()
+    Path("other/file").touch()
+    for words, says in (
+        (("export", "nothing", "out"), "there is no checkpoint nothing; give a run's folder"),
+        (("export", run, "other"), "other holds other things than weights; give a new folder"),
+        (("verify", "nothing"), "there is no folder and no published weight nothing"),
+        (("verify", "other"), "other has no config.json"),
+        (("weights", "vgg*"), "no published weight matches 'vgg*'"),
+    ):
+        answer = reslight(*words)
+        assert answer.code == 2
+        assert says in answer.err
+        assert answer.err.count("\n") == 1
+    reslight("fit", *QUICK)
+    assert "has no average (model.ema)" in reslight("export", "runs/digits/2", "out", "--raw").err
+
+
+def test_weights_lists_every_row(reslight):
+    answer = reslight("weights")
+    assert [line.split()[0] for line in answer.out.splitlines()[1:]] == list(CATALOG) == package.list_weights()
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_published_weight_is_what_its_row_and_its_card_say(name):
+    described = read_description(bundled(name))
+    (tested,) = (one for one in described.record.metrics if one.split == "test")
+    assert round(100 * tested.correct1 / tested.total, 2) == CATALOG[name].accuracy
+    assert name.split(".")[:2] == [described.record.name, described.record.data["name"]]
+    if described.record.data["name"] == "digits":  # others' images are not here
+        checks = list(verify(described))
+        assert len(checks) == 2 + len(described.record.metrics)
+        assert all(check.good for check in checks), checks

@@ -1,0 +1,265 @@
+"""The folder of weights: the same bytes twice, the same values back, and a clear line for whatever is wrong with it."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+import reslight
+from reslight import Preprocess, create_model
+from reslight.models import VARIANTS, ResNet
+from reslight.weights.folder import FILES
+
+SMALL = Preprocess(size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+
+
+def scrambled(net: ResNet) -> ResNet:
+    """With statistics that a training could have left."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.num_batches_tracked.fill_(7)
+    return net
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    reslight.save(scrambled(create_model("resnet8")), tmp_path / "w", preprocess=SMALL, labels=[f"class {n}" for n in range(10)])
+    return tmp_path / "w"
+
+
+def test_twice_gives_the_same_bytes_whatever_the_number_of_threads(tmp_path):
+    net = scrambled(create_model("resnet20"))
+    threads = torch.get_num_threads()
+    try:
+        for name, count in (("a", 1), ("b", 2)):
+            torch.set_num_threads(count)
+            reslight.save(net, tmp_path / name, preprocess=SMALL)
+    finally:
+        torch.set_num_threads(threads)
+    for name in FILES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(FILES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_comes_back_to_the_bit(name, tmp_path, monkeypatch):
+    # The golden logits of large networks take long and are another test's matter
+    monkeypatch.setattr(
+        "reslight.weights.golden.logits_of", lambda net, feed, pixels, dtype: torch.zeros(len(pixels), net.config.num_classes)
+    )
+    net = create_model(name)
+    feed = Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    reslight.save(net, tmp_path / "w", preprocess=feed)
+    back = reslight.load(tmp_path / "w")
+    assert not back.training
+    assert back.config == net.config
+    assert back.preprocess == feed
+    state = net.state_dict()
+    assert list(back.state_dict()) == list(state)
+    assert all(torch.equal(value, state[key]) for key, value in back.state_dict().items())
+
+
+def test_an_independent_reader_finds_the_same(folder):
+    """safetensors itself, and a header read by hand."""
+    state = reslight.load(folder).state_dict()
+    found = safetensors.torch.load_file(folder / "model.safetensors")
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], value) for name, value in state.items())
+    text = (folder / "model.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", text[:8])
+    assert json.loads(text[8 : 8 + length])["__metadata__"] == {"format": "pt"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"), [(torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float64, torch.float64)]
+)
+def test_no_precision_loses_a_bit(tmp_path, dtype, kept):
+    net = create_model("resnet8").to(dtype)
+    reslight.save(net, tmp_path / "w", preprocess=SMALL)
+    back = reslight.load(tmp_path / "w")
+    assert back.fc.weight.dtype == kept
+    assert all(
+        torch.equal(value.to(dtype), net.state_dict()[name]) for name, value in back.state_dict().items() if value.is_floating_point()
+    )
+
+
+def test_a_new_head_is_new_and_said(folder, caplog):
+    whole, net = reslight.load(folder), reslight.load(folder, num_classes=3)
+    assert net.fc.weight.shape == (3, 64)
+    assert net.labels is None
+    assert "the head of 10 classes gave way to a new one of 3" in caplog.text
+    assert torch.equal(net.layer3[0].conv2.weight, whole.layer3[0].conv2.weight)
+    caplog.clear()
+    assert torch.equal(reslight.load(folder, num_classes=10).fc.weight, whole.fc.weight)
+    assert not caplog.text
+
+
+def test_the_file_may_be_replaced_while_the_network_lives(folder):
+    net = reslight.load(folder)
+    x = torch.randn(2, 3, 32, 32)
+    before = net(x)
+    (folder / "model.safetensors").write_bytes(b"")
+    assert torch.equal(net(x), before)
+
+
+def test_timm_builds_and_loads_it(tmp_path):
+    timm = pytest.importorskip("timm")
+    net = scrambled(create_model("resnet18", num_classes=7))
+    feed = Preprocess(size=64, resize=72, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="bicubic")
+    reslight.save(net, tmp_path / "w", preprocess=feed, labels=list("abcdefg"))
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'w'}", pretrained=True).eval()
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(theirs(x), net.eval()(x))
+    config = timm.data.resolve_data_config(model=theirs)
+    assert (tuple(config["input_size"]), config["interpolation"], config["crop_pct"]) == ((3, 64, 64), "bicubic", 64 / 72)
+    assert (tuple(config["mean"]), tuple(config["std"])) == (feed.mean, feed.std)
+
+
+def test_other_things_are_not_written_over(tmp_path):
+    (tmp_path / "README.md").write_text("my project")
+    with pytest.raises(ValueError, match="holds other things than weights; give a new folder"):
+        reslight.save(create_model("resnet8"), tmp_path, preprocess=SMALL)
+    assert (tmp_path / "README.md").read_text() == "my project"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [(float("nan"), "a NaN or an infinity in conv1.weight"), (float("inf"), "a NaN or an infinity")]
+)
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path, value, says):
+    net = create_model("resnet8")
+    net.conv1.weight.data[0, 0, 0, 0] = value
+    with pytest.raises(ValueError, match=says):
+        reslight.save(net, tmp_path / "w", preprocess=SMALL)
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_network_that_nobody_knows_how_to_feed_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="give save\\(\\) its preprocess"):
+        reslight.save(create_model("resnet8"), tmp_path / "w")
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    edit(config)
+    path.write_text(json.dumps(config))
+
+
+def altered(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    """Other tensors, with a config.json that knows of them."""
+    path = folder / "model.safetensors"
+    state = safetensors.torch.load_file(path)
+    edit(state)
+    safetensors.torch.save_file(state, path, metadata={"format": "pt"})
+    change(folder, lambda config: config["reslight"]["sha256"].update({path.name: hashlib.sha256(path.read_bytes()).hexdigest()}))
+
+
+CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "an unknown key": (lambda c: c["reslight"].update(extra=1), "reslight has unknown 'extra'; its keys are"),
+    "a missing key": (lambda c: c["reslight"].pop("labels"), "reslight lacks 'labels'; its keys are"),
+    "an unknown field": (lambda c: c["reslight"]["net"].update(width=1), "ResNetConfig has no field 'width'"),
+    "a later format": (lambda c: c["reslight"].update(format=2), "this reslight reads 1; install a newer reslight"),
+    "no format": (lambda c: c["reslight"].update(format=True), "the folder is damaged"),
+    "labels too few": (lambda c: c["reslight"].update(labels=["a"]), "there are 1 labels and the network has 10 classes"),
+    "a label with a line break": (lambda c: c["reslight"].update(labels=["a\n"] * 10), "labels has 'a\\\\n', must be a line of text"),
+    "other channels": (
+        lambda c: c["reslight"]["preprocess"].update(mean=[0.5], std=[0.5]),
+        "preprocess is for 1 channels and the network takes 3",
+    ),
+    "a text for an object": (lambda c: c["reslight"].update(net="resnet20"), "reslight.net is 'resnet20', must be an object"),
+    "a number for a text": (lambda c: c["reslight"].update(name=5), "name has 5, must be a line of text"),
+    "a sum that is none": (lambda c: c["reslight"]["sha256"].update({"model.safetensors": "../x"}), "must be 64 hexadecimal digits"),
+    "sums of other files": (lambda c: c["reslight"]["sha256"].update({"x": "0" * 64}), "sha256 has unknown 'x'"),
+    "no sums": (lambda c: c["reslight"].pop("sha256"), "sha256 is None, must be an object"),
+    "metrics that cannot be": (
+        lambda c: c["reslight"].update(
+            metrics=[dict(split="test", total=1, correct1=2, correct5=None, nll=0.0, precision="32-true", batch_size=1, fingerprint=None)]
+        ),
+        "metrics count 2 and None right of 1, which cannot be",
+    ),
+    "2,000 blocks": (
+        lambda c: c["reslight"]["net"].update(depths=[1998, 1, 1]),
+        "holds 3 blocks, and the network of its config.json has 2000",
+    ),
+    "billions of weights": (lambda c: c["reslight"]["net"].update(widths=[10**6] * 3, shortcut="B"), "more than 1,000,000,000 weights"),
+    "other classes": (
+        lambda c: c["reslight"].update(labels=None) or c["reslight"]["net"].update(num_classes=11),
+        r"has fc.weight as F32 \[10, 64\] in place of F32 \[11, 64\]",
+    ),
+    "projections": (lambda c: c["reslight"]["net"].update(shortcut="B"), "lacks layer2.0.downsample.0.weight"),
+    "nothing of ours": (lambda c: c.pop("reslight"), "has no object `reslight`"),
+}
+TENSORS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {
+    "one too few": (lambda s: s.pop("bn1.bias"), "lacks bn1.bias"),
+    "one too many": (lambda s: s.update(extra=torch.zeros(1)), "has besides extra"),
+    "another shape": (lambda s: s.update({"fc.bias": torch.zeros(10, 1)}), r"has fc.bias as F32 \[10, 1\] in place of F32 \[10\]"),
+    "another dtype": (lambda s: s.update({"fc.bias": torch.zeros(10).double()}), "has fc.bias as F64"),
+    "a dtype that is none of ours": (
+        lambda s: s.update({"fc.bias": torch.zeros(10, dtype=torch.complex64)}),
+        "holds fc.bias as C64; weights are F64",
+    ),
+    "NaN": (lambda s: s["fc.bias"].fill_(float("nan")), "holds a NaN or an infinity in fc.bias"),
+    "infinity": (lambda s: s["conv1.weight"].view(-1)[0].fill_(float("inf")), "holds a NaN or an infinity in conv1.weight"),
+    "a negative variance": (lambda s: s["bn1.running_var"][0].fill_(-1), "holds a negative number in bn1.running_var"),
+    "a negative count": (lambda s: s["bn1.num_batches_tracked"].fill_(-1), "holds a negative number in bn1.num_batches_tracked"),
+}
+
+
+def refused(folder: Path, says: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=says) as stopped:
+        reslight.load(folder)
+    assert "\n" not in str(stopped.value)
+    assert len(str(stopped.value)) < 600
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_configuration_that_does_not_fit_is_refused(folder, name):
+    edit, says = CONFIGS[name]
+    change(folder, edit)
+    refused(folder, says)
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_weights_that_do_not_fit_are_refused(folder, name):
+    edit, says = TENSORS[name]
+    altered(folder, edit)
+    refused(folder, says)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda text: text[:-1], "was cut short: [0-9,]+ bytes, and its header says"),
+        (lambda text: text + b"x", "has something behind its end"),
+        (lambda text: text[:100], "no safetensors file, or one that was cut short"),
+        (lambda text: b"", "no safetensors file, or one that was cut short"),
+        (lambda text: text[:-1] + bytes([text[-1] ^ 1]), "was altered: its sha256 is [0-9a-f]{12}..., and config.json says"),
+    ],
+    ids=["a byte too few", "a byte too many", "the beginning", "empty", "a flipped bit"],
+)
+def test_a_damaged_file_is_refused(folder, edit, says):
+    path = folder / "model.safetensors"
+    path.write_bytes(edit(path.read_bytes()))
+    refused(folder, says)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_missing_file_is_said(folder, name):
+    (folder / name).unlink()
+    refused(folder, f"has no {name}")
+
+
+def test_an_unknown_name_offers_the_nearest():
+    with pytest.raises(FileNotFoundError, match=r"no published weight resnet8\.digit; did you mean resnet8.digits"):
+        reslight.load("resnet8.digit")
