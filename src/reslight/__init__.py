@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from reslight.models import ResNet, ResNetConfig, cifar_config, create_model, list_models
     from reslight.preprocess import Preprocess
     from reslight.weights import list_weights, load, save
+    from reslight.weights.hub import pull, push
 
 __version__ = "0.1.0.dev0"
 
@@ -21,11 +22,25 @@ _HOME = {
     "list_models": "reslight.models",
     "list_weights": "reslight.weights",
     "load": "reslight.weights",
+    "pull": "reslight.weights.hub",
+    "push": "reslight.weights.hub",
     "save": "reslight.weights",
     "Preprocess": "reslight.preprocess",
 }
 
-__all__ = ["Preprocess", "ResNet", "ResNetConfig", "cifar_config", "create_model", "list_models", "list_weights", "load", "save"]
+__all__ = [
+    "Preprocess",
+    "ResNet",
+    "ResNetConfig",
+    "cifar_config",
+    "create_model",
+    "list_models",
+    "list_weights",
+    "load",
+    "pull",
+    "push",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -122,8 +122,23 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(
         run=lambda options: _commands().export(options.checkpoint, options.output, raw=options.raw, license=options.license)
     )
+    push = commands.add_parser("push", help="publish a folder of weights on the Hugging Face Hub, as one commit or not at all")
+    push.add_argument("folder", metavar="FOLDER", help="what `reslight export` wrote")
+    push.add_argument("repository", metavar="OWNER/NAME[@BRANCH]", help="where to; it is made if it is not there")
+    push.add_argument("--private", action="store_true", help="make it a private one")
+    push.add_argument("--create-pr", action="store_true", help="open a pull request in place of a commit")
+    push.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    push.set_defaults(
+        run=lambda options: _commands().push(
+            options.folder, options.repository, private=options.private, create_pr=options.create_pr, dry_run=options.dry_run
+        )
+    )
+    pull = commands.add_parser("pull", help="copy weights from the Hugging Face Hub into a folder, checked")
+    pull.add_argument("repository", metavar="OWNER/NAME[@REV]", help="a branch, a tag or a commit of it; main if left out")
+    pull.add_argument("output", metavar="OUT", help="the folder to write")
+    pull.set_defaults(run=lambda options: _commands().pull(options.repository, options.output))
     verify = commands.add_parser("verify", help="measure weights again, from their very file, and compare with what their card says")
-    verify.add_argument("source", metavar="FOLDER|NAME", help="a folder, or a name of `reslight weights`")
+    verify.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]", help="a folder, a name of `reslight weights`, or a repository")
     verify.add_argument("--data", default="data", metavar="ROOT", help="folder of the images (default: data)")
     verify.set_defaults(run=lambda options: _commands().verify(options.source, options.data))
     weights = commands.add_parser("weights", help="list the published weights with their accuracy and size")

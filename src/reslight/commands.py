@@ -72,6 +72,20 @@ def export(checkpoint: str, output: str, *, raw: bool = False, license: str | No
     print("\n".join(export(path, Path(output), raw=raw, license=license)))
 
 
+def push(folder: str, repository: str, *, private: bool, create_pr: bool, dry_run: bool) -> None:
+    """Publish a folder on the Hugging Face Hub, see `reslight.push`."""
+    from reslight.weights.hub import push
+
+    print("\n".join(push(folder, repository, private=private or None, create_pr=create_pr, dry_run=dry_run)))
+
+
+def pull(repository: str, output: str) -> None:
+    """Copy weights from the Hugging Face Hub into a folder, see `reslight.pull`."""
+    from reslight.weights.hub import pull
+
+    print(f"written {pull(repository, output)}")
+
+
 def verify(source: str, root: str) -> bool:
     """Measure weights again and print what is as their card says and what is not.
 

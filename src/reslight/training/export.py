@@ -10,7 +10,7 @@ from reslight.models import ResNet, ResNetConfig
 from reslight.preprocess import Preprocess
 from reslight.training.resume import read_checkpoint, run_of
 from reslight.weights.folder import FILES, model_bytes
-from reslight.weights.load import save
+from reslight.weights.loading import save
 from reslight.weights.record import Measured
 
 REPORTS = {"test": "test.json", "val": "validate.json"}

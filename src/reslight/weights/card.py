@@ -17,7 +17,7 @@ from reslight.weights.record import Measured, Record
 BEGIN, END = "<!-- reslight: begin, written anew by every export -->", "<!-- reslight: end -->"
 HUB_DATA = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "imagenet": "ILSVRC/imagenet-1k"}
 """The Hub's names of data sets."""
-_ANY = "FOLDER"
+_ANY = "OWNER/NAME"
 """Stands for where the reader has the weights."""
 _SPLITS = {"test": "test", "val": "validation"}
 
@@ -36,6 +36,12 @@ def card(record: Record, nbytes: int, before: str = "") -> str:
     text = body[: old.start()] + ours + body[old.end() :] if old else f"{ours}\n{body}"
     lead = yaml.safe_dump(_front(record, front), sort_keys=False, allow_unicode=True, width=1000)
     return f"---\n{lead}---\n\n{text.strip()}\n"
+
+
+def own_text(text: str) -> str:
+    """What a person wrote in a card: all but the front and what lies between the markers."""
+    body = _split(text)[1]
+    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", "", body, flags=re.DOTALL).strip()
 
 
 def _split(text: str) -> tuple[Mapping[str, Any], str]:
@@ -132,12 +138,12 @@ logits = net(net.preprocess(image)[None])  # image: a Pillow image, or uint8 (C,
         ways
         + f"""
 
-Or with timm, without reslight, from a folder or from the Hub (`hf-hub:OWNER/NAME`):
+Or with timm, without reslight (`local-dir:FOLDER` for a folder):
 
 ```python
 import timm
 
-net = timm.create_model("local-dir:{place}", pretrained=True).eval()
+net = timm.create_model("hf-hub:{place}", pretrained=True).eval()
 ```"""
     )
 

@@ -8,17 +8,28 @@ from reslight.weights.catalog import CATALOG, bundled
 
 
 def locate(source: str | os.PathLike[str]) -> Path:
-    """The folder of `source`: a folder that is here, or a published weight's.
+    """The folder of `source`: a folder that is here, a published weight's, or that of a repository of the Hub in the Hub's cache.
 
     Raises:
-        FileNotFoundError: It is neither; the nearest names are offered.
+        OSError: It is none of them (the nearest names are offered), or the Hub's cannot be had.
+        ValueError: What the Hub has is not what it says.
     """
     path = Path(source)
     if path.is_dir():
         return path
     name = str(source)
     if name in CATALOG:
-        return bundled(name)
+        row = CATALOG[name]
+        return bundled(name) if row.repository is None else _fetch(f"{row.repository}@{row.revision}")
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _fetch(name)
     similar = nearest(name, CATALOG)
     hint = f"did you mean {' or '.join(similar)}?" if similar else "`reslight weights` lists the published ones"
     raise FileNotFoundError(f"there is no folder and no published weight {name[:200]}; {hint}")
+
+
+def _fetch(name: str) -> Path:
+    from reslight.weights.hub import fetch  # the Hub's client takes half a second to import
+    from reslight.weights.repository import Repository
+
+    return fetch(Repository.parse(name))

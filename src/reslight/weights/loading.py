@@ -21,11 +21,12 @@ def load(source: str | os.PathLike[str], *, num_classes: int | None = None) -> R
     """A network with its weights, in eval mode, on the CPU; `preprocess` and `labels` say how to use it.
 
     Args:
-        source: A folder that `reslight export` or `save` wrote, or the name of a published weight (`reslight weights`).
+        source: A folder that `reslight export` or `save` wrote, the name of a published weight (`reslight weights`), or `OWNER/NAME`
+            or `OWNER/NAME@REVISION` on the Hugging Face Hub. A folder of that name comes first.
         num_classes: Classes of a new head, with new random weights, for fine-tuning; as they are if None.
 
     Raises:
-        FileNotFoundError: There is no such folder, name or file.
+        OSError: There is no such folder, name, repository or file, or the Hub cannot be reached.
         ValueError: Something in it is damaged, altered, or does not fit.
     """
     described = read_description(locate(source))

@@ -1,0 +1,330 @@
+"""Push and pull through the unmodified client, over HTTP, against the tests' own Hub; and everything that can go wrong on the way."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tests.hub_server import HubServer, connect
+
+import reslight as package
+from reslight import Preprocess, create_model
+from reslight.weights import client
+from reslight.weights import hub as ours
+
+FEED = Preprocess(size=8, mean=(0.5,), std=(0.2,))
+FILES = ("README.md", "config.json", "golden.safetensors", "model.safetensors")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    with HubServer() as server:
+        server.slept = connect(server, monkeypatch, tmp_path / "hub")
+        for module in (client.time, ours.time):
+            monkeypatch.setattr(module, "sleep", server.slept.append)
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        monkeypatch.setenv("HF_TOKEN", server.token)
+        yield server
+
+
+@pytest.fixture
+def folder() -> Path:
+    torch.manual_seed(3)
+    net = create_model("resnet8", in_channels=1)
+    package.save(net, "w", preprocess=FEED, license="mit")
+    return Path("w")
+
+
+@pytest.fixture
+def pushed(hub, folder) -> Path:
+    package.push(folder, "acme/net")
+    hub.requests.clear()
+    return folder
+
+
+def same(folder: Path, files: dict[str, bytes]) -> bool:
+    return all(files[name] == (folder / name).read_bytes() for name in FILES)
+
+
+def weights_equal(one, other) -> bool:
+    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_a_push_is_one_commit_of_the_whole_folder(hub, folder):
+    lines = package.push(folder, "acme/net")
+    assert same(folder, hub.files("acme/net"))
+    first, *before = hub.commits("acme/net")
+    assert len(before) == 1, "the repository's own"
+    assert lines[-1].strip() == f"load it with reslight.load('acme/net@{first.id}')"
+    assert lines[-2] == f"done  {hub.endpoint}/acme/net/commit/{first.id}"
+    assert package.push(folder, "acme/net") == [f"acme/net holds these very files already, commit {first.id}"]
+    assert len(hub.commits("acme/net")) == 2
+
+
+def test_the_card_is_valid_to_the_hub(hub, folder):
+    package.push(folder, "acme/net")
+    assert any(request.path.startswith("/api/validate-yaml") for request in hub.requests)
+
+
+def test_a_dry_run_sends_nothing(hub, folder):
+    lines = package.push(folder, "acme/net", dry_run=True)
+    assert lines[-1] == "nothing was sent: a dry run; acme/net would be made"
+    assert [line.split()[1].rstrip(",") for line in lines[:-1]] == ["model.safetensors", "golden.safetensors", "config.json", "README.md"]
+    assert "acme/net" not in hub.repos
+    assert {request.method for request in hub.requests} == {"GET"}
+
+
+def test_private_pull_request_and_branch(hub, folder):
+    package.push(folder, "acme/secret", private=True)
+    assert hub.repos["acme/secret"].private
+    hub.create("acme/net", {"README.md": b"Hello.\n"})
+    head = hub.head("acme/net")
+    lines = package.push(folder, "acme/net", create_pr=True)
+    assert "/discussions/1" in lines[-2]
+    assert hub.head("acme/net") == head
+    assert same_but_card(folder, hub.files("acme/net", "refs/pr/1"))
+    package.push(folder, "acme/net@next")
+    assert hub.head("acme/net") == head
+    assert same_but_card(folder, hub.files("acme/net", "next"))
+
+
+def same_but_card(folder: Path, files: dict[str, bytes]) -> bool:
+    return all(files[name] == (folder / name).read_bytes() for name in FILES if name != "README.md")
+
+
+def test_what_a_person_wrote_on_the_hub_stays(hub, pushed):
+    text = hub.files("acme/net")["README.md"].decode()
+    hub.commit("acme/net", {"README.md": (text + "\n## Mine\n\nBe kind.\n").encode()})
+    package.save(create_model("resnet8", in_channels=1), pushed, preprocess=FEED)
+    package.push(pushed, "acme/net")
+    assert "## Mine\n\nBe kind." in hub.files("acme/net")["README.md"].decode()
+    (pushed / "README.md").write_text((pushed / "README.md").read_text() + "\nOther text.\n")
+    head = hub.head("acme/net")
+    with pytest.raises(ValueError, match="hold different text of yours; make them one"):
+        package.push(pushed, "acme/net")
+    assert hub.head("acme/net") == head
+
+
+def test_a_damaged_folder_is_not_published(hub, folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(ValueError, match="was altered"):
+        package.push(folder, "acme/net")
+    assert not hub.requests
+
+
+def test_load_takes_the_needed_files_at_one_commit(hub, pushed):
+    head = hub.head("acme/net")
+    assert weights_equal(package.load("acme/net"), package.load(pushed))
+    taken = [request.path for request in hub.requests if "/resolve/" in request.path]
+    assert {path.split("/resolve/")[1] for path in taken} == {f"{head}/config.json", f"{head}/model.safetensors"}
+    hub.requests.clear()
+    package.load(f"acme/net@{head}")
+    assert not any(request.path.startswith("/api/models/acme/net/revision") for request in hub.requests), "a commit needs no answer"
+
+
+def test_a_branch_that_moves_between_two_files_does_not_mix_them(hub, pushed, monkeypatch):
+    before = package.load(pushed)
+    taking = ours._download
+
+    def meanwhile(api, repository, commit, known):
+        path = taking(api, repository, commit, known)
+        if known.path == "config.json":
+            package.save(create_model("resnet20", in_channels=1), "other", preprocess=FEED)
+            hub.commit("acme/net", {name: (Path("other") / name).read_bytes() for name in FILES})
+        return path
+
+    monkeypatch.setattr(ours, "_download", meanwhile)
+    assert weights_equal(package.load("acme/net"), before)
+
+
+def test_pull_copies_the_folder(hub, pushed):
+    assert package.pull("acme/net", "copy") == Path("copy")
+    assert sorted(path.name for path in Path("copy").iterdir()) == sorted(FILES)
+    assert same(Path("copy"), hub.files("acme/net"))
+    package.pull("acme/net", "copy")
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").touch()
+    with pytest.raises(ValueError, match="holds other things than weights"):
+        package.pull("acme/net", "mine")
+
+
+def test_offline_the_cache_serves(hub, pushed, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match="it is not in the cache, and HF_HUB_OFFLINE is set; unset it"):
+        package.load("acme/net")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    package.load("acme/net")
+    hub.requests.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert weights_equal(package.load("acme/net"), package.load(pushed))
+    assert not hub.requests
+
+
+def test_a_tampered_cache_is_found_and_mended(hub, pushed, caplog):
+    package.load("acme/net")
+    (cached,) = (Path(os.environ.get("HF_HOME", "hub")).resolve().parent / "hub").rglob("snapshots/*/model.safetensors")
+    contents = bytearray(cached.read_bytes())
+    contents[-1] ^= 1
+    cached.resolve().write_bytes(contents)
+    assert weights_equal(package.load("acme/net"), package.load(pushed))
+    assert "with other bytes than the Hub's: taken again" in caplog.text
+
+
+MODEL = "resolve/.*model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("method", "pattern", "kind", "detail"),
+    [
+        ("GET", "api/models/acme/net", "status", {"status": 503}),
+        ("GET", "api/models/acme/net", "reset", {}),
+        ("GET", MODEL, "status", {"status": 503}),
+        ("GET", MODEL, "status", {"status": 500}),
+        ("GET", MODEL, "reset", {}),
+        ("GET", MODEL, "cut", {}),
+        ("GET", MODEL, "cut_reset", {}),
+        ("GET", MODEL, "corrupt", {}),
+        ("POST", "paths-info", "status", {"status": 502}),
+    ],
+)
+def test_what_passes_is_waited_for(hub, pushed, method, pattern, kind, detail):
+    hub.fault(method, pattern, kind, **detail)
+    assert weights_equal(package.load("acme/net"), package.load(pushed))
+    assert hub.faults[0].left == 0, "the fault was met"
+
+
+def test_what_does_not_pass_ends_in_one_line(hub, pushed, caplog):
+    hub.fault("GET", MODEL, "status", times=100, status=503)
+    with pytest.raises(ConnectionError, match=f"taking model.safetensors of acme/net: {hub.endpoint} answered 503") as stopped:
+        package.load("acme/net")
+    assert "\n" not in str(stopped.value)
+    assert "next attempt in 4 s" in caplog.text, "the waiting is said"
+    hub.faults.clear()
+    hub.fault("GET", MODEL, "corrupt", times=100)
+    with pytest.raises(ValueError, match="is not the file that the Hub lists, twice"):
+        package.load("acme/net")
+
+
+@pytest.mark.parametrize(
+    ("source", "token", "kind", "says"),
+    [
+        ("acme/nothing", "token", FileNotFoundError, "there is no repository acme/nothing at .*, or it is private; check the name"),
+        ("acme/net@v9", "token", FileNotFoundError, "acme/net has no branch, tag or commit v9"),
+        ("acme/private", "stranger", FileNotFoundError, "there is no repository acme/private"),
+        ("acme/gated", "stranger", PermissionError, "acme/gated is gated: accept its terms at"),
+        ("acme/net", "wrong", PermissionError, "does not know the token; log in with `hf auth login`"),
+        ("acme/empty", "token", FileNotFoundError, "acme/empty has no config.json and no model.safetensors: it is no folder that"),
+        ("acme/../net", "token", FileNotFoundError, "no folder and no published weight acme/../net"),
+        ("acme/n et", "token", ValueError, "'acme/n et' is no repository of the Hub; write OWNER/NAME"),
+    ],
+)
+def test_a_repository_that_cannot_be_had_is_said_in_one_line(hub, pushed, monkeypatch, source, token, kind, says):
+    hub.create("acme/private", {"config.json": b"{}"}, private=True)
+    hub.create("acme/gated", {"config.json": b"{}", "model.safetensors": b"x"}, gated=True)
+    hub.create("acme/empty")
+    monkeypatch.setenv("HF_TOKEN", getattr(hub, token, "hf_nobody"))
+    with pytest.raises(kind, match=says) as stopped:
+        package.load(source)
+    assert "\n" not in str(stopped.value)
+
+
+def test_nobody_is_there(hub, folder, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for call in (lambda: package.load("acme/net"), lambda: package.push(folder, "acme/net")):
+        with pytest.raises(ConnectionError, match=r"http://127.0.0.1:9 cannot be reached .*; check the network"):
+            call()
+
+
+PUBLISHING = [
+    ("POST", "/preupload/", "status", {"status": 500}),
+    ("PUT", "", "status", {"status": 403}),
+    ("POST", "/commit/", "status", {"status": 500}),
+    ("POST", "/commit/", "status", {"status": 403}),
+    ("POST", "/commit/", "reset", {}),
+    ("POST", "lfs/objects/batch", "status", {"status": 400}),
+]
+
+
+@pytest.mark.parametrize(("method", "pattern", "kind", "detail"), PUBLISHING)
+def test_nothing_is_published_by_half(hub, folder, method, pattern, kind, detail):
+    hub.create("acme/net", {"README.md": b"Hello.\n"})
+    head = hub.head("acme/net")
+    hub.fault(method, pattern, kind, times=100, **detail)
+    with pytest.raises(OSError, match="acme/net") as stopped:
+        package.push(folder, "acme/net")
+    assert "\n" not in str(stopped.value)
+    assert hub.head("acme/net") == head
+    hub.faults.clear()
+    package.push(folder, "acme/net")
+    assert same_but_card(folder, hub.files("acme/net"))
+
+
+@pytest.mark.parametrize(("kind", "detail"), [("status", {"status": 503}), ("reset", {}), ("lost", {})])
+def test_a_commit_that_broke_is_made_exactly_once(hub, folder, kind, detail):
+    hub.create("acme/net")
+    hub.fault("POST", "/commit/", kind, **detail)
+    package.push(folder, "acme/net")
+    assert same(folder, hub.files("acme/net"))
+    assert len(hub.commits("acme/net")) == 2
+
+
+def test_somebody_else_was_faster(hub, pushed, monkeypatch):
+    package.save(create_model("resnet8", in_channels=1), pushed, preprocess=FEED)
+    merge = ours._merged
+
+    def meanwhile(*arguments):
+        hub.commit("acme/net", {"other.txt": b"x"})
+        return merge(*arguments)
+
+    monkeypatch.setattr(ours, "_merged", meanwhile)
+    with pytest.raises(ConnectionError, match="acme/net changed in the meantime, and nothing was published; push again"):
+        package.push(pushed, "acme/net")
+    assert hub.files("acme/net")["other.txt"] == b"x"
+
+
+def test_a_token_that_may_only_read(hub, pushed, monkeypatch):
+    package.save(create_model("resnet8", in_channels=1), pushed, preprocess=FEED)
+    monkeypatch.setenv("HF_TOKEN", hub.reader)
+    with pytest.raises(PermissionError, match="the token may not do that at acme/net; take one with write access"):
+        package.push(pushed, "acme/net")
+
+
+def test_weights_too_large_for_their_network_are_not_taken(hub, pushed):
+    hub.commit("acme/net", {"model.safetensors": b"\0" * (2**24 + 16 * 75_002 + 1)})
+    hub.requests.clear()
+    with pytest.raises(
+        ValueError, match=r"model.safetensors has 17,977,249 bytes, and at most 17,977,248 belong to its network; it is not taken"
+    ):
+        package.load("acme/net")
+    assert not any("/resolve/" in request.path and "model" in request.path for request in hub.requests)
+
+
+def test_a_hostile_etag_writes_nothing_elsewhere(hub, pushed, tmp_path):
+    before = {path for path in tmp_path.rglob("*") if "hub" not in path.relative_to(tmp_path).parts[:1]}
+    hub.fault("HEAD", MODEL, "etag", times=100)
+    with pytest.raises((OSError, ValueError)):
+        package.load("acme/net")
+    assert {path for path in tmp_path.rglob("*") if "hub" not in path.relative_to(tmp_path).parts[:1]} == before
+
+
+def test_another_process_pulls_what_was_pushed(hub, pushed, tmp_path):
+    environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "elsewhere"), "HF_HUB_DISABLE_XET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "reslight", "pull", "acme/net", "copy"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert (done.returncode, done.stdout) == (0, "written copy\n"), done.stderr
+    digest = hashlib.sha256(Path("copy/model.safetensors").read_bytes()).hexdigest()
+    assert digest == json.loads((pushed / "config.json").read_text())["reslight"]["sha256"]["model.safetensors"]
