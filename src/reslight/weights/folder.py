@@ -21,7 +21,6 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from reslight.models import ResNet, ResNetConfig
-from reslight.weights.card import card
 from reslight.weights.golden import Golden
 from reslight.weights.header import Entry, compare, read_header
 from reslight.weights.interop import other_libraries
@@ -57,6 +56,8 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
         ValueError: A weight is not finite, the record is of another network or dtype, or the folder is one of other things.
         OSError: The folder cannot be written.
     """
+    from reslight.weights.card import card  # needs YAML, which loading does not
+
     if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
         raise ValueError(f"{folder} holds other things than weights; give a new folder")
     state = widened(net)
