@@ -1,31 +1,25 @@
 """What config.json says to other libraries, in their words: timm, and transformers, which reads timm's.
 
-timm can build the ten architectures of torchvision that ResNetConfig can, under the same names, and no network with the
-stem for small images, whatever its arguments. Source: github.com/huggingface/pytorch-image-models, timm/models/_hub.py.
+Only of networks that timm can build and whose tensors have the same names there: none with the stem for small images, and
+no pre-activation network. Source: github.com/huggingface/pytorch-image-models, timm/models/_hub.py.
 """
 
 from dataclasses import replace
 from typing import Any
 
 from reslight.models import VARIANTS, ResNetConfig
+from reslight.weights import peers
 from reslight.weights.record import Record
-
-_TIMM = (
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"),
-    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
-)
 
 
 def architecture_of(config: ResNetConfig) -> str | None:
     """The architecture's name, whatever its classes, channels and way of training; None for one without a name."""
-    same = {name: known for name, known in VARIANTS.items() if _essence(known) == _essence(config)}
-    return next(iter(same), None)
+    return next((name for name, known in VARIANTS.items() if _essence(known) == _essence(config)), None)
 
 
 def timm_architecture(config: ResNetConfig) -> str | None:
-    """Timm's name of a network for RGB images, under which it has the same parameters and logits; None where it has none."""
-    name = architecture_of(config)
-    return name if name in _TIMM and config.in_channels == 3 else None
+    """timm's name of a network for RGB images, under which it takes the same file and gives the same logits; None where it has none."""
+    return None if config.preact or config.in_channels != 3 else peers.timm_architecture(config)
 
 
 def other_libraries(record: Record) -> dict[str, Any]:
@@ -49,7 +43,7 @@ def other_libraries(record: Record) -> dict[str, Any]:
         "std": list(feed.std),
         "num_classes": config.num_classes,
         "pool_size": [-(-feed.size // 32)] * 2,
-        "first_conv": "conv1",
+        "first_conv": "conv1.0" if config.stem == "deep" else "conv1",
         "classifier": "fc",
     }
     return said | {"num_features": config.widths[-1] * config.expansion, "global_pool": "avg", "pretrained_cfg": pretrained}
