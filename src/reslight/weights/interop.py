@@ -18,7 +18,7 @@ def architecture_of(config: ResNetConfig) -> str | None:
 
 
 def timm_architecture(config: ResNetConfig) -> str | None:
-    """timm's name of a network for RGB images, under which it takes the same file and gives the same logits; None where it has none."""
+    """The name in timm of a network for RGB images that takes the same file and gives the same logits there; None where it has none."""
     return None if config.preact or config.in_channels != 3 else peers.timm_architecture(config)
 
 
