@@ -21,6 +21,8 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from reslight.models import ResNet, ResNetConfig
+from reslight.weights import timm_folder
+from reslight.weights.convert import to_reslight
 from reslight.weights.golden import Golden
 from reslight.weights.header import Entry, compare, read_header
 from reslight.weights.interop import other_libraries
@@ -40,13 +42,15 @@ class Description:
 
     Attributes:
         record: What is known of the weights.
-        sha256: Of model.safetensors and golden.safetensors, by name.
+        sha256: Of model.safetensors and golden.safetensors, by name; empty where it is not known.
         folder: Where it lies.
+        is_timm: Whether the tensors have timm's names.
     """
 
     record: Record
     sha256: Mapping[str, str]
     folder: Path
+    is_timm: bool = False
 
 
 def write_folder(net: ResNet, folder: Path, record: Record) -> None:
@@ -95,20 +99,27 @@ def widened(net: ResNet) -> dict[str, Tensor]:
     return {name: value.float() if value.dtype in half else value for name, value in state.items()}
 
 
-def read_description(folder: Path) -> Description:
+def read_description(folder: Path, *, accept_timm: bool = False) -> Description:
     """Read config.json, and nothing else.
+
+    Args:
+        folder: Where it lies.
+        accept_timm: Read one that timm wrote, too.
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It is not one that reslight wrote, or was altered.
+        ValueError: It is not one that reslight (or timm) wrote, or was altered.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {CONFIG}; give a folder that `reslight export` or `reslight pull` wrote")
-    described = read_json(path).get("reslight")
-    if not isinstance(described, dict):
-        raise ValueError(f"{path} has no object `reslight`; `reslight convert` makes such a folder of another library's weights")
+    config = read_json(path)
+    described = config.get("reslight")
     try:
+        if described is None and accept_timm:
+            return Description(timm_folder.record_of(config), {}, folder, is_timm=True)
+        if not isinstance(described, dict):
+            raise ValueError("it has no object `reslight`, so it was not written by reslight")
         sums = check_sha256(described.pop("sha256", None), (MODEL, GOLDEN))
         return Description(Record.from_dict(described), sums, folder)
     except ValueError as error:
@@ -123,31 +134,23 @@ def load_network(described: Description) -> ResNet:
         ValueError: model.safetensors is damaged, altered, or does not fit config.json.
     """
     path, record = described.folder / MODEL, described.record
-    net = load_weights(path, record, described.sha256[MODEL])
-    net.preprocess, net.labels = record.preprocess, record.labels
-    return net
-
-
-def load_weights(path: Path, record: Record, sha256: str | None) -> ResNet:
-    """The network of a record with the weights of a safetensors file; `sha256` None does not check it.
-
-    Raises:
-        FileNotFoundError: The file is not there.
-        ValueError: It is damaged, altered, or does not fit the record.
-    """
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} has no {path.name}; get the folder again")
     there = read_header(path, _HEADER_OF_A_BLOCK * (sum(record.net.depths) + 4))
-    _check_depths(there, record.net, path)
+    if not described.is_timm:
+        _check_depths(there, record.net, path)
     net = _unallocated(record)
-    compare(there, entries_of(net.state_dict()), path)
-    if sha256 and (found := sha256_of(path)) != sha256:
+    compare(there, entries_of(timm_folder.names_in_file(record.net) if described.is_timm else net.state_dict()), path)
+    if (sha256 := described.sha256.get(MODEL)) and (found := sha256_of(path)) != sha256:
         raise ValueError(f"{path} was altered: its sha256 is {found[:12]}..., and {CONFIG} says {sha256[:12]}...; get the folder again")
     with safe_open(path, framework="pt") as file:
         # Copies: what the file's bytes lie at in memory would show in the last bit, and the file may be replaced while the network lives
         state = {name: file.get_tensor(name).clone() for name in there}
+    if described.is_timm:
+        state = to_reslight(state, "timm", record.net.to_dict())[1]
     check_values(state, str(path))
     net.load_state_dict(state, strict=True, assign=True)
+    net.preprocess, net.labels = record.preprocess, record.labels
     return net.eval()
 
 

@@ -49,7 +49,7 @@ def fetch(repository: Repository, files: Sequence[str] = _TO_LOAD) -> Path:
     known = _listed(api, repository, commit, files)
     folder = Path()
     for name in files:  # config.json comes first: it says how large the weights may be
-        limit = _SMALL.get(name) or _largest(read_description(folder).record)
+        limit = _SMALL.get(name) or _largest(read_description(folder, accept_timm=True).record)
         if known[name].size > limit:
             raise ValueError(
                 f"{repository}: {name} has {known[name].size:,} bytes, and at most {limit:,} belong to its network; it is not taken"

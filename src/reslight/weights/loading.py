@@ -22,14 +22,15 @@ def load(source: str | os.PathLike[str], *, num_classes: int | None = None) -> R
 
     Args:
         source: A folder that `reslight export` or `save` wrote, the name of a published weight (`reslight weights`), or `OWNER/NAME`
-            or `OWNER/NAME@REVISION` on the Hugging Face Hub. A folder of that name comes first.
+            or `OWNER/NAME@REVISION` on the Hugging Face Hub, such as `timm/resnet50.a1_in1k`: timm's folders load, too, where reslight
+            has their network. A folder of that name comes first.
         num_classes: Classes of a new head, with new random weights, for fine-tuning; as they are if None.
 
     Raises:
         OSError: There is no such folder, name, repository or file, or the Hub cannot be reached.
         ValueError: Something in it is damaged, altered, or does not fit.
     """
-    described = read_description(locate(source))
+    described = read_description(locate(source), accept_timm=True)
     net = load_network(described)
     if num_classes is not None and num_classes != net.config.num_classes:
         log.warning(

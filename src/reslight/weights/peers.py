@@ -64,6 +64,7 @@ _ARGUMENTS = {
     "base_width": "width_per_group",
 }
 _IN_TRAINING = {"drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last"}
+_ALWAYS = {"global_pool": "avg"}  # which our networks have, and timm writes out
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def timm_config(architecture: str, model_args: Mapping[str, Any] | None = None) 
         similar = nearest(str(architecture), TIMM)
         hint = f"similar ones that it has: {', '.join(similar)}" if similar else "only plain ResNets, ResNeXts and pre-activation ResNets"
         raise ValueError(f"reslight cannot build timm's {reprlib.repr(architecture)}; {hint}")
-    arguments = {key: value for key, value in (model_args or {}).items() if key not in _IN_TRAINING}
+    given = (model_args or {}).items()
+    arguments = {key: value for key, value in given if key not in _IN_TRAINING and (key not in _ALWAYS or value != _ALWAYS[key])}
     if unknown := [key for key in arguments if key not in _ARGUMENTS]:
         raise ValueError(f"timm's argument {reprlib.repr(unknown[0])} is not understood; those that are: {', '.join(_ARGUMENTS)}")
     config = with_fields(TIMM[name], {_ARGUMENTS[key]: value for key, value in arguments.items()})

@@ -1,0 +1,93 @@
+"""Folders and repositories that timm itself wrote."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tests.hub_server import HubServer, connect
+
+import reslight
+
+timm = pytest.importorskip("timm")
+from timm.models import save_for_hf  # noqa: E402  # after the skip
+
+
+def write(name: str, **arguments) -> tuple[torch.nn.Module, Path]:
+    """A network of timm with statistics that a training could have left, and its folder."""
+    torch.manual_seed(1)
+    net = timm.create_model(name, **arguments)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    config = {"label_names": [f"class {number}" for number in range(net.num_classes)]}
+    save_for_hf(net, "theirs", model_config=config, safe_serialization=True)
+    return net.eval(), Path("theirs")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "tolerance"),
+    [
+        ("resnet18", {}, 0),
+        ("resnet26d", {"num_classes": 7}, 0),
+        pytest.param("resnet50c", {}, 0, marks=pytest.mark.slow),
+        pytest.param("resnext50_32x4d", {}, 0, marks=pytest.mark.slow),
+        pytest.param("resnetv2_50", {"num_classes": 5}, 1e-6, marks=pytest.mark.slow),  # its head adds in another order
+    ],
+)
+def test_it_loads_with_equal_logits_and_its_own_preprocessing(name, arguments, tolerance):
+    theirs, folder = write(name, **arguments)
+    net = reslight.load(folder)
+    assert not net.training
+    assert net.labels[:2] == ("class 0", "class 1")
+    image = Image.effect_noise((300, 260), 60).convert("RGB")
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=theirs), is_training=False)
+    expected = transform(image)
+    found = net.preprocess(image)
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() < 1e-5
+    x = torch.stack([expected, torch.randn_like(expected)])
+    with torch.inference_mode():
+        one, other = net(x), theirs(x)
+    assert (one - other).abs().max() <= tolerance * other.abs().max()
+
+
+def test_it_loads_from_the_hub_and_can_get_a_new_head(tmp_path, monkeypatch):
+    theirs, folder = write("resnet18")
+    with HubServer() as hub:
+        connect(hub, monkeypatch, tmp_path / "hub")
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        commit = hub.create("timm/resnet18.a1_in1k", {path.name: path.read_bytes() for path in folder.iterdir()})
+        net = reslight.load(f"timm/resnet18.a1_in1k@{commit}", num_classes=3)
+    assert net.fc.out_features == 3
+    assert torch.equal(net.conv1.weight, theirs.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda c: c.update(architecture="seresnet50"), "reslight cannot build timm's 'seresnet50'"),
+        (lambda c: c.update(architecture=5), "reslight cannot build timm's 5"),
+        (lambda c: c.update(model_args={"act_layer": "silu"}), "timm's argument 'act_layer' is not understood"),
+        (lambda c: c.update(model_args=[]) or c.update(model_args=[1]), "model_args must be an object"),
+        (lambda c: c.pop("pretrained_cfg"), "neither an object `reslight` nor timm's"),
+        (lambda c: c["pretrained_cfg"].update(crop_pct=9), "crop_pct is 9, must be a number from 0.5 to 1"),
+        (lambda c: c["pretrained_cfg"].update(input_size=[3, 224, 10**9]), "input_size is"),
+        (lambda c: c["pretrained_cfg"].update(mean="x"), "mean is x, must be a list"),
+        (lambda c: c["pretrained_cfg"].update(interpolation="lanczos"), "preprocess.interpolation is 'lanczos'"),
+        (lambda c: c.update(label_names=["a"]), "there are 1 labels and the network has 1000 classes"),
+        (lambda c: c.update(architecture="resnet34"), "does not hold the network of its config.json: it lacks layer1.2.conv1.weight"),
+        (lambda c: c.update(num_classes=10**9), "num_classes=1000000000"),
+    ],
+)
+def test_what_does_not_fit_is_refused(edit, says):
+    _, folder = write("resnet18")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    edit(config)
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=says) as stopped:
+        reslight.load(folder)
+    assert "\n" not in str(stopped.value)
