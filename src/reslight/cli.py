@@ -32,6 +32,7 @@ NOT_FOR_USERS = (
     r".*LeafSpec.* is deprecated",  # of Lightning's to torch
 )
 """Beginnings of warnings that a person can do nothing about."""
+LIBRARIES = ("torchvision", "timm", "transformers", "akamaster", "chenyaofo", "kuangliu")
 LOST = ("gloo/transport", "remote process exited", "Connection closed by peer", "Connection reset by peer")
 """What torch.distributed says when another process of the run has died."""
 
@@ -87,7 +88,8 @@ class _Parser(argparse.ArgumentParser):
             choices = re.findall(r"'?(\w+)'?[,)]", message.partition("choose from")[2])
             near = difflib.get_close_matches(found[1], choices, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(choices)}"
-            raise ValueError(f"there is no command {found[1]}; {hint}")
+            option = re.match(r"argument (--[\w-]+)", message)
+            raise ValueError(f"{f'{option[1]} knows no' if option else 'there is no command'} {found[1]}; {hint}")
         raise ValueError(f"{message}; `{self.prog} --help` shows how")
 
 
@@ -119,9 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("output", metavar="OUT", help="the folder to write: model.safetensors, config.json, golden.safetensors, README.md")
     export.add_argument("--raw", action="store_true", help="the last step's weights, where `reslight test` measures their average")
     export.add_argument("--license", metavar="ID", help="for the card: an SPDX identifier, such as apache-2.0")
-    export.set_defaults(
-        run=lambda options: _commands().export(options.checkpoint, options.output, raw=options.raw, license=options.license)
-    )
+    export.set_defaults(run=lambda options: _commands().export(options.checkpoint, options.output, **_only(options, "raw", "license")))
     push = commands.add_parser("push", help="publish a folder of weights on the Hugging Face Hub, as one commit or not at all")
     push.add_argument("folder", metavar="FOLDER", help="what `reslight export` wrote")
     push.add_argument("repository", metavar="OWNER/NAME[@BRANCH]", help="where to; it is made if it is not there")
@@ -129,9 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--create-pr", action="store_true", help="open a pull request in place of a commit")
     push.add_argument("--dry-run", action="store_true", help="only say what would be sent")
     push.set_defaults(
-        run=lambda options: _commands().push(
-            options.folder, options.repository, private=options.private, create_pr=options.create_pr, dry_run=options.dry_run
-        )
+        run=lambda options: _commands().push(options.folder, options.repository, **_only(options, "private", "create_pr", "dry_run"))
     )
     pull = commands.add_parser("pull", help="copy weights from the Hugging Face Hub into a folder, checked")
     pull.add_argument("repository", metavar="OWNER/NAME[@REV]", help="a branch, a tag or a commit of it; main if left out")
@@ -141,10 +139,32 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]", help="a folder, a name of `reslight weights`, or a repository")
     verify.add_argument("--data", default="data", metavar="ROOT", help="folder of the images (default: data)")
     verify.set_defaults(run=lambda options: _commands().verify(options.source, options.data))
+    convert = commands.add_parser("convert", help="make a folder of another library's weights, or a file for another library")
+    convert.add_argument("source", metavar="FILE|FOLDER", help="with --from a .safetensors, .pth or .th file; with --to a folder or a name")
+    convert.add_argument("output", metavar="OUT", help="with --from a folder; with --to a file, .safetensors or .pth")
+    way = convert.add_mutually_exclusive_group(required=True)
+    for option, text in (("--from", "whose weights they are"), ("--to", "whom to write for")):
+        way.add_argument(
+            option,
+            dest="came_from" if option == "--from" else "to",
+            choices=LIBRARIES,
+            metavar="LIBRARY",
+            help=f"{text}: {', '.join(LIBRARIES)}",
+        )
+    convert.add_argument("--check", action="store_true", help="build that library's network, if it is installed, and compare logits")
+    for statistic in ("mean", "std"):
+        convert.add_argument(f"--{statistic}", type=float, nargs="+", metavar="X", help=f"{statistic} of the images' channels, 0 to 1")
+    convert.set_defaults(
+        run=lambda options: _commands().convert(options.source, options.output, **_only(options, "came_from", "to", "check", "mean", "std"))
+    )
     weights = commands.add_parser("weights", help="list the published weights with their accuracy and size")
     weights.add_argument("pattern", nargs="?", default="*", help="names with wildcards, such as '*.cifar10'")
     weights.set_defaults(run=lambda options: _commands().weights(options.pattern))
     return parser
+
+
+def _only(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
 
 
 def _commands() -> Any:

@@ -86,6 +86,44 @@ def pull(repository: str, output: str) -> None:
     print(f"written {pull(repository, output)}")
 
 
+def convert(
+    source: str, output: str, *, came_from: str | None, to: str | None, check: bool, mean: list[float] | None, std: list[float] | None
+) -> None:
+    """Make a folder of another library's file, or such a file of a folder.
+
+    Args:
+        source: The file, or the folder or name of weights.
+        output: The folder, or the file.
+        came_from: The library whose file it is; None to write one.
+        to: The library to write for.
+        check: Build that library's network and compare logits.
+        mean: Per channel, 0 to 1, where the images are normalised otherwise than in that library's own scripts.
+        std: The same of the standard deviation.
+
+    Raises:
+        OSError: Something is not there, or cannot be written.
+        ValueError: It does not fit, or the library is not there to check with.
+    """
+    from reslight.weights.exchange import export_file, import_file
+
+    if came_from:
+        fed = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values}
+        net, feed = import_file(Path(source), Path(output), came_from, fed=fed)
+        print(f"written {output}: {sum(p.numel() for p in net.parameters()):,} parameters, {net.config.num_classes} classes")
+        how = "as you said" if mean or std else f"as {came_from}'s own scripts do; --mean and --std if yours did otherwise"
+        print(f"fed with {feed.size} x {feed.size}, mean {list(feed.mean)}, std {list(feed.std)}, {how}")
+    else:
+        net = export_file(source, Path(output), str(to))
+        print(f"written {output}, for load_state_dict of {to}")
+    if check:
+        from reslight.weights.peers import check as compare
+
+        said = compare(net, str(came_from or to))
+        print(
+            f"checked on {said.images} images: largest difference of a logit {said.max_difference:.1e}, the same class in {said.top1:.0%}"
+        )
+
+
 def verify(source: str, root: str) -> bool:
     """Measure weights again and print what is as their card says and what is not.
 

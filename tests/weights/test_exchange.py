@@ -1,0 +1,94 @@
+"""`reslight convert`, as it is typed: files of other libraries to folders and back."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+import reslight as package
+from reslight.cli import LIBRARIES
+from reslight.weights.exchange import read_file
+from reslight.weights.formats import FORMATS
+
+
+def test_the_command_knows_every_format():
+    assert tuple(FORMATS) == LIBRARIES
+
+
+@pytest.fixture
+def theirs() -> torch.nn.Module:
+    torch.manual_seed(2)
+    return torchvision.models.resnet18(num_classes=5).eval()
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_there_and_back(reslight, theirs, name):
+    state = theirs.state_dict()
+    torch.save(state, name) if name.endswith(".pth") else save_file(state, name)
+    answer = reslight("convert", name, "out", "--from", "torchvision", "--check")
+    assert answer.code == 0, answer.err
+    assert "written out: 11,179,077 parameters, 5 classes" in answer.out
+    assert "fed with 224 x 224, mean [0.485, 0.456, 0.406]" in answer.out
+    assert "largest difference of a logit 0.0e+00, the same class in 100%" in answer.out
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(package.load("out")(x), theirs(x))
+    for back in ("back.pth", "back.safetensors"):
+        assert reslight("convert", "out", back, "--to", "torchvision").code == 0
+        found = torch.load(back, weights_only=True) if back.endswith(".pth") else load_file(back)
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[key], value) for key, value in state.items())
+
+
+def test_what_the_images_were_normalised_with_can_be_said(reslight):
+    net = package.create_model("resnet20")
+    state = {f"module.{name.replace('fc.', 'linear.')}": value for name, value in net.state_dict().items()}
+    torch.save({"state_dict": state, "best_prec1": 91.7}, "model.th")
+    assert reslight("convert", "model.th", "out", "--from", "akamaster", "--mean", 0.5, 0.5, 0.5, "--std", 0.2, 0.2, 0.2).code == 0
+    back = package.load("out")
+    assert (back.preprocess.size, back.preprocess.mean, back.preprocess.std) == (32, (0.5,) * 3, (0.2,) * 3)
+    assert back.config == net.config
+
+
+class Hostile:
+    def __reduce__(self):
+        return Path.touch, (Path("hacked"),)
+
+
+def test_nothing_in_a_file_is_executed(reslight):
+    torch.save({"state_dict": Hostile()}, "w.pth")
+    answer = reslight("convert", "w.pth", "out", "--from", "timm")
+    assert answer.code == 2
+    assert "w.pth cannot be read with weights_only=True: it is no file of weights, is damaged, or would run code" in answer.err
+    assert not Path("hacked").exists()
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("nothing.pth out --from timm", "there is no file nothing.pth"),
+        ("w.pth out --from kuangliu", "no ResNet of kuangliu has"),
+        ("w.pth out --from keras", "--from knows no keras; there are torchvision, timm, transformers"),
+        ("w.pth out", "one of the arguments --from --to is required"),
+        ("resnet8.digits x.pth --to torchvision", "torchvision cannot build this network: "),
+        ("resnet8.digits x.txt --to akamaster", "x.txt must end in .safetensors, or in .pt, .pth"),
+        ("resnet8.digits x.pth --to akamaster --check", "akamaster is no package"),
+        ("tensor.pth out --from timm", "tensor.pth holds a Tensor, not a state dict"),
+        ("w.pth out --from torchvision --mean 0.5", "preprocess.mean has 1 values, must have 3"),
+    ],
+)
+def test_a_mistake_is_one_line(reslight, theirs, words, says):
+    torch.save(theirs.state_dict(), "w.pth")
+    torch.save(torch.zeros(3), "tensor.pth")
+    answer = reslight("convert", *words.split())
+    assert answer.code == 2
+    assert says in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_a_folder_is_no_file():
+    Path("folder").mkdir()
+    with pytest.raises(FileNotFoundError, match="there is no file folder"):
+        read_file(Path("folder"))
