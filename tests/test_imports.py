@@ -37,7 +37,7 @@ OTHERS = {
     "weights": {"torch", "safetensors", "huggingface_hub", "yaml"},
     "preprocess": {"torch", "torchvision", "PIL"},
     "recipes": {"yaml"},
-    "analysis": {"matplotlib", "torch", "yaml"},
+    "analysis": {"PIL", "matplotlib", "torch", "yaml"},
     "__init__": set(),
     "cli": set(),
     "commands": set(),

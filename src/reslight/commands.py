@@ -1,5 +1,6 @@
 """The commands that are not a Trainer's, as plain functions. They print; heavy imports are local."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +85,33 @@ def pull(repository: str, output: str) -> None:
     from reslight.weights.hub import pull
 
     print(f"written {pull(repository, output)}")
+
+
+def classify(source: str, images: Sequence[str]) -> bool:
+    """Print the most probable classes of pictures, and what was done to each.
+
+    Args:
+        source: A folder, a published weight's name, or a repository of the Hub.
+        images: Files.
+
+    Returns:
+        Whether all could be read; each that could not has its line on stderr.
+    """
+    from reslight.analysis.classify import classify, read_picture
+    from reslight.weights import load
+
+    net, good = load(source), True
+    for name in images:
+        try:
+            picture = read_picture(Path(name), net)
+        except (OSError, ValueError) as error:
+            good = False
+            print(f"reslight: error: {error}", file=sys.stderr)
+            continue
+        print(f"{name}  ({', '.join(picture.done)})")
+        for label, probability in classify(net, picture):
+            print(f"  {probability:7.2%}  {label}")
+    return good
 
 
 def convert(

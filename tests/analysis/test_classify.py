@@ -1,0 +1,105 @@
+"""`reslight classify` on pictures of every kind."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import reslight as package
+from reslight.analysis.classify import classify, read_picture
+from reslight.data import Digits
+
+
+@pytest.fixture(scope="module")
+def digits() -> package.ResNet:
+    return package.load("resnet8.digits")
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory) -> package.ResNet:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("net")
+    feed = package.Preprocess(size=8, resize=9, mean=(0.5,) * 3, std=(0.2,) * 3)
+    package.save(package.create_model("resnet8", num_classes=3), folder / "w", preprocess=feed)
+    return package.load(folder / "w")
+
+
+def test_real_digits_are_named_as_the_network_names_them(digits):
+    data = Digits()
+    data.setup("test")
+    batch = next(iter(data.test_dataloader()))
+    logits = digits(data.on_after_batch_transfer(batch, 0).images)
+    for number, image in enumerate(batch.images[:20]):
+        Image.fromarray(image[0].numpy()).save("digit.png")
+        answers = classify(digits, read_picture(Path("digit.png"), digits))
+        expected = logits[number].double().softmax(0)
+        assert answers[0][0] == str(int(expected.argmax()))
+        assert [value for _, value in answers] == pytest.approx(expected.sort(descending=True).values[:5].tolist(), abs=1e-5)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_exif_is_heeded(colour):
+    upright = Image.fromarray(noise(12, 9, 3))
+    upright.save("upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=exif)
+    one, other = (read_picture(Path(name), colour) for name in ("upright.png", "turned.png"))
+    assert one.image.tobytes() == other.image.tobytes()
+    assert other.done == ("12 x 9 RGB", "turned as its EXIF says", "the middle 8 x 8 of it")
+    assert one.done == ("9 x 12 RGB", "the middle 8 x 8 of it")
+
+
+def test_transparent_is_over_white(colour):
+    pixels = noise(9, 9, 4)
+    pixels[..., 3] = 0
+    Image.fromarray(pixels).save("clear.png")
+    picture = read_picture(Path("clear.png"), colour)
+    assert picture.image.getextrema() == ((255, 255),) * 3
+    assert picture.done == ("9 x 9 RGBA", "over white, for it is transparent", "the middle 8 x 8 of it")
+
+
+def test_sixteen_bits_become_eight(colour):
+    Image.fromarray((np.arange(81).reshape(9, 9) * 800).astype(np.uint16)).save("deep.png")
+    picture = read_picture(Path("deep.png"), colour)
+    assert picture.image.getpixel((0, 0)) == (0, 0, 0)
+    assert picture.image.getpixel((8, 8)) == (255, 255, 255)
+    assert picture.image.getpixel((4, 4))[0] == pytest.approx(127.5, abs=1)
+    assert "its values 0 to 64000 as 0 to 255" in picture.done
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_every_mode_is_read_by_both_kinds_of_network(reslight, mode, digits, colour):
+    Image.fromarray(noise(20, 30, 3)).convert(mode).save("image.tiff")
+    for net, wanted in ((digits, "L"), (colour, "RGB")):
+        assert read_picture(Path("image.tiff"), net).image.mode == wanted
+    answer = reslight("classify", "resnet8.digits", "image.tiff")
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith(f"image.tiff  (30 x 20 {mode}, ")
+    assert len(answer.out.splitlines()) == 6
+
+
+def test_a_small_number_of_classes_is_listed_whole(colour):
+    Image.fromarray(noise(9, 9, 3)).save("x.png")
+    answers = classify(colour, read_picture(Path("x.png"), colour))
+    assert sorted(name for name, _ in answers) == ["0", "1", "2"]
+    assert sum(value for _, value in answers) == pytest.approx(1)
+
+
+def test_one_bad_picture_does_not_stop_the_others(reslight):
+    Image.fromarray(noise(40, 40, 3)).save("good one.png")
+    Path("text.jpg").write_text("no picture")
+    Image.fromarray(noise(200, 200, 3)).save("cut.png")
+    Path("cut.png").write_bytes(Path("cut.png").read_bytes()[:5000])
+    Image.fromarray(noise(8, 8)).save("moving.gif", save_all=True, append_images=[Image.new("L", (8, 8), grey) for grey in (0, 255)])
+    answer = reslight("classify", "resnet8.digits", "nothing.png", "text.jpg", "cut.png", "moving.gif", "good one.png")
+    assert answer.code == 1
+    lines = answer.err.splitlines()
+    assert [line.split(":")[2].split()[0] for line in lines] == ["there", "text.jpg", "cut.png"]
+    assert "good one.png  (40 x 40 RGB, to grey, its shorter side shrunk to 8)" in answer.out
+    assert "moving.gif  (8 x 8 L, the first of 3 frames)" in answer.out
