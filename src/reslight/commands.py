@@ -167,7 +167,7 @@ def verify(source: str, root: str) -> bool:
     from reslight.weights.source import locate
 
     good = True
-    for check in verify(read_description(locate(source)), root):
+    for check in verify(read_description(locate(source, whole=True)), root):
         good &= check.good
         print(f"{'ok     ' if check.good else 'DIFFERS'}  {check.text}", flush=True)
     return good

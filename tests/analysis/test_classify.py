@@ -102,4 +102,4 @@ def test_one_bad_picture_does_not_stop_the_others(reslight):
     lines = answer.err.splitlines()
     assert [line.split(":")[2].split()[0] for line in lines] == ["there", "text.jpg", "cut.png"]
     assert "good one.png  (40 x 40 RGB, to grey, its shorter side shrunk to 8)" in answer.out
-    assert "moving.gif  (8 x 8 L, the first of 3 frames)" in answer.out
+    assert "the first of 3 frames" in answer.out

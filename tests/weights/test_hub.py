@@ -154,6 +154,12 @@ def test_pull_copies_the_folder(hub, pushed):
         package.pull("acme/net", "mine")
 
 
+def test_verify_takes_the_golden_logits_too(hub, pushed, reslight):
+    answer = reslight("verify", "acme/net")
+    assert answer.code == 0, answer.err
+    assert "golden logits: " in answer.out
+
+
 def test_offline_the_cache_serves(hub, pushed, monkeypatch):
     from huggingface_hub import constants
 

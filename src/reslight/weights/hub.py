@@ -30,10 +30,12 @@ from reslight.weights.strict import MAX_BYTES
 log = logging.getLogger(__name__)
 _SMALL = {CONFIG: MAX_BYTES, CARD: MAX_BYTES, GOLDEN: 2**30}
 """Bytes that a file may have before anything is known of the network."""
-_TO_LOAD = (CONFIG, MODEL)
+TO_LOAD = (CONFIG, MODEL)
+EVERYTHING = (CONFIG, MODEL, GOLDEN, CARD)
+"""In the order in which they are taken: config.json says how large the weights may be."""
 
 
-def fetch(repository: Repository, files: Sequence[str] = _TO_LOAD) -> Path:
+def fetch(repository: Repository, files: Sequence[str] = TO_LOAD) -> Path:
     """The folder in the Hub's own cache that holds these files of one commit, each checked.
 
     Without network, or with HF_HUB_OFFLINE, what the cache holds is taken; `load` checks the weights against config.json all the same.
@@ -48,7 +50,7 @@ def fetch(repository: Repository, files: Sequence[str] = _TO_LOAD) -> Path:
     commit = _commit_of(api, repository)
     known = _listed(api, repository, commit, files)
     folder = Path()
-    for name in files:  # config.json comes first: it says how large the weights may be
+    for name in files:
         limit = _SMALL.get(name) or _largest(read_description(folder, accept_timm=True).record)
         if known[name].size > limit:
             raise ValueError(
@@ -73,7 +75,7 @@ def pull(source: str, folder: str | os.PathLike[str]) -> Path:
     target = Path(folder)
     if target.exists() and not (target / CONFIG).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} holds other things than weights; give a new folder")
-    there = fetch(Repository.parse(source), (CONFIG, MODEL, GOLDEN, CARD))
+    there = fetch(Repository.parse(source), EVERYTHING)
     load_network(read_description(there))  # what is wrong is not copied
     target.mkdir(parents=True, exist_ok=True)
     for name in FILES:

@@ -7,8 +7,12 @@ from reslight.models.config import nearest
 from reslight.weights.catalog import CATALOG, bundled
 
 
-def locate(source: str | os.PathLike[str]) -> Path:
+def locate(source: str | os.PathLike[str], *, whole: bool = False) -> Path:
     """The folder of `source`: a folder that is here, a published weight's, or that of a repository of the Hub in the Hub's cache.
+
+    Args:
+        source: What a person calls it.
+        whole: Take golden logits and card from the Hub, too; loading does without.
 
     Raises:
         OSError: It is none of them (the nearest names are offered), or the Hub's cannot be had.
@@ -20,16 +24,16 @@ def locate(source: str | os.PathLike[str]) -> Path:
     name = str(source)
     if name in CATALOG:
         row = CATALOG[name]
-        return bundled(name) if row.repository is None else _fetch(f"{row.repository}@{row.revision}")
+        return bundled(name) if row.repository is None else _fetch(f"{row.repository}@{row.revision}", whole)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _fetch(name)
+        return _fetch(name, whole)
     similar = nearest(name, CATALOG)
     hint = f"did you mean {' or '.join(similar)}?" if similar else "`reslight weights` lists the published ones"
     raise FileNotFoundError(f"there is no folder and no published weight {name[:200]}; {hint}")
 
 
-def _fetch(name: str) -> Path:
-    from reslight.weights.hub import fetch  # the Hub's client takes half a second to import
+def _fetch(name: str, whole: bool) -> Path:
+    from reslight.weights.hub import EVERYTHING, TO_LOAD, fetch  # the Hub's client takes half a second to import
     from reslight.weights.repository import Repository
 
-    return fetch(Repository.parse(name))
+    return fetch(Repository.parse(name), EVERYTHING if whole else TO_LOAD)
