@@ -48,7 +48,9 @@ def pushed(hub, folder) -> Path:
 
 
 def same(folder: Path, files: dict[str, bytes]) -> bool:
-    return all(files[name] == (folder / name).read_bytes() for name in FILES)
+    """The same files, and a card that names its repository."""
+    card = (folder / "README.md").read_bytes().replace(b"OWNER/NAME", b"acme/net")
+    return same_but_card(folder, files) and files["README.md"] == card
 
 
 def weights_equal(one, other) -> bool:
@@ -84,6 +86,8 @@ def test_private_pull_request_and_branch(hub, folder):
     assert hub.repos["acme/secret"].private
     hub.create("acme/net", {"README.md": b"Hello.\n"})
     head = hub.head("acme/net")
+    with pytest.raises(ValueError, match="acme/net is there and public, so this would not be private"):
+        package.push(folder, "acme/net", private=True)
     lines = package.push(folder, "acme/net", create_pr=True)
     assert "/discussions/1" in lines[-2]
     assert hub.head("acme/net") == head
@@ -99,10 +103,13 @@ def same_but_card(folder: Path, files: dict[str, bytes]) -> bool:
 
 def test_what_a_person_wrote_on_the_hub_stays(hub, pushed):
     text = hub.files("acme/net")["README.md"].decode()
-    hub.commit("acme/net", {"README.md": (text + "\n## Mine\n\nBe kind.\n").encode()})
+    hub.commit("acme/net", {"README.md": f"{text}\n## Mine\n\nBe kind.\n".replace("tags:", "base_model: acme/other\ntags:", 1).encode()})
     package.save(create_model("resnet8", in_channels=1), pushed, preprocess=FEED)
     package.push(pushed, "acme/net")
-    assert "## Mine\n\nBe kind." in hub.files("acme/net")["README.md"].decode()
+    text = hub.files("acme/net")["README.md"].decode()
+    assert "## Mine\n\nBe kind." in text
+    assert "base_model: acme/other" in text
+    assert 'reslight.load("acme/net")' in text
     (pushed / "README.md").write_text((pushed / "README.md").read_text() + "\nOther text.\n")
     head = hub.head("acme/net")
     with pytest.raises(ValueError, match="hold different text of yours; make them one"):

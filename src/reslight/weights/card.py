@@ -22,20 +22,28 @@ _ANY = "OWNER/NAME"
 _SPLITS = {"test": "test", "val": "validation"}
 
 
-def card(record: Record, nbytes: int, before: str = "") -> str:
+def card(record: Record, nbytes: int, before: str = "", place: str = "") -> str:
     """The text of README.md.
 
     Args:
         record: What is known of the weights.
         nbytes: Size of model.safetensors.
         before: A card that is there already.
+        place: What the reader calls these weights, such as their repository on the Hub.
     """
     front, body = _split(before)
-    ours = f"{BEGIN}\n{_body(record, nbytes)}\n{END}"
+    ours = f"{BEGIN}\n{_body(record, nbytes, place)}\n{END}"
     old = re.search(f"{re.escape(BEGIN)}.*?{re.escape(END)}", body, re.DOTALL)
     text = body[: old.start()] + ours + body[old.end() :] if old else f"{ours}\n{body}"
-    lead = yaml.safe_dump(_front(record, front), sort_keys=False, allow_unicode=True, width=1000)
-    return f"---\n{lead}---\n\n{text.strip()}\n"
+    return _joined(_front(record, front), text)
+
+
+def merged(here: str, there: str) -> str | None:
+    """One card of two: the keys of both, and a person's text from where there is some; None if both have some and it differs."""
+    mine, theirs = own_text(here), own_text(there)
+    if mine and theirs and mine != theirs:
+        return None
+    return _joined({**_split(there)[0], **_split(here)[0]}, _split(there if theirs and not mine else here)[1])
 
 
 def own_text(text: str) -> str:
@@ -54,6 +62,11 @@ def _split(text: str) -> tuple[Mapping[str, Any], str]:
     except (yaml.YAMLError, RecursionError):
         front = None
     return front if isinstance(front, dict) else {}, text[found.end() :].lstrip("\n")
+
+
+def _joined(front: Mapping[str, Any], text: str) -> str:
+    lead = yaml.safe_dump(dict(front), sort_keys=False, allow_unicode=True, width=1000)
+    return f"---\n{lead}---\n\n{text.strip()}\n"
 
 
 def _front(record: Record, theirs: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,9 +105,9 @@ def _title(record: Record) -> str:
     return f"{record.name}.{data}" if data else record.name
 
 
-def _body(record: Record, nbytes: int) -> str:
+def _body(record: Record, nbytes: int, place: str) -> str:
     title = _title(record)
-    place = title if title in CATALOG else _ANY
+    place = place or (title if title in CATALOG else _ANY)
     parts = [f"# {title}", _intro(record, nbytes)]
     if record.metrics:
         rows = "\n".join(map(_row, record.metrics))

@@ -19,7 +19,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_url, tr
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 
-from reslight.weights.card import card, own_text
+from reslight.weights.card import card, merged
 from reslight.weights.client import WAITS, client, failure, is_offline, is_passing, patiently
 from reslight.weights.folder import CARD, CONFIG, FILES, GOLDEN, MODEL, load_network, read_description, sha256_of
 from reslight.weights.golden import Golden
@@ -112,13 +112,18 @@ def push(
 
     Raises:
         OSError: It failed, and nothing was published; one line says why.
-        ValueError: The folder is damaged, or its card and the one on the Hub hold different text of a person.
+        ValueError: The folder is damaged, its card and the one on the Hub hold different text of a person, or a public repository
+            was to be private.
     """
     where, here = Repository.parse(repository), Path(folder)
     record = _whole(here)
     api, branch = client(), where.revision or "main"
     head = _head(api, where, branch)
     made = head is None
+    if private and not made and not patiently(lambda: api.model_info(where.name).private, f"asking for {where.name}", where):
+        raise ValueError(
+            f"{where.name} is there and public, so this would not be private; make it private on the Hub, or take another name"
+        )
     if made and not dry_run:
         patiently(lambda: api.create_repo(where.name, private=private, exist_ok=True), f"making {where.name}", where)
         if branch != "main":
@@ -166,18 +171,17 @@ def _merged(api: HfApi, where: Repository, head: str | None, record: Record, her
     Raises:
         ValueError: Both have some, and it is not the same.
     """
-    ours = (here / CARD).read_text(encoding="utf-8")
+    text = (here / CARD).read_text(encoding="utf-8")
     listed = _paths(api, where, head, (CARD,)) if head else {}
-    if CARD not in listed:
-        return ours.encode()
-    path = _download(api, where, str(head), listed[CARD])
-    theirs = path.read_text(encoding="utf-8", errors="replace")
-    mine, other = own_text(ours), own_text(theirs)
-    if mine and other and mine != other:
-        raise ValueError(
-            f"{here / CARD} and the card of {where} hold different text of yours; make them one, here or there, and push again"
-        )
-    return ours.encode() if mine or not other else card(record, (here / MODEL).stat().st_size, theirs).encode()
+    if CARD in listed:
+        path = _download(api, where, str(head), listed[CARD])
+        one = merged(text, path.read_text(encoding="utf-8", errors="replace"))
+        if one is None:
+            raise ValueError(
+                f"{here / CARD} and the card of {where} hold different text of yours; make them one, here or there, and push again"
+            )
+        text = one
+    return card(record, (here / MODEL).stat().st_size, text, where.name).encode()
 
 
 def _commit(
