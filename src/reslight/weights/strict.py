@@ -69,6 +69,6 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
+    if len(digits.removeprefix("-")) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits is too large")
     return int(digits)

@@ -1,0 +1,168 @@
+"""Folders that somebody made to harm: each refused in one line, within two seconds and 300 MB, with nothing written."""
+
+import json
+import pickle
+import re
+import resource
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import reslight
+from reslight import Preprocess, create_model
+from reslight.weights.header import read_header
+from reslight.weights.record import Record
+from reslight.weights.strict import parse_json
+
+MB = 2**20
+
+
+@pytest.fixture
+def folder() -> Path:
+    torch.manual_seed(0)
+    reslight.save(create_model("resnet8"), "w", preprocess=Preprocess(size=32, mean=(0.5,) * 3, std=(0.2,) * 3))
+    return Path("w")
+
+
+def header(text: bytes, rest: int = 0, length: int | None = None) -> Callable[[Path], None]:
+    """A safetensors file with this header, and `rest` bytes behind it."""
+
+    def write(path: Path) -> None:
+        with (path / "model.safetensors").open("wb") as file:
+            file.write(struct.pack("<Q", len(text) if length is None else length) + text)
+            file.truncate(8 + len(text) + rest)  # sparse: takes no room
+
+    return write
+
+
+def one(**fields: Any) -> bytes:
+    return json.dumps({"conv1.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} | fields}).encode()
+
+
+def config(text: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        (path / "config.json").write_bytes(text)
+
+    return write
+
+
+def edited(edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        found = json.loads((path / "config.json").read_text())
+        edit(found["reslight"])
+        (path / "config.json").write_text(json.dumps(found))
+
+    return write
+
+
+class Hostile:
+    def __reduce__(self):
+        return Path.touch, (Path("hacked"),)
+
+
+def pickled(path: Path) -> None:
+    (path / "model.safetensors").write_bytes(pickle.dumps(Hostile()))
+
+
+CORPUS: dict[str, Callable[[Path], None]] = {
+    "a header of 2^63 bytes": header(b"{}", length=2**63),
+    "a header longer than the file": header(b"{}", length=1000),
+    "a header of 100 MB": header(b"{" + b" " * 100 * MB + b"}"),
+    "a header of 300,000 empty tensors": header(
+        json.dumps({f"t{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(300_000)}).encode()
+    ),
+    "a header nested 2,000 deep": header(b'{"a":' * 2_000 + b"1" + b"}" * 2_000),
+    "a header that is a list": header(b"[]"),
+    "a header that is no UTF-8": header(b'{"\xff": 1}'),
+    "a name twice": header(b'{"a": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}, "a": {"dtype": "F32"}}', 4),
+    "a shape below zero": header(one(shape=[-1]), 4),
+    "a shape that is true": header(one(shape=[True]), 4),
+    "a shape of 2^62": header(one(shape=[2**62]), 4),
+    "a shape of a thousand dimensions": header(one(shape=[1] * 1000), 4),
+    "a dtype that is a list": header(one(dtype=["F32"]), 4),
+    "a file of 4 GiB with nothing in it": header(b"{}", 2**32),
+    "a tensor of 4 GiB that is not there": header(one(shape=[2**30]), 2**32),
+    "a pickle under another name": pickled,
+    "a config.json of 100 MB": config(b"{" + b" " * 100 * MB + b"}"),
+    "nested 100,000 deep": config(b'{"reslight":' * 100_000 + b"1" + b"}" * 100_000),
+    "lists nested 100,000 deep": config(b"[" * 100_000),
+    "a key twice": config(b'{"reslight": 1, "reslight": 2}'),
+    "NaN": config(b'{"reslight": {"format": NaN}}'),
+    "a number of 5,000 digits": config(b'{"reslight": {"format": ' + b"9" * 5000 + b"}}"),
+    "no UTF-8": config(b"\xff\xfe{}"),
+    "a text": config(b'"reslight"'),
+    "2,000 blocks": edited(lambda r: r["net"].update(depths=[2000 - 2, 1, 1])),
+    "a million blocks": edited(lambda r: r["net"].update(depths=[10**6, 1, 1])),
+    "a million stages": edited(lambda r: r["net"].update(depths=[1] * 10**6, widths=[1] * 10**6)),
+    "a width of 10^18": edited(lambda r: r["net"].update(widths=[10**18] * 3)),
+    "10^9 classes": edited(lambda r: r["net"].update(num_classes=10**9)),
+    "a million classes": edited(lambda r: r["net"].update(num_classes=10**6)),
+    "a stem that is code": edited(lambda r: r["net"].update(stem="__import__('os')")),
+    "a name that is a path": edited(lambda r: r.update(name="../../etc/passwd\0")),
+    "a name of a megabyte": edited(lambda r: r.update(name="a" * MB)),
+    "images of a million pixels": edited(lambda r: r["preprocess"].update(size=10**6)),
+    "a deviation of zero": edited(lambda r: r["preprocess"].update(std=[0, 0, 0])),
+    "labels that are objects": edited(lambda r: r.update(labels=[{}] * 10)),
+}
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_it_is_refused_in_one_line_at_once(folder, name):
+    CORPUS[name](folder)
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    memory, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    with pytest.raises(ValueError, match=r"\S") as refused:
+        reslight.load(folder)
+    assert time.monotonic() - start < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 300 * 1024
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 700
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+    assert not isinstance(refused.value, UnicodeDecodeError | json.JSONDecodeError)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+GOOD = Record(net=create_model("resnet8").config, preprocess=Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)).to_dict()
+KEYS = [(key,) for key in GOOD] + [("net", key) for key in GOOD["net"]] + [("preprocess", key) for key in GOOD["preprocess"]]
+
+
+@settings(max_examples=300, deadline=None)
+@given(key=st.sampled_from(KEYS), value=values)
+def test_a_record_is_read_whole_or_refused_by_a_value_error(key, value):
+    there = {name: dict(inner) if isinstance(inner, dict) else inner for name, inner in GOOD.items()}
+    (there if len(key) == 1 else there[key[0]])[key[-1]] = value
+    with suppress(ValueError):  # anything else is a bug
+        read = Record.from_dict(there)
+        assert Record.from_dict(json.loads(json.dumps(read.to_dict()))) == read
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.binary(max_size=60), length=st.integers(0, 100) | st.none(), rest=st.integers(0, 20))
+def test_any_bytes_are_a_header_or_a_value_error(tmp_path, text, length, rest):
+    header(text, rest, length)(tmp_path)
+    with suppress(ValueError):  # anything else is a bug
+        assert all(name in text.decode() or "\\" in text.decode() for name in read_header(tmp_path / "model.safetensors", 1000))
+
+
+@settings(max_examples=300, deadline=None)
+@given(value=st.dictionaries(st.text(max_size=5), values, max_size=4))
+def test_plain_json_is_what_python_writes_without_its_extras(value):
+    text = json.dumps(value)
+    try:
+        found = parse_json(text.encode(), "x")
+    except ValueError:
+        assert "NaN" in text or "Infinity" in text or any(len(part) > 19 for part in re.findall(r"\d+", text))
+    else:
+        assert found == value
