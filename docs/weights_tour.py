@@ -25,10 +25,11 @@ reslight verify acme/digits
 python -c 'import reslight; net = reslight.load("acme/digits"); print(net.labels, net.preprocess)'
 python -c 'import torch; print(torch.hub.load("PATH", "resnet8", weights="acme/digits", source="local").fc)'
 python -c 'import reslight as r; r.save(r.create_model("resnet18"), "wide", preprocess=r.Preprocess(224, (0.5,) * 3, (0.2,) * 3))'
+python -c 'import reslight.weights.timm, timm; print(timm.create_model("hf-hub:acme/digits", pretrained=True).fc)'
 reslight push wide acme/wide
 python -c 'import timm; print(timm.create_model("hf-hub:acme/wide", pretrained=True).fc)'
 """
-"""A network that timm has, too, comes last: with random weights here."""
+"""A network that timm has itself comes last: with random weights here."""
 
 
 def main() -> int:

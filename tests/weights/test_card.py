@@ -74,4 +74,11 @@ def test_timm_is_named_where_it_can_load_them():
     text = card(record(net=VARIANTS["resnet50"], preprocess=feed, name="resnet50"), 1)
     assert front(text)["library_name"] == "timm"
     assert "timm.create_model(" in text
-    assert "timm.create_model(" not in card(record(), 1)
+    assert "import reslight.weights.timm" not in text
+
+
+def test_the_card_says_what_timm_needs_for_networks_that_it_does_not_know():
+    assert "import reslight.weights.timm\nimport timm\n" in card(record(), 1)
+    text = card(record(preprocess=Preprocess(size=2, mean=(0.5,) * 12, std=(1.0,) * 3)), 1)
+    assert "timm.create_model(" not in text
+    assert "timm cannot subtract a mean image" in text

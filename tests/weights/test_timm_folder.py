@@ -69,7 +69,7 @@ def test_it_loads_from_the_hub_and_can_get_a_new_head(tmp_path, monkeypatch):
     ("edit", "says"),
     [
         (lambda c: c.update(architecture="seresnet50"), "reslight cannot build timm's 'seresnet50'"),
-        (lambda c: c.update(architecture=5), "reslight cannot build timm's 5"),
+        (lambda c: c.update(architecture=5), "reslight cannot build timm's '5'"),
         (lambda c: c.update(model_args={"act_layer": "silu"}), "timm's argument 'act_layer' is not understood"),
         (lambda c: c.update(model_args=[]) or c.update(model_args=[1]), "model_args must be an object"),
         (lambda c: c.pop("pretrained_cfg"), "neither an object `reslight` nor timm's"),

@@ -109,10 +109,15 @@ class ResNet(nn.Module):
 
     def forward_head(self, x: Tensor) -> Tensor:
         """Output of the last stage (N, C, H, W) -> logits (N, num_classes)."""
+        logits: Tensor = self.fc(self.forward_pool(x))
+        return logits
+
+    def forward_pool(self, x: Tensor) -> Tensor:
+        """Output of the last stage (N, C, H, W) -> what the classifier sees, (N, C): the mean over the image."""
         if self.config.preact:
             x = relu_(self.bn(x))
-        logits: Tensor = self.fc(self.avgpool(x).flatten(1))
-        return logits
+        pooled: Tensor = self.avgpool(x)
+        return pooled.flatten(1)
 
     def reset_head(self, num_classes: int) -> None:
         """Replaces the classifier by a new one, with the old one's device and dtype.

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from reslight.weights.catalog import CATALOG
-from reslight.weights.interop import timm_architecture
+from reslight.weights.interop import is_for_timm, timm_architecture
 from reslight.weights.record import Measured, Record
 
 BEGIN, END = "<!-- reslight: begin, written anew by every export -->", "<!-- reslight: end -->"
@@ -145,20 +145,19 @@ import reslight
 net = reslight.load("{place}")  # in eval mode; checked: configuration, sha256, every shape, every value
 logits = net(net.preprocess(image)[None])  # image: a Pillow image, or uint8 (C, H, W)
 ```"""
-    if not timm_architecture(record.net):
-        return ways + "\n\ntimm has no arguments for this network."
-    return (
-        ways
-        + f"""
+    if not is_for_timm(record):
+        return ways + "\n\ntimm cannot subtract a mean image, which these weights need."
+    alone, here = timm_architecture(record.net), place in CATALOG
+    before = "" if alone else ", which reslight tells of this network first"
+    return f"""{ways}
 
-Or with timm, without reslight (`local-dir:FOLDER` for a folder):
+Or with timm{before}{"; FOLDER is where this card lies" if here else ""}:
 
 ```python
-import timm
+{"" if alone else "import reslight.weights.timm" + chr(10)}import timm
 
-net = timm.create_model("hf-hub:{place}", pretrained=True).eval()
+net = timm.create_model("{"local-dir:FOLDER" if here else f"hf-hub:{place}"}", pretrained=True).eval()
 ```"""
-    )
 
 
 def _making(record: Record) -> str:

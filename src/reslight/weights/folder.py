@@ -117,7 +117,7 @@ def read_description(folder: Path, *, accept_timm: bool = False) -> Description:
     described = config.get("reslight")
     try:
         if described is None and accept_timm:
-            return Description(timm_folder.record_of(config), {}, folder, is_timm=True)
+            return Description(timm_folder.record_of(config), {}, folder, is_timm=not timm_folder.is_ours(config))
         if not isinstance(described, dict):
             raise ValueError("it has no object `reslight`, so it was not written by reslight")
         sums = check_sha256(described.pop("sha256", None), (MODEL, GOLDEN))

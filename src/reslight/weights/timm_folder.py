@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reslight.models import ResNet, ResNetConfig
+from reslight.models import VARIANTS, ResNet, ResNetConfig
 from reslight.preprocess import Preprocess
 from reslight.weights.convert import from_reslight
+from reslight.weights.interop import IN_TIMM, from_timm_arguments
 from reslight.weights.peers import timm_config
 from reslight.weights.record import Record
 
@@ -26,15 +27,25 @@ def record_of(config: Mapping[str, Any]) -> Record:
     arguments = config.get("model_args") or {}
     if not isinstance(arguments, Mapping):
         raise ValueError("model_args must be an object")
-    classes = config.get("num_classes", fed.get("num_classes", 1000))
-    net = timm_config(config.get("architecture", ""), {**arguments, "num_classes": classes})
-    labels = config.get("label_names")
+    name, labels = str(config.get("architecture", "")), config.get("label_names")
+    known = {**arguments, "num_classes": config.get("num_classes", fed.get("num_classes", 1000))}
+    if not is_ours(config):
+        net = timm_config(name, known)
+    elif base := VARIANTS.get(name.removeprefix(IN_TIMM)):
+        net = from_timm_arguments(base, known)
+    else:
+        raise ValueError(f"reslight has no architecture {name.removeprefix(IN_TIMM)[:80]!r}; `reslight models` lists all")
     return Record(
         net=net,
         preprocess=_preprocess(fed),
         labels=tuple(labels) if isinstance(labels, list) else None,
-        name=str(config["architecture"])[:100],
+        name=name.removeprefix(IN_TIMM)[:100],
     )
+
+
+def is_ours(config: Mapping[str, Any]) -> bool:
+    """Whether timm wrote it of a network that `reslight.weights.timm` registered: its tensors have our names, not timm's."""
+    return str(config.get("architecture", "")).startswith(IN_TIMM)
 
 
 def names_in_file(net: ResNetConfig) -> dict[str, Tensor]:

@@ -1,0 +1,167 @@
+"""timm builds and loads every network of ours, once `reslight.weights.timm` is imported."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tests.hub_server import HubServer, connect
+
+import reslight
+from reslight.models import VARIANTS
+
+timm = pytest.importorskip("timm")
+import reslight.weights.timm  # noqa: E402  # after the skip
+
+NETS = {
+    "shortcut A": VARIANTS["resnet20"],
+    "plain": VARIANTS["plain20"],
+    "one channel": replace(VARIANTS["resnet8"], in_channels=1),
+    "pre-activation": VARIANTS["preact_resnet18_cifar"],
+    "a net without a name": replace(VARIANTS["resnet20"], depths=(1, 2), widths=(8, 24), shortcut="B", stem_width=8),
+    "not like the ImageNet nets": replace(VARIANTS["resnet18"], shortcut="A", pad="end"),
+}
+
+
+def scrambled(config: reslight.ResNetConfig, classes: int = 5) -> torch.nn.Module:
+    """A network with statistics that a training could have left."""
+    torch.manual_seed(1)
+    net = reslight.ResNet(replace(config, num_classes=classes))
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return net.eval()
+
+
+def saved(config: reslight.ResNetConfig, classes: int = 5) -> torch.nn.Module:
+    """Such a network, and its folder `ours`."""
+    net = scrambled(config, classes)
+    channels, size = config.in_channels, config.input_size
+    net.preprocess = reslight.Preprocess(size=size, mean=(0.5, 0.4, 0.3)[:channels], std=(0.2, 0.3, 0.25)[:channels])
+    reslight.save(net, "ours", preprocess=net.preprocess, labels=[f"class {number}" for number in range(classes)])
+    return net
+
+
+def test_every_architecture_is_registered():
+    assert set(timm.list_models("reslight_*")) == {f"reslight_{name}" for name in VARIANTS}
+
+
+@pytest.mark.parametrize("config", NETS.values(), ids=NETS)
+def test_a_folder_loads_with_equal_logits_and_the_same_preprocessing(config):
+    ours = saved(config)
+    theirs = timm.create_model("local-dir:ours", pretrained=True).eval()
+    mode = "L" if config.in_channels == 1 else "RGB"
+    image = Image.effect_noise((300, 260), 60).convert(mode)
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=theirs), is_training=False)
+    assert (transform(image) - ours.preprocess(image)).abs().max() < 1e-5
+    x = torch.stack([ours.preprocess(image), torch.randn(config.in_channels, config.input_size, config.input_size)])
+    with torch.inference_mode():
+        assert torch.equal(theirs(x), ours(x))
+    assert theirs.pretrained_cfg["label_names"] == [f"class {number}" for number in range(5)]
+
+
+def test_what_the_card_says_loads_them_from_the_hub(tmp_path, monkeypatch):
+    ours = saved(VARIANTS["resnet20"])
+    with HubServer() as hub:
+        connect(hub, monkeypatch, tmp_path / "hub")
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_TOKEN", hub.token)
+        reslight.push("ours", "acme/resnet20")
+        card = hub.files("acme/resnet20")["README.md"].decode()
+        code = [block.partition("```")[0] for block in card.split("```python\n")[1:]]
+        known: dict = {}
+        exec(next(block for block in code if "import timm" in block), known)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(known["net"](x), ours(x))
+
+
+def test_the_arguments_that_timm_users_give():
+    ours = saved(VARIANTS["resnet20"])
+    x = torch.randn(2, 3, 32, 32)
+    few = timm.create_model("local-dir:ours", pretrained=True, num_classes=3).eval()
+    assert few.get_classifier().out_features == 3 == few.num_classes
+    assert torch.equal(few.layer3[2].conv2.weight, ours.layer3[2].conv2.weight)
+    none = timm.create_model("local-dir:ours", pretrained=True, num_classes=0).eval()
+    with torch.inference_mode():
+        assert torch.equal(none(x), ours.forward_pool(none.forward_features(x)))
+        assert torch.equal(few.forward_head(few.forward_features(x), pre_logits=True), none(x))
+    one = timm.create_model("local-dir:ours", pretrained=True, in_chans=1).eval()
+    assert torch.allclose(one.conv1.weight, ours.conv1.weight.sum(1, keepdim=True))  # timm's rule for grey images
+    few.reset_classifier(7)
+    assert few(x).shape == (2, 7)
+    deep = timm.create_model("reslight_resnet20", depths=[5, 5, 5], drop_path_rate=0.1, num_classes=100)
+    assert (deep.config.depths, deep.config.drop_path, deep.config.num_classes) == ((5, 5, 5), 0.1, 100)
+
+
+@pytest.mark.parametrize("config", NETS.values(), ids=NETS)
+def test_what_timm_writes_of_them_loads(config):
+    saved(config)
+    theirs = timm.create_model("local-dir:ours", pretrained=True, num_classes=3).eval()
+    timm.models.save_for_hf(theirs, "theirs", safe_serialization=True)
+    net = reslight.load("theirs")
+    image = Image.effect_noise((300, 260), 60).convert("L" if config.in_channels == 1 else "RGB")
+    assert torch.equal(net.preprocess(image), reslight.load("ours").preprocess(image))
+    x = torch.randn(2, config.in_channels, config.input_size, config.input_size)
+    with torch.inference_mode():
+        assert torch.equal(net(x), theirs(x))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "plain20", "resnet50", "preact_resnet18_cifar"])
+def test_features_are_what_timm_says_of_them(name):
+    net = timm.create_model(f"reslight_{name}", features_only=True).eval()
+    size = VARIANTS[name].input_size
+    with torch.inference_mode():
+        features = net(torch.randn(1, 3, size, size))
+    assert [one.shape[1] for one in features] == net.feature_info.channels()
+    assert [size // one.shape[2] for one in features] == net.feature_info.reduction()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"drop_rate": 0.5}, "drop_rate=0.5 is not allowed; reslight's networks have no dropout"),
+        ({"global_pool": "max"}, "global_pool='max' is not allowed; reslight's networks have avg"),
+        ({"shortcuts": "A"}, "shortcuts.*shortcut"),
+        ({"shortcut": "D"}, "shortcut='D' is not allowed"),
+        ({"num_classes": -1}, "num_classes=-1"),
+    ],
+)
+def test_other_arguments_are_refused(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        timm.create_model("reslight_resnet20", **arguments)
+
+
+def test_without_timm_it_says_what_to_install():
+    code = "import sys; sys.modules['timm'] = None; import reslight.weights.timm"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("registers networks in timm, which is not installed: pip install timm")
+
+
+def test_weights_with_a_mean_image_are_not_offered_to_timm():
+    net = scrambled(VARIANTS["resnet8"])
+    reslight.save(net, "ours", preprocess=reslight.Preprocess(size=4, mean=(0.5,) * 48, std=(1.0,) * 3))
+    assert "pretrained_cfg" not in json.loads(Path("ours/config.json").read_text())
+    assert "timm cannot subtract a mean image" in Path("ours/README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [VARIANTS["resnet18"], VARIANTS["resnet20"], NETS["one channel"]], ids=["timm's", "ours", "grey"])
+def test_transformers_reads_the_folder(config):
+    """Through timm, whose folders it reads."""
+    transformers = pytest.importorskip("transformers")
+    ours = saved(config, classes=3)
+    theirs = transformers.AutoModelForImageClassification.from_pretrained("ours").eval()
+    image = Image.effect_noise((64, 48), 60).convert("RGB" if config.in_channels == 3 else "L")
+    assert theirs.config.id2label == {0: "class 0", 1: "class 1", 2: "class 2"}
+    x = torch.randn(2, config.in_channels, config.input_size, config.input_size)
+    with torch.inference_mode():
+        assert (theirs(x).logits - ours(x)).abs().max() <= 1e-6
+    if config.in_channels == 3:  # its processor makes RGB of every image
+        fed = transformers.AutoImageProcessor.from_pretrained("ours")(image, return_tensors="pt")["pixel_values"]
+        assert (fed[0] - ours.preprocess(image)).abs().max() < 1e-5
