@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import socket
@@ -147,7 +148,20 @@ class Repo:
             **{key: card.get(key) for key in ("library_name", "pipeline_tag", "model-index")},
             "tags": [tag for tag in tags if tag],
             "siblings": [blob.sibling(path) for path, blob in sorted(commit.files.items())],
+            "safetensors": counted(commit.files["model.safetensors"].data) if "model.safetensors" in commit.files else None,
         }
+
+
+def counted(weights: bytes) -> dict[str, Any] | None:
+    """Numbers in a file's tensors by their dtype; None for a file that is not safetensors."""
+    try:
+        header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
+    except ValueError:
+        return None
+    parameters: dict[str, int] = {}
+    for tensor in (value for name, value in header.items() if name != "__metadata__"):
+        parameters[tensor["dtype"]] = parameters.get(tensor["dtype"], 0) + math.prod(tensor["shape"])
+    return {"parameters": parameters, "total": sum(parameters.values())}
 
 
 def front_matter(readme: bytes, strict: bool = False) -> Any:

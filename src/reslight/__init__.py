@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from reslight.models import ResNet, ResNetConfig, cifar_config, create_model, list_models
     from reslight.preprocess import Preprocess
     from reslight.weights import list_weights, load, save
-    from reslight.weights.hub import pull, push
+    from reslight.weights.hub import pull
+    from reslight.weights.push import push
 
 __version__ = "0.1.0.dev0"
 
@@ -23,7 +24,7 @@ _HOME = {
     "list_weights": "reslight.weights",
     "load": "reslight.weights",
     "pull": "reslight.weights.hub",
-    "push": "reslight.weights.hub",
+    "push": "reslight.weights.push",
     "save": "reslight.weights",
     "Preprocess": "reslight.preprocess",
 }

@@ -117,11 +117,19 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture; .png, .pdf or .svg")
     plot.set_defaults(run=lambda options: _commands().plot(options.runs, options.output))
     export = commands.add_parser("export", help="write a checkpoint's weights as a folder to load, publish and read elsewhere")
-    export.add_argument("checkpoint", metavar="CKPT", help="a checkpoint, or a run's folder, such as runs/digits/1")
-    export.add_argument("output", metavar="OUT", help="the folder to write: model.safetensors, config.json, golden.safetensors, README.md")
+    more = "; for ONNX also a folder or a name of weights"
+    export.add_argument("source", metavar="CKPT", help=f"a checkpoint, or a run's folder, such as runs/digits/1{more}")
+    more = "or NET.onnx"
+    export.add_argument(
+        "output", metavar="OUT", help=f"the folder to write: model.safetensors, config.json, golden.safetensors, README.md; {more}"
+    )
+    more = "onnx: one file, its logits compared by onnxruntime; takes pip install 'reslight[onnx]'"
+    export.add_argument("--format", choices=["safetensors", "onnx"], default="safetensors", help=more)
     export.add_argument("--raw", action="store_true", help="the last step's weights, where `reslight test` measures their average")
     export.add_argument("--license", metavar="ID", help="for the card: an SPDX identifier, such as apache-2.0")
-    export.set_defaults(run=lambda options: _commands().export(options.checkpoint, options.output, **_only(options, "raw", "license")))
+    export.set_defaults(
+        run=lambda options: _commands().export(options.source, options.output, **_only(options, "format", "raw", "license"))
+    )
     push = commands.add_parser("push", help="publish a folder of weights on the Hugging Face Hub, as one commit or not at all")
     push.add_argument("folder", metavar="FOLDER", help="what `reslight export` wrote")
     push.add_argument("repository", metavar="OWNER/NAME[@BRANCH]", help="where to; it is made if it is not there")
@@ -161,9 +169,10 @@ def _parser() -> argparse.ArgumentParser:
     convert.set_defaults(
         run=lambda options: _commands().convert(options.source, options.output, **_only(options, "came_from", "to", "check", "mean", "std"))
     )
-    weights = commands.add_parser("weights", help="list the published weights with their accuracy and size")
+    weights = commands.add_parser("weights", help="list weights with their accuracy and size: published ones, and those in the Hub's cache")
     weights.add_argument("pattern", nargs="?", default="*", help="names with wildcards, such as '*.cifar10'")
-    weights.set_defaults(run=lambda options: _commands().weights(options.pattern))
+    weights.add_argument("--remote", metavar="OWNER", help="list this owner's on the Hugging Face Hub instead")
+    weights.set_defaults(run=lambda options: _commands().weights(options.pattern, options.remote))
     return parser
 
 

@@ -50,24 +50,36 @@ def plot(runs: Sequence[str], output: str) -> None:
         print(f"{name.ljust(max(map(len, names)))}  {_outcome(history)}")
 
 
-def export(checkpoint: str, output: str, *, raw: bool = False, license: str | None = None) -> None:
-    """Write the weights of a checkpoint as a folder to publish or to load.
+def export(source: str, output: str, *, format: str, raw: bool = False, license: str | None = None) -> None:
+    """Write the weights of a checkpoint as a folder to publish or to load, or as an ONNX file.
 
     Args:
-        checkpoint: A checkpoint file, or a run's folder, which means its last.ckpt.
-        output: The folder to write.
+        source: A checkpoint file, or a run's folder, which means its last.ckpt; for ONNX also a folder or a name of weights.
+        output: The folder, or the .onnx file, to write.
+        format: "safetensors" or "onnx".
         raw: The weights of the last step, not their average.
         license: An SPDX identifier for the card.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
+        ImportError: What writes ONNX is not installed.
         ValueError: It cannot be exported, or `output` holds other things.
     """
-    from reslight.training.export import export
+    from reslight.training.export import export, trained
+    from reslight.training.resume import read_checkpoint
 
-    path = Path(checkpoint)
+    path = Path(source)
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
+    if format == "onnx":
+        from reslight.weights import load
+        from reslight.weights.onnx import export_onnx
+
+        if raw and not path.is_file():
+            raise ValueError(f"{source} is no checkpoint, so it holds one set of weights; leave out --raw")
+        net = trained(read_checkpoint(path), path, raw=raw)[0] if path.is_file() else load(source)
+        print("\n".join(export_onnx(net, Path(output), license=license)))
+        return
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}; give a run's folder, such as runs/digits/1, or a file")
     print("\n".join(export(path, Path(output), raw=raw, license=license)))
@@ -75,7 +87,7 @@ def export(checkpoint: str, output: str, *, raw: bool = False, license: str | No
 
 def push(folder: str, repository: str, *, private: bool, create_pr: bool, dry_run: bool) -> None:
     """Publish a folder on the Hugging Face Hub, see `reslight.push`."""
-    from reslight.weights.hub import push
+    from reslight.weights.push import push
 
     print("\n".join(push(folder, repository, private=private or None, create_pr=create_pr, dry_run=dry_run)))
 
@@ -173,21 +185,36 @@ def verify(source: str, root: str) -> bool:
     return good
 
 
-def weights(pattern: str = "*") -> None:
-    """Print the published weights whose names match, with their accuracy, size and place.
+def weights(pattern: str = "*", owner: str | None = None) -> None:
+    """Print the weights whose names match, with their accuracy, size and place: those published with reslight and those in the cache.
+
+    Args:
+        pattern: Shell-style.
+        owner: List this owner's repositories on the Hub instead.
 
     Raises:
         ValueError: None matches.
+        OSError: The Hub cannot be asked.
     """
-    from reslight.weights.catalog import CATALOG, bundled, list_weights
+    from itertools import chain
 
-    names = list_weights(pattern)
-    if not names:
+    from reslight.weights.listing import cached, matching, published, remote
+
+    found = matching(remote(owner) if owner else chain(published(), cached()), pattern)
+    if not found and owner:
+        matches = "" if pattern == "*" else f" whose name matches {pattern!r}"
+        raise ValueError(f"{owner} has no public repository with the tag reslight on the Hub{matches}; private ones take HF_TOKEN")
+    if not found:
         raise ValueError(f"no published weight matches {pattern!r}; `reslight weights` lists all, and * stands for any letters")
-    rows = []
-    for name in names:
-        size = (bundled(name) / "model.safetensors").stat().st_size
-        rows.append([name, f"{CATALOG[name].accuracy:.2f} %", f"{size / 1e6:.2f} MB", "comes with reslight"])
+    rows = [
+        [
+            row.name,
+            f"{row.accuracy:.2f} %" if row.accuracy is not None else "",
+            f"{row.nbytes / 1e6:.2f} MB" if row.nbytes else "",
+            row.place,
+        ]
+        for row in found
+    ]
     print(table(["name", "top-1", "size", "place"], rows))
 
 
@@ -211,6 +238,6 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     padded = []
     for column in columns:
         width = max(len(cell) for cell in column)
-        to_right = all(cell[:1].isdigit() for cell in column[1:])
+        to_right = all(not cell or cell[0].isdigit() for cell in column[1:])
         padded.append([cell.rjust(width) if to_right else cell.ljust(width) for cell in column])
     return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))

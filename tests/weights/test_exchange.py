@@ -1,5 +1,7 @@
 """`reslight convert`, as it is typed: files of other libraries to folders and back."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,20 @@ def test_a_folder_is_no_file():
     Path("folder").mkdir()
     with pytest.raises(FileNotFoundError, match="there is no file folder"):
         read_file(Path("folder"))
+
+
+def test_no_room_leaves_what_was_there(reslight, monkeypatch):
+    for name in ("w.pth", "w.safetensors"):
+        assert reslight("convert", "resnet8.digits", name, "--to", "chenyaofo").code == 0
+        before = Path(name).read_bytes()
+        with monkeypatch.context() as full:
+            full.setattr("reslight.weights.write.Path.replace", no_room)
+            answer = reslight("convert", "resnet8.digits", name, "--to", "chenyaofo")
+        assert answer.code == 2
+        assert answer.err == f"reslight: error: {name} cannot be written: No space left on device; make room, or give another place\n"
+        assert Path(name).read_bytes() == before
+    assert {path.name for path in Path().iterdir()} == {"w.pth", "w.safetensors"}
+
+
+def no_room(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

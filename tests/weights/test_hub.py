@@ -5,46 +5,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from tests.hub_server import HubServer, connect
 
 import reslight as package
 from reslight import Preprocess, create_model
-from reslight.weights import client
+from reslight.weights import client, push
 from reslight.weights import hub as ours
 
 FEED = Preprocess(size=8, mean=(0.5,), std=(0.2,))
 FILES = ("README.md", "config.json", "golden.safetensors", "model.safetensors")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    with HubServer() as server:
-        server.slept = connect(server, monkeypatch, tmp_path / "hub")
-        for module in (client.time, ours.time):
-            monkeypatch.setattr(module, "sleep", server.slept.append)
-        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
-        monkeypatch.setenv("HF_TOKEN", server.token)
-        yield server
-
-
-@pytest.fixture
-def folder() -> Path:
-    torch.manual_seed(3)
-    net = create_model("resnet8", in_channels=1)
-    package.save(net, "w", preprocess=FEED, license="mit")
-    return Path("w")
-
-
-@pytest.fixture
-def pushed(hub, folder) -> Path:
-    package.push(folder, "acme/net")
-    hub.requests.clear()
-    return folder
 
 
 def same(folder: Path, files: dict[str, bytes]) -> bool:
@@ -137,7 +109,7 @@ def test_load_takes_the_needed_files_at_one_commit(hub, pushed):
 
 def test_a_branch_that_moves_between_two_files_does_not_mix_them(hub, pushed, monkeypatch):
     before = package.load(pushed)
-    taking = ours._download
+    taking = ours.download
 
     def meanwhile(api, repository, commit, known):
         path = taking(api, repository, commit, known)
@@ -146,7 +118,7 @@ def test_a_branch_that_moves_between_two_files_does_not_mix_them(hub, pushed, mo
             hub.commit("acme/net", {name: (Path("other") / name).read_bytes() for name in FILES})
         return path
 
-    monkeypatch.setattr(ours, "_download", meanwhile)
+    monkeypatch.setattr(ours, "download", meanwhile)
     assert weights_equal(package.load("acme/net"), before)
 
 
@@ -291,13 +263,13 @@ def test_a_commit_that_broke_is_made_exactly_once(hub, folder, kind, detail):
 
 def test_somebody_else_was_faster(hub, pushed, monkeypatch):
     package.save(create_model("resnet8", in_channels=1), pushed, preprocess=FEED)
-    merge = ours._merged
+    merge = push._merged
 
     def meanwhile(*arguments):
         hub.commit("acme/net", {"other.txt": b"x"})
         return merge(*arguments)
 
-    monkeypatch.setattr(ours, "_merged", meanwhile)
+    monkeypatch.setattr(push, "_merged", meanwhile)
     with pytest.raises(ConnectionError, match="acme/net changed in the meantime, and nothing was published; push again"):
         package.push(pushed, "acme/net")
     assert hub.files("acme/net")["other.txt"] == b"x"
@@ -326,6 +298,44 @@ def test_a_hostile_etag_writes_nothing_elsewhere(hub, pushed, tmp_path):
     with pytest.raises((OSError, ValueError)):
         package.load("acme/net")
     assert {path for path in tmp_path.rglob("*") if "hub" not in path.relative_to(tmp_path).parts[:1]} == before
+
+
+def test_what_takes_long_is_said(hub, pushed, monkeypatch, caplog):
+    monkeypatch.setattr(client, "LONG", 0.05)
+    package.load("acme/net")
+    assert not caplog.text
+    hub.fault("GET", "/api/models/acme/net", "slow", seconds=0.4)
+    package.load("acme/net")
+    assert "asking for acme/net: still under way after 0 s" in caplog.text
+
+
+def test_no_room_for_what_is_pulled_is_one_line_and_nothing_half_written(hub, pushed, tmp_path):
+    """A limit on the size of files fails as a full disk does."""
+    resource = pytest.importorskip("resource")
+    environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+    def pull(home: str, to: str, room: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "reslight", "pull", "acme/net", to],
+            env=environment | {"HF_HOME": str(tmp_path / home)},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = pull("small", "copy", 100_000)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "reslight: error: taking model.safetensors of acme/net: File too large (in the cache); make room, or set HF_HOME to another place\n"
+    )
+    assert not Path("copy").exists()
+    assert pull("large", "copy", 10**9).returncode == 0
+    Path("copy/model.safetensors").write_bytes(b"before")
+    done = pull("large", "copy", 100_000)
+    assert done.stderr == ("reslight: error: copy/model.safetensors cannot be written: File too large; make room, or give another place\n")
+    assert {path.name for path in Path("copy").iterdir()} == set(FILES)
+    assert Path("copy/model.safetensors").read_bytes() == b"before"
 
 
 def test_another_process_pulls_what_was_pushed(hub, pushed, tmp_path):

@@ -33,18 +33,11 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
         ValueError: It is no such checkpoint, was trained on data that say nothing of themselves, or has no average to leave aside.
     """
     contents = read_checkpoint(checkpoint)
-    settings, kept = contents["hyper_parameters"], contents.get("reslight", {})
-    data = kept.get("data") or {}
-    if "preprocess" not in data:
-        raise ValueError(
-            f"{checkpoint} does not say how images were prepared: it was not trained on a data module of reslight; use reslight.save"
-        )
-    averaged = "current_model_state" in contents
-    if raw and not averaged:
-        raise ValueError(f"{checkpoint} has no average (model.ema), so its weights are the raw ones; leave out --raw")
-    net = network_of(contents, raw=raw)
+    net, averaged = trained(contents, checkpoint, raw=raw)
+    settings, kept = contents["hyper_parameters"], contents["reslight"]
+    data = kept["data"]
     about: dict[str, Any] = {
-        "weights": "average" if averaged and not raw else "raw",
+        "weights": "average" if averaged else "raw",
         "data": {key: data[key] for key in ("name", "splits", "val_size", "normalize") if key in data},
         "recipe": {key: value for key, value in settings.items() if key != "net"}
         | {key: data[key] for key in ("batch_size", "augment") if key in data},
@@ -57,11 +50,35 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
         "license": license,
     }
     measured = measurements(run_of(checkpoint), hashlib.sha256(model_bytes(net)).hexdigest())
-    save(net, folder, preprocess=Preprocess.from_dict(data["preprocess"]), labels=data["labels"], metrics=measured, **about)
+    save(net, folder, preprocess=net.preprocess, labels=net.labels, metrics=measured, **about)
     size = sum((folder / name).stat().st_size for name in FILES)
     lines = [f"written {folder}: {size / 1e6:.2f} MB, the {about['weights']} weights of step {contents['global_step']}"]
     lines += [f"{one.split}: {one.correct1} of {one.total} right" for one in measured]
     return lines if measured else [*lines, "with no measurement of these weights: `reslight test` them, then export again"]
+
+
+def trained(contents: Mapping[str, Any], checkpoint: Path, *, raw: bool = False) -> tuple[ResNet, bool]:
+    """The network that `reslight test` measures, as `load` gives it, and whether its weights are an average.
+
+    Args:
+        contents: What `read_checkpoint` read of `checkpoint`.
+        checkpoint: The file.
+        raw: The weights of the last step, not their average.
+
+    Raises:
+        ValueError: It was trained on data that say nothing of themselves, or has no average to leave aside.
+    """
+    data = contents.get("reslight", {}).get("data") or {}
+    if "preprocess" not in data:
+        raise ValueError(
+            f"{checkpoint} does not say how images were prepared: it was not trained on a data module of reslight; use reslight.save"
+        )
+    averaged = "current_model_state" in contents
+    if raw and not averaged:
+        raise ValueError(f"{checkpoint} has no average (model.ema), so its weights are the raw ones; leave out --raw")
+    net = network_of(contents, raw=raw)
+    net.preprocess, net.labels = Preprocess.from_dict(data["preprocess"]), data["labels"]
+    return net, averaged and not raw
 
 
 def network_of(contents: Mapping[str, Any], *, raw: bool = False) -> ResNet:

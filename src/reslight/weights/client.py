@@ -5,8 +5,10 @@ Its downloads give up at once on a server error and on a connection that breaks,
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from huggingface_hub import HfApi, constants
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 WAITS = (1, 2, 4)
 """Seconds before the second, third and last attempt."""
+LONG = 5
+"""Seconds after which a person wants to know what is waited for."""
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -52,18 +56,28 @@ def patiently(call: Callable[[], Result], what: str, repository: Repository) -> 
     Raises:
         OSError: It failed in the end, or for a reason that waiting does not mend; the message is for the user.
     """
-    for wait in WAITS:
+    for wait in (*WAITS, None):
         try:
-            return call()
+            with _said_if_long(what):
+                return call()
         except Exception as error:
-            if not is_passing(error):
+            if wait is None or not is_passing(error):
                 raise failure(error, what, repository) from error
             log.warning("%s: %s; next attempt in %d s", what, _short(error), wait)
             time.sleep(wait)
+    raise AssertionError  # the last round returns or raises
+
+
+@contextmanager
+def _said_if_long(what: str) -> Iterator[None]:
+    """Inside, one line says what is waited for once it takes long."""
+    timer = threading.Timer(LONG, log.warning, ("%s: still under way after %d s", what, LONG))
+    timer.daemon = True
+    timer.start()
     try:
-        return call()
-    except Exception as error:
-        raise failure(error, what, repository) from error
+        yield
+    finally:
+        timer.cancel()
 
 
 def is_passing(error: BaseException) -> bool:

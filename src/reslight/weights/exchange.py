@@ -1,17 +1,20 @@
 """Files of other libraries: opened without executing anything in them, and written."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
 
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
 from reslight.weights.convert import from_reslight, to_reslight
 from reslight.weights.header import read_header
 from reslight.weights.loading import load, save
+from reslight.weights.write import write_file
 
 _IMAGENET = {"size": 224, "resize": 256, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _CIFAR10 = {"size": 32, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
@@ -65,11 +68,13 @@ def export_file(folder: str, path: Path, target: str) -> ResNet:
     net = load(folder)
     state = {name: tensor.contiguous() for name, tensor in from_reslight(net.config, net.state_dict(), target).items()}
     if path.suffix == ".safetensors":
-        save_file(state, path, metadata={"format": "pt"})
+        content = to_safetensors(state, metadata={"format": "pt"})
     elif path.suffix in _PICKLES:
-        torch.save(state, path)
+        torch.save(state, buffer := io.BytesIO())
+        content = buffer.getvalue()
     else:
         raise ValueError(f"{path} must end in .safetensors, or in {', '.join(_PICKLES)} for torch.load")
+    write_file(path, content)
     return net
 
 

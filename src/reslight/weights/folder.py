@@ -9,7 +9,6 @@ README.md             the model card
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from reslight.weights.header import Entry, compare, read_header
 from reslight.weights.interop import other_libraries
 from reslight.weights.record import Record, check_sha256
 from reslight.weights.strict import read_json
+from reslight.weights.write import write_file
 
 MODEL, CONFIG, GOLDEN, CARD = "model.safetensors", "config.json", "golden.safetensors", "README.md"
 FILES = (MODEL, GOLDEN, CARD, CONFIG)
@@ -78,12 +78,7 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
     files[CARD] = card(record, len(files[MODEL]), before.read_text(encoding="utf-8") if before.is_file() else "").encode()
     files[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     for name in FILES:
-        unfinished = folder / f".{name}.{os.getpid()}.tmp"
-        try:
-            unfinished.write_bytes(files[name])
-            unfinished.replace(folder / name)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_file(folder / name, files[name])
 
 
 def model_bytes(net: ResNet) -> bytes:

@@ -1,0 +1,117 @@
+"""Which weights there are: with the package, in the Hub's cache on this machine, and on the Hub."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reslight.weights.catalog import CATALOG, bundled
+from reslight.weights.folder import MODEL, read_description
+from reslight.weights.repository import Repository
+
+_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2}
+
+
+class Listed(NamedTuple):
+    """A weight.
+
+    Attributes:
+        name: What `load` takes.
+        accuracy: Top-1 on the test set, in per cent; None where it is not said.
+        nbytes: Of its tensors, or of their file where that is here; None where it is not said.
+        place: Where it is, in words.
+    """
+
+    name: str
+    accuracy: float | None
+    nbytes: int | None
+    place: str
+
+
+def published() -> Iterator[Listed]:
+    """The rows of the catalogue."""
+    for name, row in CATALOG.items():
+        if row.repository:
+            yield Listed(name, row.accuracy, None, f"{row.repository} on the Hub")
+        else:
+            yield Listed(name, row.accuracy, (bundled(name) / MODEL).stat().st_size, "comes with reslight")
+
+
+def cached() -> Iterator[Listed]:
+    """What the Hub's cache holds that `load` takes, without network: of each repository the commits of its branches and tags."""
+    from huggingface_hub import constants
+
+    for store in sorted(Path(constants.HF_HUB_CACHE).glob("models--*--*")):
+        names = {path.read_text(errors="replace"): path.name for path in sorted((store / "refs").glob("*")) if path.is_file()}
+        for snapshot in sorted((store / "snapshots").glob("*")):
+            try:
+                repository = Repository.parse(store.name.removeprefix("models--").replace("--", "/"))
+                record = read_description(snapshot, accept_timm=True).record
+                size = (snapshot / MODEL).stat().st_size
+            except (OSError, ValueError):  # another library's
+                continue
+            branch = names.get(snapshot.name, snapshot.name)
+            tested = next((one for one in record.metrics if one.split == "test"), None)
+            yield Listed(
+                repository.name if branch == "main" else f"{repository.name}@{branch}",
+                100 * tested.correct1 / tested.total if tested else None,
+                size,
+                f"in the cache, commit {snapshot.name[:7]}",
+            )
+
+
+def remote(owner: str) -> Iterator[Listed]:
+    """An owner's repositories on the Hub whose card has the tag `reslight`, in one request for each page of them.
+
+    Raises:
+        ValueError: That is no name of an owner.
+        OSError: The Hub cannot be asked; one line says why.
+    """
+    from reslight.weights.client import client, failure
+
+    try:
+        Repository.parse(f"{owner}/name")
+    except ValueError:
+        raise ValueError(f"{owner[:200]!r} is no owner on the Hub; write OWNER, as in OWNER/NAME") from None
+    wanted = ["sha", "model-index", "safetensors", "private", "gated"]
+    try:  # the client itself has patience with lists
+        found = list(client().list_models(author=owner, filter="reslight", expand=wanted))  # type: ignore[arg-type]  # it wants literals
+    except Exception as error:
+        raise failure(error, f"listing the repositories of {owner}", Repository(owner)) from error
+    for model in sorted(found, key=lambda model: model.id):
+        with contextlib.suppress(ValueError):  # a name that no repository can have
+            yield Listed(
+                Repository.parse(model.id).name,
+                _accuracy(getattr(model, "model_index", None)),
+                _nbytes(getattr(model, "safetensors", None)),
+                f"on the Hub, {'gated, ' if model.gated else 'private, ' if model.private else ''}commit {str(model.sha)[:7]}",
+            )
+
+
+def matching(rows: Iterator[Listed], pattern: str) -> list[Listed]:
+    """Those whose name, with or without its owner, matches a shell-style pattern."""
+    return [row for row in rows if fnmatchcase(row.name, pattern) or fnmatchcase(row.name.partition("/")[2], pattern)]
+
+
+def _accuracy(index: Any) -> float | None:
+    """The first accuracy on a test split that a card's model-index gives; the card may be anybody's and say anything."""
+    for result in (result for entry in _objects(index) for result in _objects(entry.get("results"))):
+        dataset = result.get("dataset")
+        if isinstance(dataset, Mapping) and dataset.get("split") == "test":
+            for value in (metric.get("value") for metric in _objects(result.get("metrics")) if metric.get("type") == "accuracy"):
+                if isinstance(value, int | float) and 0 <= value <= 1:
+                    return 100 * float(value)
+    return None
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def _nbytes(told: Any) -> int | None:
+    """Of the tensors that the Hub counted."""
+    counts = getattr(told, "parameters", None) or {}
+    known = [count * _BYTES.get(dtype, math.nan) for dtype, count in counts.items() if type(count) is int]
+    return int(sum(known)) if known and math.isfinite(sum(known)) else None

@@ -1,0 +1,159 @@
+"""Weights published on the Hugging Face Hub: as one commit or not at all, and read back."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from reslight.weights.card import card, merged
+from reslight.weights.client import WAITS, client, failure, is_passing, patiently
+from reslight.weights.folder import CARD, CONFIG, GOLDEN, MODEL, load_network, read_description, sha256_of
+from reslight.weights.golden import Golden
+from reslight.weights.hub import download, files_at, is_same_file
+from reslight.weights.record import Record
+from reslight.weights.repository import Repository
+
+log = logging.getLogger(__name__)
+
+
+def push(
+    folder: str | os.PathLike[str],
+    repository: str,
+    *,
+    private: bool | None = None,
+    create_pr: bool = False,
+    dry_run: bool = False,
+    message: str = "Publish weights with reslight",
+) -> list[str]:
+    """Publish a folder as one commit, and read back that the Hub holds these very files.
+
+    Args:
+        folder: Of `reslight export` or `save`.
+        repository: `OWNER/NAME`, which is made if it is not there, or `OWNER/NAME@BRANCH`.
+        private: Of a repository that is made; the owner's default if None.
+        create_pr: Open a pull request in place of a commit.
+        dry_run: Only say what would be done.
+        message: Title of the commit.
+
+    Returns:
+        Lines: what was done, and where it is.
+
+    Raises:
+        OSError: It failed, and nothing was published; one line says why.
+        ValueError: The folder is damaged, its card and the one on the Hub hold different text of a person, or a public repository
+            was to be private.
+    """
+    where, here = Repository.parse(repository), Path(folder)
+    record = _whole(here)
+    api, branch = client(), where.revision or "main"
+    head = _head(api, where, branch)
+    made = head is None
+    if private and not made and not patiently(lambda: api.model_info(where.name).private, f"asking for {where.name}", where):
+        raise ValueError(
+            f"{where.name} is there and public, so this would not be private; make it private on the Hub, or take another name"
+        )
+    if made and not dry_run:
+        patiently(lambda: api.create_repo(where.name, private=private, exist_ok=True), f"making {where.name}", where)
+        if branch != "main":
+            patiently(lambda: api.create_branch(where.name, branch=branch, exist_ok=True), f"making the branch {branch}", where)
+        head = _head(api, where, branch)
+    texts = {name: (here / name).read_bytes() for name in (CONFIG, CARD)}
+    texts[CARD] = _merged(api, where, head, record, here)
+    contents: Mapping[str, bytes | Path] = {MODEL: here / MODEL, GOLDEN: here / GOLDEN} | texts  # type: ignore[operator]
+    changed = _changed(api, where, head, contents)
+    lines = [f"{'new  ' if made else 'send '} {name}, {_size(content):,} bytes" for name, content in contents.items() if name in changed]
+    if dry_run:
+        return [*lines, f"nothing was sent: a dry run; {where.name} {'would be made' if made else 'is there'}"]
+    if not changed:
+        return [f"{where} holds these very files already, commit {head}"]
+    commit, url = _commit(api, where, branch, head, contents, message, create_pr)
+    if still := _changed(api, where, commit, contents):
+        raise ConnectionError(f"{where} at {commit} does not hold what was sent: {', '.join(still)}; push again")
+    return [*lines, f"done  {url}", f"      load it with reslight.load({f'{where.name}@{commit}'!r})"]
+
+
+def _whole(folder: Path) -> Record:
+    """Everything that `load` checks, and the golden logits: what is wrong is not published."""
+    described = read_description(folder)
+    net = load_network(described)
+    golden = folder / GOLDEN
+    if sha256_of(golden) != described.sha256[GOLDEN]:
+        raise ValueError(f"{golden} was altered: its sha256 is not config.json's; export again")
+    Golden.read(golden, net, described.record.preprocess)
+    if not (folder / CARD).is_file():
+        raise FileNotFoundError(f"{folder} has no {CARD}; export again")
+    return described.record
+
+
+def _head(api: HfApi, where: Repository, branch: str) -> str | None:
+    """The commit that a branch is at; None for a repository, or a branch, that is not there."""
+    try:
+        return patiently(lambda: api.model_info(where.name, revision=branch).sha, f"asking for {where}", where)
+    except FileNotFoundError:
+        return None
+
+
+def _merged(api: HfApi, where: Repository, head: str | None, record: Record, here: Path) -> bytes:
+    """The card with a person's own text, whether it is here or on the Hub.
+
+    Raises:
+        ValueError: Both have some, and it is not the same.
+    """
+    text = (here / CARD).read_text(encoding="utf-8")
+    listed = files_at(api, where, head, (CARD,)) if head else {}
+    if CARD in listed:
+        path = download(api, where, str(head), listed[CARD])
+        one = merged(text, path.read_text(encoding="utf-8", errors="replace"))
+        if one is None:
+            raise ValueError(
+                f"{here / CARD} and the card of {where} hold different text of yours; make them one, here or there, and push again"
+            )
+        text = one
+    return card(record, (here / MODEL).stat().st_size, text, where.name).encode()
+
+
+def _commit(
+    api: HfApi, where: Repository, branch: str, head: str | None, contents: Mapping[str, bytes | Path], message: str, create_pr: bool
+) -> tuple[str, str]:
+    """One commit on top of `head`, made again after a broken connection only if it is certain that it was not made."""
+    what = f"publishing {where}"
+
+    def attempt() -> tuple[str, str]:
+        adds = [CommitOperationAdd(name, content if isinstance(content, bytes) else str(content)) for name, content in contents.items()]
+        done = api.create_commit(
+            where.name, adds, commit_message=message, parent_commit=None if create_pr else head, revision=branch, create_pr=create_pr
+        )
+        return done.oid, str(done.pr_url or done.commit_url)
+
+    for wait in (*WAITS, None):
+        try:
+            return attempt()
+        except Exception as error:
+            lost = not create_pr and (now := _head(api, where, branch)) not in (None, head) and not _changed(api, where, now, contents)
+            if lost:  # it was made, and the answer did not come through
+                return str(now), f"{api.endpoint}/{where.name}/commit/{now}"
+            if wait is None or create_pr or not any(map(is_passing, _chain(error))):
+                raise failure(error, what, where) from error
+            log.warning("%s: the connection broke; next attempt in %d s", what, wait)
+            time.sleep(wait)
+    raise AssertionError  # the last round returns or raises
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what lies behind it: a failed upload is a RuntimeError to the client."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _changed(api: HfApi, where: Repository, commit: str | None, contents: Mapping[str, bytes | Path]) -> list[str]:
+    """Names of the files that a commit does not hold as they are here; all, where there is no commit."""
+    listed = files_at(api, where, commit, tuple(contents)) if commit else {}
+    return [name for name, content in contents.items() if name not in listed or not is_same_file(content, listed[name])]
+
+
+def _size(content: bytes | Path) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size

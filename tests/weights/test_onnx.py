@@ -1,0 +1,125 @@
+"""The ONNX file gives onnxruntime the network's logits, and says how to feed it."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import reslight as package
+from reslight.models import VARIANTS
+from reslight.weights import onnx
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+NETS = {
+    "shortcut A": VARIANTS["resnet20"],
+    "shortcut A, padded at the end": replace(VARIANTS["resnet8"], pad="end", in_channels=1),
+    "plain": VARIANTS["plain20"],
+    "pre-activation": VARIANTS["preact_resnet18_cifar"],
+    "bottleneck": VARIANTS["resnet50"],
+    "deep stem, averaged shortcuts": VARIANTS["resnet50d"],
+    "groups": replace(VARIANTS["resnext50_32x4d"], depths=(1, 1, 1, 1)),
+}
+
+
+def prepared(config: package.ResNetConfig, classes: int = 7) -> package.ResNet:
+    torch.manual_seed(1)
+    net = package.ResNet(replace(config, num_classes=classes))
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    channels = config.in_channels
+    net.preprocess = package.Preprocess(size=config.input_size, mean=(0.5,) * channels, std=(0.2,) * channels)
+    net.labels = tuple(f"class {number}" for number in range(classes))
+    return net.eval()
+
+
+def run(path: Path, images: torch.Tensor) -> torch.Tensor:
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+@pytest.mark.parametrize("config", NETS.values(), ids=NETS)
+def test_onnxruntime_has_the_same_logits_for_any_batch(config):
+    net, path = prepared(config), Path("net.onnx")
+    onnx.export_onnx(net, path)
+    for count in (1, 4, 7):
+        images = torch.randn(count, config.in_channels, config.input_size, config.input_size)
+        with torch.inference_mode():
+            expected = net(images)
+        assert (run(path, images) - expected).abs().max() <= 1e-4 * max(1, expected.abs().max())
+
+
+def test_the_file_says_how_to_feed_it_and_is_the_same_every_time():
+    net = prepared(VARIANTS["resnet8"])
+    onnx.export_onnx(net, Path("one.onnx"), license="mit")
+    onnx.export_onnx(net, Path("two.onnx"), license="mit")
+    content = Path("one.onnx").read_bytes()
+    assert content == Path("two.onnx").read_bytes()
+    assert str(Path(package.__file__).parent).encode() not in content
+    told = onnxruntime.InferenceSession(content).get_modelmeta().custom_metadata_map
+    assert package.Preprocess.from_dict(json.loads(told["preprocess"])) == net.preprocess
+    assert (json.loads(told["labels"]), told["license"]) == (list(net.labels), "mit")
+
+
+def test_the_network_stays_as_it_is():
+    net = prepared(VARIANTS["resnet8"]).double().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    onnx.export_onnx(net, Path("net.onnx"))
+    assert net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert run(Path("net.onnx"), torch.zeros(1, 3, 32, 32)).numpy().dtype == np.float32
+
+
+def test_other_logits_are_not_written(monkeypatch):
+    net, traced = prepared(VARIANTS["resnet8"]), onnx._traced
+
+    def wrong(single):
+        single.fc.bias.data += 0.01
+        model = traced(single)
+        single.fc.bias.data -= 0.01
+        return model
+
+    monkeypatch.setattr(onnx, "_traced", wrong)
+    with pytest.raises(ValueError, match=r"logits differ from the network's by 1\.0e-02, 1e-04 is allowed; not written"):
+        onnx.export_onnx(net, Path("net.onnx"))
+    assert not list(Path().iterdir())
+
+
+def test_as_it_is_typed(reslight, monkeypatch):
+    quick = ("--config", "digits", "--trainer.max_epochs", 1, "--model.schedule.warmup", 0, "--model.ema", 0.9)
+    assert reslight("fit", *quick).code == 0
+    images, found = torch.randn(2, 1, 8, 8), []
+    for extra in ((), ("--raw",)):
+        answer = reslight("export", "runs/digits/1", "net.onnx", "--format", "onnx", *extra)
+        assert answer.code == 0, answer.err
+        assert "checked with onnxruntime: largest difference of a logit" in answer.out
+        assert not answer.err
+        assert reslight("export", "runs/digits/1", "out", *extra).code == 0
+        with torch.inference_mode():
+            assert (run(Path("net.onnx"), images) - package.load("out")(images)).abs().max() < 1e-4
+        found.append(run(Path("net.onnx"), images))
+    assert not torch.allclose(*found, atol=1e-3), "the average and the last weights"
+
+    before = Path("net.onnx").read_bytes()
+    for words, says in (
+        (("resnet8.digits", "net"), "net is no name for the file; give one that ends with .onnx"),
+        (("resnet8.digits", "no/net.onnx"), "there is no folder no for net.onnx"),
+        (("nothing", "net.onnx"), "there is no folder and no published weight nothing"),
+        (("resnet8.digits", "net.onnx", "--raw"), "resnet8.digits is no checkpoint"),
+    ):
+        answer = reslight("export", *words, "--format", "onnx")
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+        assert says in answer.err
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "not checked: onnxruntime is not installed" in reslight("export", "resnet8.digits", "new.onnx", "--format", "onnx").out
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    answer = reslight("export", "resnet8.digits", "net.onnx", "--format", "onnx")
+    assert "ONNX takes onnx and onnxscript, which are not installed: pip install 'reslight[onnx]'" in answer.err
+    assert Path("net.onnx").read_bytes() == before
