@@ -10,7 +10,8 @@ else would, and order faults for requests to come. `connect` turns this process'
             server.slept = connect(server, monkeypatch, tmp_path / "hub")
             yield server
 
-Left out: datasets and spaces, xet, multipart uploads, settings, discussions other than the pull requests of `create_commit`.
+Left out: datasets and spaces, xet (but for its uploads to a folder), multipart uploads, settings, discussions other than the
+pull requests of `create_commit`.
 """
 
 import base64
@@ -470,6 +471,13 @@ class Handler(BaseHTTPRequestHandler):
         urls = {"commitOid": made.id, "commitUrl": f"{self.hub.endpoint}/{repo}/commit/{made.id}"}
         return urls | ({"pullRequestUrl": f"{self.hub.endpoint}/{repo}/discussions/{number}"} if self.flag("create_pr") else {})
 
+    @route("GET", f"{MODEL}/xet-write-token/{REV}")
+    def xet_write_token(self, repo: str, rev: str) -> Any:
+        self.repo(repo, write=True).find(rev)
+        if self.hub.xet is None:
+            raise Refused(404, "This server has no xet storage")
+        return {"casUrl": f"local://{self.hub.xet}", "accessToken": "any", "exp": 4_000_000_000}
+
     @route("HEAD GET", f"/{REPO}/resolve/{REV}/(?P<path>.+)")
     def resolve(self, repo: str, rev: str, path: str) -> Answer:
         found = self.repo(repo)
@@ -515,6 +523,7 @@ class HubServer:
         self.read_only, self.admitted = {self.reader}, set[str]()
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}  # LFS objects by sha256
+        self.xet: Path | None = None  # a folder, to which hf_xet then writes; their bytes must be in `blobs` all the same
         self.requests: list[Request] = []
         self.slept: list[float] = []
         self.faults: list[SimpleNamespace] = []

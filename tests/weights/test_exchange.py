@@ -98,11 +98,11 @@ def test_a_folder_is_no_file():
 
 def test_no_room_leaves_what_was_there(reslight, monkeypatch):
     for name in ("w.pth", "w.safetensors"):
-        assert reslight("convert", "resnet8.digits", name, "--to", "chenyaofo").code == 0
+        assert reslight("convert", "resnet8.digits", name, "--to", "akamaster").code == 0
         before = Path(name).read_bytes()
         with monkeypatch.context() as full:
             full.setattr("reslight.weights.write.Path.replace", no_room)
-            answer = reslight("convert", "resnet8.digits", name, "--to", "chenyaofo")
+            answer = reslight("convert", "resnet8.digits", name, "--to", "akamaster")
         assert answer.code == 2
         assert answer.err == f"reslight: error: {name} cannot be written: No space left on device; make room, or give another place\n"
         assert Path(name).read_bytes() == before

@@ -89,6 +89,17 @@ def test_what_a_person_wrote_on_the_hub_stays(hub, pushed):
     assert hub.head("acme/net") == head
 
 
+@pytest.mark.parametrize("front", ["a: [", "!!python/object/apply:os.system [touch evil]", "- 1", "a: *b"])
+def test_a_card_on_the_hub_that_cannot_be_read_keeps_its_text(hub, pushed, front):
+    hub.commit("acme/net", {"README.md": f"---\n{front}\n---\n# Mine\n\nMy own text.\n".encode()})
+    package.save(create_model("resnet8", in_channels=1), "new", preprocess=FEED)
+    package.push("new", "acme/net")
+    card = hub.files("acme/net")["README.md"].decode()
+    assert "My own text." in card
+    assert card.startswith("---\nlibrary_name: reslight")
+    assert not Path("evil").exists()
+
+
 def test_a_damaged_folder_is_not_published(hub, folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
@@ -307,6 +318,29 @@ def test_what_takes_long_is_said(hub, pushed, monkeypatch, caplog):
     hub.fault("GET", "/api/models/acme/net", "slow", seconds=0.4)
     package.load("acme/net")
     assert "asking for acme/net: still under way after 0 s" in caplog.text
+
+
+def test_with_xet_it_is_one_commit_too(hub, folder, tmp_path):
+    """The Hub's other way to take large files, which is the client's own choice; it can be told to write to a folder."""
+    pytest.importorskip("hf_xet")
+    hub.xet = tmp_path / "xet"
+    model, golden = (folder / "model.safetensors").read_bytes(), (folder / "golden.safetensors").read_bytes()
+    hub.blobs |= {hashlib.sha256(content).hexdigest(): content for content in (model, golden)}
+    done = subprocess.run(
+        [sys.executable, "-m", "reslight", "push", "w", "acme/net"],
+        env=os.environ | {"HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(hub.commits("acme/net")) == 2, "the repository's own, and this"
+    assert same(folder, hub.files("acme/net"))
+    paths = [request.path for request in hub.requests]
+    assert any("xet-write-token" in path for path in paths)
+    assert not any("/info/lfs/" in path for path in paths)
+    assert sum(path.stat().st_size for path in hub.xet.rglob("*")) > len(model) / 2, "which is where the bytes are"
 
 
 def test_no_room_for_what_is_pulled_is_one_line_and_nothing_half_written(hub, pushed, tmp_path):
