@@ -10,24 +10,14 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from torch import nn
+from tests.nets import scrambled
 
 import reslight
 from reslight import Preprocess, create_model
-from reslight.models import VARIANTS, ResNet
+from reslight.models import VARIANTS
 from reslight.weights.folder import FILES
 
 SMALL = Preprocess(size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
-
-
-def scrambled(net: ResNet) -> ResNet:
-    """With statistics that a training could have left."""
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-            module.num_batches_tracked.fill_(7)
-    return net
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.nets import scrambled
 
 import reslight as package
 from reslight.models import VARIANTS
@@ -28,16 +29,11 @@ NETS = {
 
 
 def prepared(config: package.ResNetConfig, classes: int = 7) -> package.ResNet:
-    torch.manual_seed(1)
-    net = package.ResNet(replace(config, num_classes=classes))
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
+    net = scrambled(package.ResNet(replace(config, num_classes=classes)))
     channels = config.in_channels
     net.preprocess = package.Preprocess(size=config.input_size, mean=(0.5,) * channels, std=(0.2,) * channels)
     net.labels = tuple(f"class {number}" for number in range(classes))
-    return net.eval()
+    return net
 
 
 def run(path: Path, images: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.hub_server import HubServer, connect
+from tests.nets import scrambled
 
 import reslight
 from reslight.models import VARIANTS
@@ -27,20 +28,9 @@ NETS = {
 }
 
 
-def scrambled(config: reslight.ResNetConfig, classes: int = 5) -> torch.nn.Module:
-    """A network with statistics that a training could have left."""
-    torch.manual_seed(1)
-    net = reslight.ResNet(replace(config, num_classes=classes))
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-    return net.eval()
-
-
 def saved(config: reslight.ResNetConfig, classes: int = 5) -> torch.nn.Module:
     """Such a network, and its folder `ours`."""
-    net = scrambled(config, classes)
+    net = scrambled(reslight.ResNet(replace(config, num_classes=classes)))
     channels, size = config.in_channels, config.input_size
     net.preprocess = reslight.Preprocess(size=size, mean=(0.5, 0.4, 0.3)[:channels], std=(0.2, 0.3, 0.25)[:channels])
     reslight.save(net, "ours", preprocess=net.preprocess, labels=[f"class {number}" for number in range(classes)])
@@ -144,7 +134,7 @@ def test_without_timm_it_says_what_to_install():
 
 
 def test_weights_with_a_mean_image_are_not_offered_to_timm():
-    net = scrambled(VARIANTS["resnet8"])
+    net = scrambled(reslight.create_model("resnet8"))
     reslight.save(net, "ours", preprocess=reslight.Preprocess(size=4, mean=(0.5,) * 48, std=(1.0,) * 3))
     assert "pretrained_cfg" not in json.loads(Path("ours/config.json").read_text())
     assert "timm cannot subtract a mean image" in Path("ours/README.md").read_text()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.hub_server import HubServer, connect
+from tests.nets import scrambled
 
 import reslight
 
@@ -16,15 +17,10 @@ from timm.models import save_for_hf  # noqa: E402  # after the skip
 
 def write(name: str, **arguments) -> tuple[torch.nn.Module, Path]:
     """A network of timm with statistics that a training could have left, and its folder."""
-    torch.manual_seed(1)
-    net = timm.create_model(name, **arguments)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
+    net = scrambled(timm.create_model(name, **arguments))
     config = {"label_names": [f"class {number}" for number in range(net.num_classes)]}
     save_for_hf(net, "theirs", model_config=config, safe_serialization=True)
-    return net.eval(), Path("theirs")
+    return net, Path("theirs")
 
 
 @pytest.mark.parametrize(
