@@ -123,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "output", metavar="OUT", help=f"the folder to write: model.safetensors, config.json, golden.safetensors, README.md; {more}"
     )
-    more = "onnx: one file, its logits compared by onnxruntime; takes pip install 'reslight[onnx]'"
-    export.add_argument("--format", choices=["safetensors", "onnx"], default="safetensors", help=more)
+    more = "onnx, which OUT ending with .onnx means too: one file, compared by onnxruntime; takes pip install 'reslight[onnx]'"
+    export.add_argument("--format", choices=["safetensors", "onnx"], help=more)
     export.add_argument("--raw", action="store_true", help="the last step's weights, where `reslight test` measures their average")
     export.add_argument("--license", metavar="ID", help="for the card: an SPDX identifier, such as apache-2.0")
     export.set_defaults(
@@ -236,7 +236,9 @@ def _warn(
 def _failed(error: Exception) -> int:
     """One line on stderr: what reslight says of a mistake as it is; anything else with what it was and where to read more."""
     text = " ".join(str(error).split()) or type(error).__name__
-    mistake = isinstance(error, OSError) or (isinstance(error, ValueError) and _raised_here(error))
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    mistake = isinstance(error, OSError) or (isinstance(error, ValueError | ImportError) and _raised_here(error))
     stopped = isinstance(error, FloatingPointError)
     if not mistake and any(word in text for word in LOST):
         # whichever process it is, for the first may be the one that is gone; in one write, for several do it at once

@@ -50,13 +50,13 @@ def plot(runs: Sequence[str], output: str) -> None:
         print(f"{name.ljust(max(map(len, names)))}  {_outcome(history)}")
 
 
-def export(source: str, output: str, *, format: str, raw: bool = False, license: str | None = None) -> None:
+def export(source: str, output: str, *, format: str | None = None, raw: bool = False, license: str | None = None) -> None:
     """Write the weights of a checkpoint as a folder to publish or to load, or as an ONNX file.
 
     Args:
         source: A checkpoint file, or a run's folder, which means its last.ckpt; for ONNX also a folder or a name of weights.
         output: The folder, or the .onnx file, to write.
-        format: "safetensors" or "onnx".
+        format: "safetensors" or "onnx"; None to go by the name of `output`.
         raw: The weights of the last step, not their average.
         license: An SPDX identifier for the card.
 
@@ -71,7 +71,7 @@ def export(source: str, output: str, *, format: str, raw: bool = False, license:
     path = Path(source)
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
-    if format == "onnx":
+    if (format or ("onnx" if output.endswith(".onnx") else "safetensors")) == "onnx":
         from reslight.weights import load
         from reslight.weights.onnx import export_onnx
 
@@ -87,15 +87,19 @@ def export(source: str, output: str, *, format: str, raw: bool = False, license:
 
 def push(folder: str, repository: str, *, private: bool, create_pr: bool, dry_run: bool) -> None:
     """Publish a folder on the Hugging Face Hub, see `reslight.push`."""
+    from reslight.weights.client import bars_for_people_only
     from reslight.weights.push import push
 
+    bars_for_people_only()
     print("\n".join(push(folder, repository, private=private or None, create_pr=create_pr, dry_run=dry_run)))
 
 
 def pull(repository: str, output: str) -> None:
     """Copy weights from the Hugging Face Hub into a folder, see `reslight.pull`."""
+    from reslight.weights.client import bars_for_people_only
     from reslight.weights.hub import pull
 
+    bars_for_people_only()
     print(f"written {pull(repository, output)}")
 
 
@@ -109,13 +113,13 @@ def classify(source: str, images: Sequence[str]) -> bool:
     Returns:
         Whether all could be read; each that could not has its line on stderr.
     """
-    from reslight.analysis.classify import classify, read_picture
+    from reslight.analysis.classify import classify, read
     from reslight.weights import load
 
     net, good = load(source), True
     for name in images:
         try:
-            picture = read_picture(Path(name), net)
+            picture = read(Path(name), net)
         except (OSError, ValueError) as error:
             good = False
             print(f"reslight: error: {error}", file=sys.stderr)
@@ -144,13 +148,21 @@ def convert(
         OSError: Something is not there, or cannot be written.
         ValueError: It does not fit, or the library is not there to check with.
     """
-    from reslight.weights.exchange import export_file, import_file
+    from reslight.weights.exchange import described_beside, export_file, import_file
+    from reslight.weights.peers import require
 
+    if check:
+        require(str(came_from or to))
     if came_from:
         fed = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values}
         net, feed = import_file(Path(source), Path(output), came_from, fed=fed)
+        known = described_beside(Path(source), came_from) is not None
         print(f"written {output}: {sum(p.numel() for p in net.parameters()):,} parameters, {net.config.num_classes} classes")
         how = "as you said" if mean or std else f"as {came_from}'s own scripts do; --mean and --std if yours did otherwise"
+        stride = (
+            "; that a bottleneck strides on its 3x3 is assumed" if net.config.block == "bottleneck" and came_from == "transformers" else ""
+        )
+        print("network as the config.json beside it says" if known else f"network read off names and shapes{stride}")
         print(f"fed with {feed.size} x {feed.size}, mean {list(feed.mean)}, std {list(feed.std)}, {how}")
     else:
         net = export_file(source, Path(output), str(to))
@@ -203,7 +215,7 @@ def weights(pattern: str = "*", owner: str | None = None) -> None:
     found = matching(remote(owner) if owner else chain(published(), cached()), pattern)
     if not found and owner:
         matches = "" if pattern == "*" else f" whose name matches {pattern!r}"
-        raise ValueError(f"{owner} has no public repository with the tag reslight on the Hub{matches}; private ones take HF_TOKEN")
+        raise ValueError(f"{owner} has no repository with the tag reslight on the Hub{matches}, or none that you may see")
     if not found:
         raise ValueError(f"no published weight matches {pattern!r}; `reslight weights` lists all, and * stands for any letters")
     rows = [

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Interpolation = Literal["bilinear", "bicubic"]
 
+_STRIP = 32
+"""Images whose longer side is so many times the shorter one are cut to that first."""
 _MAX_SIZE = 4096  # a config from the internet must not make us allocate gigabytes
 
 
@@ -107,7 +109,9 @@ class Preprocess:
         """
         if isinstance(image, Tensor):
             self._check_tensor(image)
-            return self.normalize(self._centre_crop(self._resize_tensor(image)))
+            top, left, height, width = middle(image.shape[-2], image.shape[-1])
+            part = image[..., top : top + height, left : left + width]
+            return self.normalize(self._centre_crop(self._resize_tensor(part)))
         return self.normalize(self._centre_crop(self._pil_to_tensor(image)))
 
     def normalize(
@@ -170,7 +174,9 @@ class Preprocess:
         if self.channels not in modes:
             raise ValueError(f"a Pillow image cannot be converted to {self.channels} channels; give a uint8 tensor")
         image = image.convert(modes[self.channels])
-        if self._needs_resize(image.height, image.width):
+        top, left, height, width = middle(image.height, image.width)
+        image = image.crop((left, top, left + width, top + height))
+        if self._needs_resize(height, width):
             image = tvf.resize(image, [self._shorter_side], InterpolationMode(self.interpolation))
         tensor: Tensor = tvf.pil_to_tensor(image)
         return tensor
@@ -180,6 +186,16 @@ class Preprocess:
         # round() as torchvision does, to meet its published numbers
         top, left = round((height - self.size) / 2), round((width - self.size) / 2)
         return image[..., top : top + self.size, left : left + self.size]
+
+
+def middle(height: int, width: int) -> tuple[int, int, int, int]:
+    """The part of an image that is resized, as top, left, height and width: all of it, unless it is a strip.
+
+    Of an image of 1 x 6,000 pixels, resized to 224 x 1,344,000, only the middle would be kept.
+    """
+    longest = _STRIP * min(height, width)
+    tall, wide = min(height, longest), min(width, longest)
+    return (height - tall) // 2, (width - wide) // 2, tall, wide
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import reslight as package
-from reslight.analysis.classify import classify, read_picture
+from reslight.analysis.classify import classify, read
 from reslight.data import Digits
 
 
@@ -33,7 +33,7 @@ def test_real_digits_are_named_as_the_network_names_them(digits):
     logits = digits(data.on_after_batch_transfer(batch, 0).images)
     for number, image in enumerate(batch.images[:20]):
         Image.fromarray(image[0].numpy()).save("digit.png")
-        answers = classify(digits, read_picture(Path("digit.png"), digits))
+        answers = classify(digits, read(Path("digit.png"), digits))
         expected = logits[number].double().softmax(0)
         assert answers[0][0] == str(int(expected.argmax()))
         assert [value for _, value in answers] == pytest.approx(expected.sort(descending=True).values[:5].tolist(), abs=1e-5)
@@ -49,7 +49,7 @@ def test_exif_is_heeded(colour):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     upright.transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=exif)
-    one, other = (read_picture(Path(name), colour) for name in ("upright.png", "turned.png"))
+    one, other = (read(Path(name), colour) for name in ("upright.png", "turned.png"))
     assert one.image.tobytes() == other.image.tobytes()
     assert other.done == ("12 x 9 RGB", "turned as its EXIF says", "the middle 8 x 8 of it")
     assert one.done == ("9 x 12 RGB", "the middle 8 x 8 of it")
@@ -59,25 +59,55 @@ def test_transparent_is_over_white(colour):
     pixels = noise(9, 9, 4)
     pixels[..., 3] = 0
     Image.fromarray(pixels).save("clear.png")
-    picture = read_picture(Path("clear.png"), colour)
+    picture = read(Path("clear.png"), colour)
     assert picture.image.getextrema() == ((255, 255),) * 3
     assert picture.done == ("9 x 9 RGBA", "over white, for it is transparent", "the middle 8 x 8 of it")
 
 
 def test_sixteen_bits_become_eight(colour):
-    Image.fromarray((np.arange(81).reshape(9, 9) * 800).astype(np.uint16)).save("deep.png")
-    picture = read_picture(Path("deep.png"), colour)
+    Image.fromarray((np.arange(81).reshape(9, 9) * 500).astype(np.uint16)).save("deep.png")
+    picture = read(Path("deep.png"), colour)
     assert picture.image.getpixel((0, 0)) == (0, 0, 0)
-    assert picture.image.getpixel((8, 8)) == (255, 255, 255)
-    assert picture.image.getpixel((4, 4))[0] == pytest.approx(127.5, abs=1)
-    assert "its values 0 to 64000 as 0 to 255" in picture.done
+    assert picture.image.getpixel((8, 8)) == (round(40_000 / 257),) * 3, "dark pictures stay dark"
+    assert "its values 0 to 65535 as 0 to 255" in picture.done
+
+
+@pytest.mark.parametrize(
+    ("values", "said", "first", "last"),
+    [
+        (np.linspace(0, 1, 81, dtype=np.float32), "0 to 1", 0, 255),
+        (np.linspace(0, 200, 81, dtype=np.float32), "0 to 255", 0, 200),
+        (np.linspace(-3, 7, 81, dtype=np.float32), "-3 to 7", 0, 255),
+        (np.arange(81, dtype=np.int32) * 100_000, "0 to 8e+06", 0, 255),
+        (np.full(81, 70_000, np.int32), "70000 to 70000", 0, 0),
+        (np.arange(81).astype(">u2") * 257, "0 to 65535", 0, 80),
+    ],
+)
+def test_other_depths_become_eight(colour, values, said, first, last):
+    Image.fromarray(values.reshape(9, 9)).save("deep.tiff")
+    picture = read(Path("deep.tiff"), colour)
+    assert f"its values {said} as 0 to 255" in picture.done
+    assert [picture.image.getpixel(at)[0] for at in ((0, 0), (8, 8))] == [first, last]
+
+
+def test_values_that_are_no_numbers_are_refused(colour):
+    Image.fromarray(np.full((9, 9), np.nan, np.float32)).save("nan.tiff")
+    with pytest.raises(ValueError, match=r"nan.tiff cannot be read: it holds values that are no numbers"):
+        read(Path("nan.tiff"), colour)
+
+
+def test_a_strip_costs_no_gigabytes(colour):
+    Image.fromarray(noise(1, 9000, 3)).save("strip.png")
+    one = colour.preprocess(read(Path("strip.png"), colour).image)
+    assert one.shape == (3, 8, 8)
+    assert torch.equal(one, colour.preprocess(Image.open("strip.png").crop((4484, 0, 4516, 1))))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_every_mode_is_read_by_both_kinds_of_network(reslight, mode, digits, colour):
     Image.fromarray(noise(20, 30, 3)).convert(mode).save("image.tiff")
     for net, wanted in ((digits, "L"), (colour, "RGB")):
-        assert read_picture(Path("image.tiff"), net).image.mode == wanted
+        assert read(Path("image.tiff"), net).image.mode == wanted
     answer = reslight("classify", "resnet8.digits", "image.tiff")
     assert answer.code == 0, answer.err
     assert answer.out.startswith(f"image.tiff  (30 x 20 {mode}, ")
@@ -86,7 +116,7 @@ def test_every_mode_is_read_by_both_kinds_of_network(reslight, mode, digits, col
 
 def test_a_small_number_of_classes_is_listed_whole(colour):
     Image.fromarray(noise(9, 9, 3)).save("x.png")
-    answers = classify(colour, read_picture(Path("x.png"), colour))
+    answers = classify(colour, read(Path("x.png"), colour))
     assert sorted(name for name, _ in answers) == ["0", "1", "2"]
     assert sum(value for _, value in answers) == pytest.approx(1)
 

@@ -8,7 +8,7 @@ import torch
 
 import reslight as package
 from reslight.analysis.evaluate import verify
-from reslight.weights.catalog import CATALOG, bundled
+from reslight.weights.catalog import CATALOG, Published, bundled
 from reslight.weights.folder import read_description
 
 QUICK = ("--config", "digits", "--trainer.max_epochs", 1, "--model.schedule.warmup", 0)
@@ -34,12 +34,21 @@ def test_what_test_measures_is_what_export_writes_and_verify_finds(reslight, run
     assert all(torch.equal(value, saved["state_dict"][f"net.{name}"]) for name, value in net.state_dict().items())
     answer = reslight("verify", "out")
     assert answer.code == 0, answer.out
-    assert answer.out.count("ok ") == 3
+    assert answer.out.count("ok ") == 4
+    card = Path("out/README.md")
+    text = card.read_text()
+    card.write_text(text.replace("| test |", "| best |"))
+    answer = reslight("verify", "out")
+    assert answer.code == 1
+    assert "DIFFERS  README.md gives other numbers than config.json" in answer.out
+    card.write_text(text)
 
     answer = reslight("export", run, "raw", "--raw")
     assert "with no measurement of these weights" in answer.out, "the average was measured, not these"
     raw = package.load("raw")
     assert all(torch.equal(value, saved["current_model_state"][f"net.{name}"]) for name, value in raw.state_dict().items())
+    assert "there is none to compare" in reslight("verify", "raw").out
+    assert "out held other weights, sha256" in reslight("export", run, "out", "--raw").err
 
 
 def test_verify_finds_a_card_that_says_too_much(reslight, run):
@@ -60,7 +69,7 @@ def test_mistakes_are_one_line(reslight, run):
     Path("other/file").touch()
     for words, says in (
         (("export", "nothing", "out"), "there is no checkpoint nothing; give a run's folder"),
-        (("export", run, "other"), "other holds other things than weights; give a new folder"),
+        (("export", run, "other"), "other holds other things than weights of reslight; give a new folder"),
         (("verify", "nothing"), "there is no folder and no published weight nothing"),
         (("verify", "other"), "other has no config.json"),
         (("weights", "vgg*"), "no published weight matches 'vgg*'"),
@@ -78,13 +87,47 @@ def test_weights_lists_every_row(reslight):
     assert [line.split()[0] for line in answer.out.splitlines()[1:]] == list(CATALOG) == package.list_weights()
 
 
-@pytest.mark.parametrize("name", CATALOG)
+def test_a_part_of_the_test_set_is_no_measurement(reslight, run):
+    assert reslight("test", "--config", "digits", "--trainer.limit_test_batches", 1).code == 0
+    assert "with no measurement of these weights" in reslight("export", run, "out").out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_other_precisions_are_tested_exported_and_verified(reslight, precision):
+    assert reslight("fit", *QUICK, "--trainer.precision", precision).code == 0
+    assert reslight("test", "--config", "digits", "--trainer.precision", precision).code == 0
+    answer = reslight("export", "runs/digits/1", "out")
+    assert "of 360 right" in answer.out, answer.out
+    assert package.load("out").fc.weight.dtype == (torch.float64 if precision == "64-true" else torch.float32)
+    answer = reslight("verify", "out")
+    assert answer.code == 0, answer.out + answer.err
+
+
+def test_a_row_with_a_repository_is_taken_from_there(hub, pushed, reslight, monkeypatch):
+    row = Published(accuracy=50.0, sha256="0" * 64, repository="acme/net", revision=hub.head("acme/net"))
+    monkeypatch.setattr("reslight.weights.catalog.CATALOG", {"net.digits": row})
+    monkeypatch.setattr("reslight.weights.source.CATALOG", {"net.digits": row})
+    monkeypatch.setattr("reslight.weights.listing.CATALOG", {"net.digits": row})
+    assert package.load("net.digits").config == package.load(pushed).config
+    assert "acme/net on the Hub" in reslight("weights", "net.*").out
+
+
+@pytest.mark.parametrize("there", [{"repository": "a/b"}, {"revision": "0" * 40}, {"repository": "a/b", "revision": "main"}])
+def test_a_row_names_a_repository_with_its_commit(there):
+    with pytest.raises(ValueError, match="give the commit, 40 hexadecimal digits"):
+        Published(accuracy=1.0, sha256="0" * 64, **there)
+
+
+@pytest.mark.parametrize("name", [name for name, row in CATALOG.items() if row.repository is None])
 def test_a_published_weight_is_what_its_row_and_its_card_say(name):
     described = read_description(bundled(name))
     (tested,) = (one for one in described.record.metrics if one.split == "test")
+    assert described.sha256["model.safetensors"] == CATALOG[name].sha256
+    assert f'reslight.load("{name}")' in (bundled(name) / "README.md").read_text()
     assert round(100 * tested.correct1 / tested.total, 2) == CATALOG[name].accuracy
     assert name.split(".")[:2] == [described.record.name, described.record.data["name"]]
     if described.record.data["name"] == "digits":  # others' images are not here
         checks = list(verify(described))
-        assert len(checks) == 2 + len(described.record.metrics)
+        assert len(checks) == 3 + len(described.record.metrics)
         assert all(check.good for check in checks), checks

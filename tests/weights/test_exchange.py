@@ -92,7 +92,7 @@ def test_a_mistake_is_one_line(reslight, theirs, words, says):
 
 def test_a_folder_is_no_file():
     Path("folder").mkdir()
-    with pytest.raises(FileNotFoundError, match="there is no file folder"):
+    with pytest.raises(ValueError, match=r"folder is a folder; give the file in it, such as folder/model\.safetensors"):
         read_file(Path("folder"))
 
 
@@ -111,3 +111,34 @@ def test_no_room_leaves_what_was_there(reslight, monkeypatch):
 
 def no_room(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.slow
+def test_the_config_beside_a_file_of_transformers_is_heeded(reslight):
+    """Where a bottleneck strides no name and no shape tells."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    described = transformers.ResNetConfig(hidden_sizes=[64, 128], depths=[1, 2], downsample_in_bottleneck=True, num_labels=3)
+    theirs = transformers.ResNetForImageClassification(described).eval()
+    theirs.save_pretrained("theirs")
+    answer = reslight("convert", "theirs/model.safetensors", "out", "--from", "transformers", "--check")
+    assert "network as the config.json beside it says" in answer.out, answer.err
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert (package.load("out")(x) - theirs(x).logits).abs().max() < 1e-5
+    Path("theirs/config.json").unlink()
+    answer = reslight("convert", "theirs/model.safetensors", "other", "--from", "transformers")
+    assert "that a bottleneck strides on its 3x3 is assumed" in answer.out
+    assert not torch.allclose(package.load("other")(x), package.load("out")(x), atol=1e-3)
+
+
+def test_odd_tensors_and_channels_are_refused(reslight):
+    torch.save({"fc.weight": torch.zeros(3, 3).to_sparse()}, "sparse.pth")
+    assert "holds fc.weight as a tensor without plain values" in reslight("convert", "sparse.pth", "out", "--from", "torchvision").err
+    torch.save(package.create_model("resnet18", in_channels=1).state_dict(), "grey.pth")
+    answer = reslight("convert", "grey.pth", "out", "--from", "torchvision")
+    assert "takes images of 1 channels; give --mean and --std with as many numbers" in answer.err
+    assert reslight("convert", "grey.pth", "out", "--from", "torchvision", "--mean", 0.5, "--std", 0.2).code == 0
+    answer = reslight("convert", "grey.pth", "none", "--from", "akamaster", "--check")
+    assert "akamaster is no package" in answer.err
+    assert not Path("none").exists()

@@ -118,7 +118,7 @@ def test_timm_builds_and_loads_it(tmp_path):
 
 def test_other_things_are_not_written_over(tmp_path):
     (tmp_path / "README.md").write_text("my project")
-    with pytest.raises(ValueError, match="holds other things than weights; give a new folder"):
+    with pytest.raises(ValueError, match="holds other things than weights of reslight; give a new folder"):
         reslight.save(create_model("resnet8"), tmp_path, preprocess=SMALL)
     assert (tmp_path / "README.md").read_text() == "my project"
 
@@ -253,3 +253,62 @@ def test_a_missing_file_is_said(folder, name):
 def test_an_unknown_name_offers_the_nearest():
     with pytest.raises(FileNotFoundError, match=r"no published weight resnet8\.digit; did you mean resnet8.digits"):
         reslight.load("resnet8.digit")
+
+
+@pytest.mark.parametrize("label", ["می\u200cشود", "👩\u200d🔬", "12\u00a0kg", "a b"])
+def test_labels_of_any_language(tmp_path, label):
+    net = create_model("resnet8", num_classes=1)
+    reslight.save(net, tmp_path / "w", preprocess=SMALL, labels=[label])
+    assert reslight.load(tmp_path / "w").labels == (label,)
+
+
+@pytest.mark.parametrize("label", ["a\nb", "a\x1b[2Jb", "a\u202eb", "a\u2028b", "", "\ud800"])
+def test_labels_that_would_break_a_line_are_refused(tmp_path, label):
+    with pytest.raises(ValueError, match="labels has"):
+        reslight.save(create_model("resnet8", num_classes=1), tmp_path / "w", preprocess=SMALL, labels=[label])
+
+
+@pytest.mark.parametrize(
+    ("about", "says"),
+    [
+        ({"run": {"seed": 10**30}}, "a number of 31 digits is too large"),
+        ({"run": {"loss": float("nan")}}, "NaN is no number of JSON"),
+        ({"run": {"file": Path("x")}}, "Path"),
+        ({"data": {"name": ["x"]}}, r"data.name has \['x'\]"),
+        ({"data": {"splits": {"train": 5}}}, "data.splits is"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_saved(tmp_path, about, says):
+    with pytest.raises(ValueError, match=says):
+        reslight.save(create_model("resnet8"), tmp_path / "w", preprocess=SMALL, **about)
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_network_that_is_not_what_it_says_is_refused(tmp_path):
+    net = create_model("resnet8")
+    with pytest.raises(TypeError, match=r"of what torch.compile returned give _orig_mod"):
+        reslight.save(torch.compile(net), tmp_path / "w", preprocess=SMALL)
+    net.fc = torch.nn.Linear(64, 3)
+    with pytest.raises(ValueError, match=r"the network is not what its configuration says: it has fc.weight as F32"):
+        reslight.save(net, tmp_path / "w", preprocess=SMALL)
+
+
+def test_a_card_that_is_no_text_is_not_lost(folder):
+    (folder / "README.md").write_bytes(b"\xff\xfe caf\xe9")
+    with pytest.raises(ValueError, match=r"README.md is not UTF-8 text, so what you wrote in it would be lost"):
+        reslight.save(create_model("resnet8"), folder, preprocess=SMALL)
+
+
+def test_nothing_is_half_replaced(folder, monkeypatch):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    real = Path.open
+
+    def full(path, *arguments, **named):
+        if "golden" in path.name and "w" in "".join(arguments):
+            raise OSError(28, "No space left on device")
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OSError, match=r"golden.safetensors cannot be written: No space left on device; make room"):
+        reslight.save(create_model("resnet8"), folder, preprocess=SMALL)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ import reslight as package
 from reslight import Preprocess, create_model
 from reslight.weights import client, push
 from reslight.weights import hub as ours
+from reslight.weights.card import card
+from reslight.weights.folder import read_description
 
 FEED = Preprocess(size=8, mean=(0.5,), std=(0.2,))
 FILES = ("README.md", "config.json", "golden.safetensors", "model.safetensors")
@@ -21,8 +25,9 @@ FILES = ("README.md", "config.json", "golden.safetensors", "model.safetensors")
 
 def same(folder: Path, files: dict[str, bytes]) -> bool:
     """The same files, and a card that names its repository."""
-    card = (folder / "README.md").read_bytes().replace(b"OWNER/NAME", b"acme/net")
-    return same_but_card(folder, files) and files["README.md"] == card
+    size, before = (folder / "model.safetensors").stat().st_size, (folder / "README.md").read_text()
+    expected = card(read_description(folder).record, size, before, "acme/net")
+    return same_but_card(folder, files) and files["README.md"].decode() == expected
 
 
 def weights_equal(one, other) -> bool:
@@ -304,11 +309,15 @@ def test_weights_too_large_for_their_network_are_not_taken(hub, pushed):
 
 
 def test_a_hostile_etag_writes_nothing_elsewhere(hub, pushed, tmp_path):
-    before = {path for path in tmp_path.rglob("*") if "hub" not in path.relative_to(tmp_path).parts[:1]}
-    hub.fault("HEAD", MODEL, "etag", times=100)
+    hub.fault("HEAD", MODEL, "etag", times=100)  # ../../../evil, from where the client keeps its files
     with pytest.raises((OSError, ValueError)):
         package.load("acme/net")
-    assert {path for path in tmp_path.rglob("*") if "hub" not in path.relative_to(tmp_path).parts[:1]} == before
+    assert not [path for path in tmp_path.rglob("*") if "evil" in path.name]
+    with pytest.MonkeyPatch.context() as unguarded:
+        unguarded.setattr(ours, "_check_name", lambda *_: None)
+        with suppress(OSError, ValueError):
+            package.load("acme/net")
+    assert [path for path in tmp_path.rglob("*") if "evil" in path.name], "which is what the guard is for"
 
 
 def test_what_takes_long_is_said(hub, pushed, monkeypatch, caplog):
@@ -385,3 +394,111 @@ def test_another_process_pulls_what_was_pushed(hub, pushed, tmp_path):
     assert (done.returncode, done.stdout) == (0, "written copy\n"), done.stderr
     digest = hashlib.sha256(Path("copy/model.safetensors").read_bytes()).hexdigest()
     assert digest == json.loads((pushed / "config.json").read_text())["reslight"]["sha256"]["model.safetensors"]
+
+
+def test_without_network_the_cache_serves(hub, pushed, monkeypatch, caplog):
+    before = package.load("acme/net")
+    head = hub.head("acme/net")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for name in ("acme/net", f"acme/net@{head}"):
+        caplog.clear()
+        assert weights_equal(package.load(name), before)
+        assert "cannot be reached" in caplog.text
+        assert f"commit {head[:12]}, which the cache holds, is taken" in caplog.text
+    with pytest.raises(ConnectionError, match=r"there is no folder acme/other, and on the Hub: .* cannot be reached"):
+        package.load("acme/other")
+
+
+def test_the_cache_may_be_read_only(hub, pushed, monkeypatch):
+    package.load("acme/net")
+    monkeypatch.setattr("reslight.weights.hub.write_files", no_right)
+    package.save(create_model("resnet8", in_channels=1), "new", preprocess=FEED)
+    package.push("new", "acme/net")
+    assert weights_equal(package.load("acme/net"), package.load("new"))
+
+
+def no_right(*_):
+    raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize("revision", ["refs/pr/1", "feature/x"])
+def test_revisions_with_a_slash(hub, pushed, revision):
+    if revision == "feature/x":
+        package.push(pushed, f"acme/net@{revision}")
+    else:
+        package.save(create_model("resnet8", in_channels=1), pushed, preprocess=FEED)
+        package.push(pushed, "acme/net", create_pr=True)
+    assert weights_equal(package.load(f"acme/net@{revision}"), package.load(pushed))
+
+
+def test_private_is_not_public_on_a_branch_either(hub, pushed):
+    with pytest.raises(ValueError, match="acme/net is there and public, so this would not be private"):
+        package.push(pushed, "acme/net@next", private=True)
+    assert "the branch next of acme/net would be made" in package.push(pushed, "acme/net@next", dry_run=True)[-1]
+    with pytest.raises(ValueError, match="the branch next of acme/net is not there, so no pull request can be opened against it"):
+        package.push(pushed, "acme/net@next", create_pr=True)
+    with pytest.raises(ValueError, match="is a commit, which never changes; push to a branch"):
+        package.push(pushed, f"acme/net@{'0' * 40}")
+
+
+def test_tags_that_a_person_added_on_the_hub_stay(hub, pushed):
+    card = hub.files("acme/net")["README.md"].replace(b"tags:\n", b"tags:\n- mine\n")
+    hub.commit("acme/net", {"README.md": card})
+    package.save(create_model("resnet8", in_channels=1), "new", preprocess=FEED)
+    package.push("new", "acme/net")
+    assert b"\n- mine\n" in hub.files("acme/net")["README.md"]
+
+
+def test_pull_writes_over_nothing_of_yours(hub, pushed, caplog):
+    Path("bert").mkdir()
+    Path("bert/config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="bert holds other things than weights of reslight; give a new folder"):
+        package.pull("acme/net", "bert")
+    package.pull("acme/net", "mine")
+    assert not caplog.text
+    card = Path("mine/README.md")
+    card.write_text(card.read_text() + "\nMy own words.\n")
+    package.save(create_model("resnet8", in_channels=1), "new", preprocess=FEED)
+    package.push("new", "acme/net")
+    package.pull("acme/net", "mine")
+    assert "mine held other weights, sha256" in caplog.text
+    assert "My own words." in card.read_text()
+    hub.commit("acme/net", {"README.md": hub.files("acme/net")["README.md"] + b"\nTheirs.\n"})
+    with pytest.raises(ValueError, match="hold different text of yours; pull to a new folder"):
+        package.pull("acme/net", "mine")
+
+
+def test_what_is_pulled_is_whole(hub, pushed):
+    hub.commit("acme/net", {"golden.safetensors": b"garbage"})
+    with pytest.raises(ValueError, match=r"golden.safetensors was altered"):
+        package.pull("acme/net", "copy")
+    assert not Path("copy").exists()
+    hub.commit("acme/net", {"golden.safetensors": b"\0" * 100_000})
+    with pytest.raises(ValueError, match=r"golden.safetensors has 100,000 bytes, and at most .* belong to its network"):
+        package.pull("acme/net", "copy")
+
+
+def test_threads_may_pull_to_one_folder(hub, pushed):
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(lambda _: package.pull("acme/net", "copy"), range(16)))) == 16
+    assert weights_equal(package.load("copy"), package.load(pushed))
+
+
+def test_a_commit_that_cannot_be_read_back_is_said_to_be_there(hub, folder, monkeypatch):
+    commit = push._commit
+
+    def then_the_hub_fails(*arguments):
+        done = commit(*arguments)
+        hub.fault("POST", "paths-info", "status", status=503, times=99)
+        return done
+
+    monkeypatch.setattr(push, "_commit", then_the_hub_fails)
+    with pytest.raises(ConnectionError, match=r"acme/net was published as .* and could not be read back"):
+        package.push(folder, "acme/net")
+    assert "model.safetensors" in hub.files("acme/net")
+
+
+def test_an_endpoint_that_is_none(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "foo")
+    with pytest.raises(ValueError, match="HF_ENDPOINT is 'foo', must begin with http:// or https://"):
+        package.load("acme/net")

@@ -89,7 +89,7 @@ def test_nothing_found_is_one_line(hub, reslight, monkeypatch):
     hub.create("acme/bert", {})
     for words, code, says in (
         (("vgg*",), 2, "no published weight matches 'vgg*'"),
-        (("--remote", "acme"), 2, "acme has no public repository with the tag reslight on the Hub; private ones take HF_TOKEN"),
+        (("--remote", "acme"), 2, "acme has no repository with the tag reslight on the Hub, or none that you may see"),
         (("vgg*", "--remote", "acme"), 2, "whose name matches 'vgg*'"),
         (("--remote", "a/b"), 2, "'a/b' is no owner on the Hub; write OWNER, as in OWNER/NAME"),
         (("--remote", "../x"), 2, "'../x' is no owner on the Hub"),

@@ -127,6 +127,18 @@ def test_other_arguments_are_refused(arguments, says):
         timm.create_model("reslight_resnet20", **arguments)
 
 
+@pytest.mark.parametrize(("size", "resize"), [(64, 99), (64, 93), (112, 200), (192, 225), (224, 354), (224, 256), (8, 100), (32, None)])
+def test_the_length_of_the_shorter_side_survives_timm(size, resize):
+    feed = reslight.Preprocess(size=size, resize=resize, mean=(0.5,) * 3, std=(0.2,) * 3)
+    reslight.save(scrambled(reslight.create_model("resnet8")), "ours", preprocess=feed)
+    theirs = timm.create_model("local-dir:ours", pretrained=True)
+    image = Image.effect_noise((300, 260), 60).convert("RGB")
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=theirs), is_training=False)
+    assert (transform(image) - feed(image)).abs().max() < 1e-5
+    timm.models.save_for_hf(theirs, "theirs", safe_serialization=True)
+    assert torch.equal(reslight.load("theirs").preprocess(image), feed(image))
+
+
 def test_without_timm_it_says_what_to_install():
     code = "import sys; sys.modules['timm'] = None; import reslight.weights.timm"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,5 +1,6 @@
 """Measuring published weights again, from the very file, as their card says they were measured."""
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -11,8 +12,9 @@ import torch
 from reslight.metrics import Counts, Measurer
 from reslight.models import ResNet
 from reslight.weights import Measured, Record
-from reslight.weights.folder import GOLDEN, Description, load_network, sha256_of
-from reslight.weights.golden import TOLERANCE, Golden
+from reslight.weights.card import numbers_in
+from reslight.weights.folder import CARD, Description, load_network, read_card, read_golden
+from reslight.weights.golden import TOLERANCE
 
 if TYPE_CHECKING:
     from reslight.data import ImageDataModule
@@ -44,13 +46,14 @@ def verify(described: Description, root: str = "data") -> Iterator[Check]:
     record = described.record
     net = load_network(described)
     yield Check("model.safetensors is what config.json describes: sha256, every name, shape, dtype and value", good=True)
-    if (found := sha256_of(described.folder / GOLDEN)) != described.sha256[GOLDEN]:
-        raise ValueError(f"{described.folder / GOLDEN} was altered: its sha256 is {found[:12]}..., not config.json's; get the folder again")
-    golden = Golden.read(described.folder / GOLDEN, net, record.preprocess)
-    difference = golden.difference(net, record.preprocess)
+    difference = read_golden(described, net).difference(net, record.preprocess)
     text = f"golden logits: the largest difference is {difference:.1e} of the largest logit, {TOLERANCE:.0e} is allowed"
     yield Check(text, difference <= TOLERANCE)
-    if record.metrics:
+    if not record.metrics:
+        yield Check("no accuracy was measured of these weights, so there is none to compare", good=True)
+    else:
+        same = numbers_in(read_card(described.folder), record)
+        yield Check(f"{CARD} gives {'the numbers of' if same else 'other numbers than'} config.json", same)
         data = _data_of(record, root)
         yield from (_compare(measured, count(net, record, measured, data), data) for measured in record.metrics)
 
@@ -66,7 +69,9 @@ def count(net: ResNet, record: Record, measured: Measured, data: "ImageDataModul
         raise ValueError(f"the card was measured at precision {measured.precision[:20]!r}; reslight measures at {', '.join(_DTYPES)}")
     mixed: AbstractContextManager[Any] = torch.autocast("cpu", dtype) if how == "mixed" else nullcontext()
     layout = torch.channels_last if record.recipe.get("channels_last") else torch.contiguous_format
-    network = (net if how == "mixed" else net.to(dtype)).to(memory_format=layout)
+    network = copy.deepcopy(net).to(memory_format=layout)
+    if how != "mixed":
+        network.to(dtype)
     weights = network.fc.weight.dtype
     normalizer = record.preprocess.normalizer("cpu", weights)
     measurer = Measurer(record.net.num_classes)
@@ -102,6 +107,11 @@ def _data_of(record: Record, root: str) -> "ImageDataModule":
         made = CIFAR(name, root, val_size=val_size)
     else:
         raise ValueError(f"the card's data set {str(name)[:40]!r} is none that reslight has; it has digits, cifar10, cifar100")
+    if (made.num_classes, made.in_channels) != (record.net.num_classes, record.net.in_channels):
+        raise ValueError(
+            f"{made.name} has {made.num_classes} classes and {made.in_channels} channels, the network {record.net.num_classes} and "
+            f"{record.net.in_channels}: it was not measured on that"
+        )
     for stage in {"val": "validate", "test": "test"}.items():
         if any(measured.split == stage[0] for measured in record.metrics):
             made.setup(stage[1])

@@ -1,7 +1,7 @@
 """Residual networks: their configuration, their modules and the table of named architectures. Needs torch only."""
 
 from reslight.models.config import ResNetConfig
-from reslight.models.cost import Cost, cost_of
+from reslight.models.cost import Cost, cost_of, count_parameters
 from reslight.models.resnet import ResNet
 from reslight.models.variants import SOURCES, VARIANTS, cifar_config, create_model, list_models, resolve_config
 
@@ -13,6 +13,7 @@ __all__ = [
     "ResNetConfig",
     "cifar_config",
     "cost_of",
+    "count_parameters",
     "create_model",
     "list_models",
     "resolve_config",

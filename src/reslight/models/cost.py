@@ -38,11 +38,21 @@ def cost_of(config: ResNetConfig, input_size: int | None = None) -> Cost:
     size = config.input_size if input_size is None else input_size
     if size < 1:
         raise ValueError(f"input_size={size} must be at least 1")
+    twin = _twin(config).eval()
     with torch.device("meta"):
-        twin = ResNet(replace(config, depths=tuple(min(depth, 2) for depth in config.depths))).eval()
         image = torch.empty(1, config.in_channels, size, size)
-    parameters = {name: parameter.numel() for name, parameter in twin.named_parameters()}
-    return Cost(_repeat(parameters, config), _repeat(_count_macs(twin, image), config))
+    return Cost(count_parameters(config), _repeat(_count_macs(twin, image), config))
+
+
+def count_parameters(config: ResNetConfig) -> int:
+    """Parameters of the network, without memory for them."""
+    return _repeat({name: parameter.numel() for name, parameter in _twin(config).named_parameters()}, config)
+
+
+def _twin(config: ResNetConfig) -> ResNet:
+    """With at most two blocks per stage, and without memory."""
+    with torch.device("meta"):
+        return ResNet(replace(config, depths=tuple(min(depth, 2) for depth in config.depths)))
 
 
 def _count_macs(net: nn.Module, image: Tensor) -> dict[str, int]:

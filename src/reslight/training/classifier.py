@@ -260,6 +260,8 @@ class ImageClassifier(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there: the sums of all devices become those of the first."""
+        if checkpoint["state_dict"]["net.fc.weight"].dtype == torch.float64:  # Lightning loads into float32, and converts that
+            self.net.double()
         state = checkpoint.get("reslight", {})
         if self._trainer is None:
             return

@@ -96,7 +96,8 @@ def measurements(run: Path | None, sha256: str) -> tuple[Measured, ...]:
     for split, name in REPORTS.items():
         path = run / name if run else None
         report = json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
-        if report.get("sha256") == sha256 and report["batch_size"]:
+        whole = report and report["counts"]["total"] == report["data"]["splits"][split]["size"]  # not with limit_test_batches
+        if whole and report.get("sha256") == sha256 and report["batch_size"]:
             about = {"precision": report["precision"], "batch_size": report["batch_size"]}
             found.append(Measured(split=split, fingerprint=report["data"]["splits"][split]["fingerprint"], **report["counts"], **about))
     return tuple(found)

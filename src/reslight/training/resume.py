@@ -41,14 +41,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with ZipFile(path) as archive:
             damaged = archive.testzip()  # torch looks at no checksum
     except BadZipFile:
-        raise ValueError(f"{path} is no checkpoint, or one that was cut short; choose another with --ckpt_path") from None
+        raise ValueError(f"{path} is no checkpoint, or one that was cut short; choose another") from None
     if damaged:
-        raise ValueError(f"{path} is damaged: the checksum of {damaged} is wrong; choose another with --ckpt_path")
+        raise ValueError(f"{path} is damaged: the checksum of {damaged} is wrong; choose another")
     try:
         contents = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); choose another with --ckpt_path") from error
+        raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); choose another") from error
     if not isinstance(contents, dict) or "hyper_parameters" not in contents or "net" not in contents["hyper_parameters"]:
         raise ValueError(f"{path} is not a checkpoint of reslight; choose one under runs/ with --ckpt_path")
     if (written := contents.get("reslight", {}).get("format", FORMAT)) > FORMAT:

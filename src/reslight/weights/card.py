@@ -17,12 +17,12 @@ from reslight.weights.record import Measured, Record
 BEGIN, END = "<!-- reslight: begin, written anew by every export -->", "<!-- reslight: end -->"
 HUB_DATA = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "imagenet": "ILSVRC/imagenet-1k"}
 """The Hub's names of data sets."""
-_ANY = "OWNER/NAME"
-"""Stands for where the reader has the weights."""
+_ANY = "FOLDER"
+"""Stands for where the reader has the weights, as long as they are not on the Hub."""
 _SPLITS = {"test": "test", "val": "validation"}
 
 
-def card(record: Record, nbytes: int, before: str = "", place: str = "") -> str:
+def card(record: Record, nbytes: int, before: str = "", place: str = "", sha256: str = "") -> str:
     """The text of README.md.
 
     Args:
@@ -30,9 +30,11 @@ def card(record: Record, nbytes: int, before: str = "", place: str = "") -> str:
         nbytes: Size of model.safetensors.
         before: A card that is there already.
         place: What the reader calls these weights, such as their repository on the Hub.
+        sha256: Of model.safetensors: a published weight is known by it.
     """
     front, body = _split(before)
-    ours = f"{BEGIN}\n{_body(record, nbytes, place)}\n{END}"
+    published = (row := CATALOG.get(_title(record))) and row.sha256 == sha256
+    ours = f"{BEGIN}\n{_body(record, nbytes, place or (_title(record) if published else _ANY))}\n{END}"
     old = re.search(f"{re.escape(BEGIN)}.*?{re.escape(END)}", body, re.DOTALL)
     text = body[: old.start()] + ours + body[old.end() :] if old else f"{ours}\n{body}"
     return _joined(_front(record, front), text)
@@ -43,7 +45,13 @@ def merged(here: str, there: str) -> str | None:
     mine, theirs = own_text(here), own_text(there)
     if mine and theirs and mine != theirs:
         return None
-    return _joined({**_split(there)[0], **_split(here)[0]}, _split(there if theirs and not mine else here)[1])
+    front, other = _split(here)[0], _split(there)[0]
+    lists = {key: [*other[key], *(one for one in front[key] if one not in other[key])] for key in front if _are_lists(front, other, key)}
+    return _joined({**other, **front, **lists}, _split(there if theirs and not mine else here)[1])
+
+
+def _are_lists(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
+    return isinstance(one[key], list) and isinstance(other.get(key), list) and key != "model-index"
 
 
 def own_text(text: str) -> str:
@@ -59,7 +67,7 @@ def _split(text: str) -> tuple[Mapping[str, Any], str]:
         return {}, text
     try:
         front = yaml.safe_load(found[1])
-    except (yaml.YAMLError, RecursionError):
+    except Exception:  # YAML's constructors raise whatever a date or a number stumbles over
         front = None
     return front if isinstance(front, dict) else {}, text[found.end() :].lstrip("\n")
 
@@ -70,9 +78,9 @@ def _joined(front: Mapping[str, Any], text: str) -> str:
 
 
 def _front(record: Record, theirs: Mapping[str, Any]) -> dict[str, Any]:
-    library = "timm" if timm_architecture(record.net) else "reslight"
+    library = "timm" if timm_architecture(record.net) and is_for_timm(record) else "reslight"
     ours: dict[str, Any] = {
-        "license": record.license or theirs.get("license"),
+        "license": record.license.lower() if record.license else theirs.get("license"),  # as the Hub writes them
         "library_name": library,
         "pipeline_tag": "image-classification",
         "tags": [*dict.fromkeys(["reslight", "resnet", "image-classification", *_texts(theirs.get("tags"))])],
@@ -107,7 +115,6 @@ def _title(record: Record) -> str:
 
 def _body(record: Record, nbytes: int, place: str) -> str:
     title = _title(record)
-    place = place or (title if title in CATALOG else _ANY)
     parts = [f"# {title}", _intro(record, nbytes)]
     if record.metrics:
         rows = "\n".join(map(_row, record.metrics))
@@ -129,6 +136,11 @@ def _intro(record: Record, nbytes: int) -> str:
     return "\n".join(lines)
 
 
+def numbers_in(text: str, record: Record) -> bool:
+    """Whether a card gives the numbers of a record."""
+    return all(_row(measured) in text for measured in record.metrics)
+
+
 def _row(measured: Measured) -> str:
     def share(correct: int | None) -> str:
         return "" if correct is None else f"{100 * correct / measured.total:.2f} % ({correct:,} of {measured.total:,})"
@@ -147,7 +159,7 @@ logits = net(net.preprocess(image)[None])  # image: a Pillow image, or uint8 (C,
 ```"""
     if not is_for_timm(record):
         return ways + "\n\ntimm cannot subtract a mean image, which these weights need."
-    alone, here = timm_architecture(record.net), place in CATALOG
+    alone, here = timm_architecture(record.net), place in (_ANY, *CATALOG)
     before = "" if alone else ", which reslight tells of this network first"
     return f"""{ways}
 
@@ -163,7 +175,9 @@ net = timm.create_model("{"local-dir:FOLDER" if here else f"hf-hub:{place}"}", p
 def _making(record: Record) -> str:
     parts = []
     if splits := record.data.get("splits"):
-        rows = "\n".join(f"| {part} | {split['size']:,} | `{split['fingerprint']}` |" for part, split in splits.items())
+        rows = "\n".join(
+            f"| {part} | {split.get('size', '')} | `{split.get('fingerprint', 'not known')}` |" for part, split in splits.items()
+        )
         parts.append(
             f"Data: {record.data.get('name')}. sha256 over images and labels in canonical order:\n\n"
             f"| split | images | fingerprint |\n|---|---|---|\n{rows}"

@@ -1,5 +1,6 @@
 """The weights that are published: one literal row each, and no row without its weight."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,18 +15,31 @@ class Published:
 
     Attributes:
         accuracy: Top-1 on the test set, in per cent, as its config.json counts it.
+        sha256: Of model.safetensors.
         repository: `OWNER/NAME` on the Hub; None for one that comes with the package.
         revision: The commit there, 40 hexadecimal digits.
     """
 
     accuracy: float
+    sha256: str
     repository: str | None = None
     revision: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the row.
+
+        Raises:
+            ValueError: A repository without its commit: what is there tomorrow nobody measured.
+        """
+        if (self.repository is None) != (self.revision is None) or not re.fullmatch(r"[0-9a-f]{40}|", self.revision or ""):
+            raise ValueError(
+                f"a published weight in {self.repository} has the revision {self.revision}; give the commit, 40 hexadecimal digits"
+            )
 
 
 CATALOG: Mapping[str, Published] = MappingProxyType(
     {
-        "resnet8.digits": Published(accuracy=99.17),
+        "resnet8.digits": Published(accuracy=99.17, sha256="62d441152d235daa4d3748dee93cbf13c6e0a8057e630e1e61d664d549efe6cc"),
     }
 )
 """By name: architecture, data set, and a recipe where there are several."""

@@ -5,13 +5,14 @@ Its downloads give up at once on a server error and on a connection that breaks,
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, constants, get_token, utils
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -37,7 +38,10 @@ def client() -> HfApi:
     """The client, at the endpoint that HF_ENDPOINT names now."""
     from reslight import __version__
 
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="reslight", library_version=__version__)
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise ValueError(f"HF_ENDPOINT is {endpoint[:100]!r}, must begin with http:// or https://")
+    return HfApi(endpoint=endpoint, library_name="reslight", library_version=__version__)
 
 
 def is_offline() -> bool:
@@ -58,7 +62,7 @@ def patiently(call: Callable[[], Result], what: str, repository: Repository) -> 
     """
     for wait in (*WAITS, None):
         try:
-            with _said_if_long(what):
+            with said_if_long(what):
                 return call()
         except Exception as error:
             if wait is None or not is_passing(error):
@@ -69,7 +73,7 @@ def patiently(call: Callable[[], Result], what: str, repository: Repository) -> 
 
 
 @contextmanager
-def _said_if_long(what: str) -> Iterator[None]:
+def said_if_long(what: str) -> Iterator[None]:
     """Inside, one line says what is waited for once it takes long."""
     timer = threading.Timer(LONG, log.warning, ("%s: still under way after %d s", what, LONG))
     timer.daemon = True
@@ -78,6 +82,24 @@ def _said_if_long(what: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def bars_for_people_only() -> None:
+    """Leave out the client's progress bars where nobody watches."""
+    if not sys.stderr.isatty():
+        utils.disable_progress_bars()  # type: ignore[attr-defined]  # huggingface_hub.utils exports it without saying so
+
+
+@contextmanager
+def quiet_client() -> Iterator[None]:
+    """Inside, the client says nothing of its own attempts."""
+    talker = logging.getLogger("huggingface_hub")
+    level = talker.level
+    talker.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        talker.setLevel(level)
 
 
 def is_passing(error: BaseException) -> bool:
@@ -113,13 +135,16 @@ def failure(error: Exception, what: str, repository: Repository) -> Exception:
     if isinstance(error, EntryNotFoundError):
         return FileNotFoundError(f"{repository} is no folder of reslight: {what} found no such file")
     if status == 401 and not isinstance(error, RepositoryNotFoundError):
-        return PermissionError(f"{where} does not know the token; {_LOGIN}")
+        said = f"{where} does not know the token" if get_token() else f"{what}: {where} wants to know who you are"
+        return PermissionError(f"{said}; {_LOGIN}")
     if isinstance(error, RepositoryNotFoundError):
         return FileNotFoundError(f"there is no repository {name} at {where}, or it is private; check the name, or {_LOGIN}")
     if status == 403:
         return PermissionError(f"{what}: the token may not do that at {name}; take one with write access: {_LOGIN}")
     if status == 412:
         return ConnectionError(f"{name} changed in the meantime, and nothing was published; push again")
+    if status and 400 <= status < 500 and status not in (408, 429):
+        return OSError(f"{what}: {where} refused it with {status} ({_short(error)})")
     if status:
         return ConnectionError(f"{what}: {where} answered {status} ({_short(error)}); try again later")
     if isinstance(error, ConnectionError | TimeoutError) or _is_transport(error):

@@ -122,7 +122,7 @@ def _compare(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], fami
     if said := [f"{verb} {several(names)}" for verb, names in kinds.items() if names]:
         first = next(iter(wrong), None)
         shapes = f" ({_shape(wrong[first])} in place of {_shape(expected[first])})" if first else ""
-        raise ValueError(f"these weights {'; '.join(said)}{shapes}; get them again, or say in config what their network is")
+        raise ValueError(f"these weights {'; '.join(said)}{shapes}; get the complete file, with its config.json")
 
 
 def _fits(tensor: Tensor, expected: Tensor) -> bool:

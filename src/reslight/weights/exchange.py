@@ -8,13 +8,17 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
+from torch import Tensor
 
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
+from reslight.weights import timm_folder
 from reslight.weights.convert import from_reslight, to_reslight
 from reslight.weights.header import read_header
 from reslight.weights.loading import load, save
-from reslight.weights.write import write_file
+from reslight.weights.peers import from_transformers_config
+from reslight.weights.strict import read_json
+from reslight.weights.write import write_files
 
 _IMAGENET = {"size": 224, "resize": 256, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _CIFAR10 = {"size": 32, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
@@ -31,16 +35,13 @@ _HEADER = 2**24
 _PICKLES = (".pt", ".pth", ".th", ".bin", ".ckpt", ".tar")
 
 
-def import_file(
-    path: Path, folder: Path, source: str, *, config: Mapping[str, Any] | None = None, fed: Mapping[str, Any] | None = None
-) -> tuple[ResNet, Preprocess]:
+def import_file(path: Path, folder: Path, source: str, *, fed: Mapping[str, Any] | None = None) -> tuple[ResNet, Preprocess]:
     """Make a folder of weights of another library's file.
 
     Args:
         path: A safetensors file, or one that torch.save wrote.
         folder: Where to.
         source: Whose names its tensors have, a key of `formats.FORMATS`.
-        config: Fields of the network that names and shapes cannot tell.
         fed: Fields of `Preprocess` that are other than in that library's own scripts.
 
     Returns:
@@ -50,12 +51,27 @@ def import_file(
         FileNotFoundError: There is no such file.
         ValueError: It holds something else than a ResNet of that library.
     """
-    network, state = to_reslight(read_file(path), source, config)
+    network, state = to_reslight(read_file(path), source, described_beside(path, source))
     net = ResNet(network)
     net.load_state_dict(state)
     feed = Preprocess(**{**_FED[source], **(fed or {})})
+    if feed.channels != network.in_channels:
+        raise ValueError(f"{path} takes images of {network.in_channels} channels; give --mean and --std with as many numbers")
     save(net, folder, preprocess=feed)
     return net, feed
+
+
+def described_beside(path: Path, source: str) -> dict[str, Any] | None:
+    """The network that a config.json beside a file of transformers or timm describes; None where there is none.
+
+    Raises:
+        ValueError: It describes no network that reslight can build.
+    """
+    beside = path.parent / "config.json"
+    if source not in ("transformers", "timm") or not beside.is_file():
+        return None
+    config = read_json(beside)
+    return (from_transformers_config(config) if source == "transformers" else timm_folder.record_of(config).net).to_dict()
 
 
 def export_file(folder: str, path: Path, target: str) -> ResNet:
@@ -74,7 +90,7 @@ def export_file(folder: str, path: Path, target: str) -> ResNet:
         content = buffer.getvalue()
     else:
         raise ValueError(f"{path} must end in .safetensors, or in {', '.join(_PICKLES)} for torch.load")
-    write_file(path, content)
+    write_files({path: content})
     return net
 
 
@@ -85,6 +101,8 @@ def read_file(path: Path) -> Mapping[str, Any]:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read so.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the file in it, such as {path / 'model.safetensors'}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if path.suffix == ".safetensors":
@@ -98,4 +116,6 @@ def read_file(path: Path) -> Mapping[str, Any]:
         ) from error
     if not isinstance(found, Mapping):
         raise ValueError(f"{path} holds a {type(found).__name__}, not a state dict; save model.state_dict()")
+    if odd := [name for name, value in found.items() if isinstance(value, Tensor) and (value.is_meta or value.layout != torch.strided)]:
+        raise ValueError(f"{path} holds {str(odd[0])[:100]} as a tensor without plain values (sparse or meta); save ordinary ones")
     return found

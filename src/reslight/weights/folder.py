@@ -8,7 +8,9 @@ README.md             the model card
 
 import hashlib
 import json
+import logging
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +28,13 @@ from reslight.weights.golden import Golden
 from reslight.weights.header import Entry, compare, read_header
 from reslight.weights.interop import other_libraries
 from reslight.weights.record import Record, check_sha256
-from reslight.weights.strict import read_json
-from reslight.weights.write import write_file
+from reslight.weights.strict import parse_json, read_json
+from reslight.weights.write import write_files
 
 MODEL, CONFIG, GOLDEN, CARD = "model.safetensors", "config.json", "golden.safetensors", "README.md"
 FILES = (MODEL, GOLDEN, CARD, CONFIG)
 """In the order in which they are written: config.json vouches for the others."""
+log = logging.getLogger(__name__)
 _HEADER_OF_A_BLOCK = 4096
 """Bytes that safetensors takes at most to describe the tensors of a block."""
 
@@ -62,23 +65,96 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
     """
     from reslight.weights.card import card  # needs YAML, which loading does not
 
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
-        raise ValueError(f"{folder} holds other things than weights; give a new folder")
+    check_target(folder)
+    if not isinstance(net, ResNet):
+        raise TypeError(f"this is a {type(net).__name__}, and only a ResNet can be saved; of what torch.compile returned give _orig_mod")
     state = widened(net)
     check_values(state, "the network")
-    compare(entries_of(state), entries_of(_unallocated(record).state_dict()), folder / MODEL)
+    compare(entries_of(state), entries_of(_unallocated(record).state_dict()), "the network is not what its configuration says")
+    try:
+        text = json.dumps(record.to_dict(), ensure_ascii=False).encode()
+    except TypeError as error:
+        raise ValueError(f"what is to be saved beside the weights is not plain data: {error}") from None
+    Record.from_dict(parse_json(text, "what is to be saved beside the weights"))  # what could not be read is not written
     files = {
         MODEL: model_bytes(net),
         GOLDEN: Golden.of(net, record.preprocess).to_bytes(),
     }
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     config = other_libraries(record) | {"reslight": record.to_dict() | {"sha256": sums}}
-    folder.mkdir(parents=True, exist_ok=True)
-    before = folder / CARD
-    files[CARD] = card(record, len(files[MODEL]), before.read_text(encoding="utf-8") if before.is_file() else "").encode()
+    say_replaced(folder, sums[MODEL])
+    files[CARD] = card(record, len(files[MODEL]), read_card(folder), sha256=sums[MODEL]).encode()
     files[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    for name in FILES:
-        write_file(folder / name, files[name])
+    write_files({folder / name: files[name] for name in FILES})
+
+
+def check_target(folder: Path) -> None:
+    """Whether a folder may be written to: a new one, an empty one, or one of weights.
+
+    Raises:
+        ValueError: It holds something else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        ours = folder.is_dir() and "reslight" in read_json(folder / CONFIG)
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise ValueError(f"{folder} holds other things than weights of reslight; give a new folder")
+
+
+def say_replaced(folder: Path, sha256: str) -> None:
+    """Warn if other weights lie where these are to be."""
+    try:
+        there = read_description(folder).sha256[MODEL]
+    except (OSError, ValueError):
+        return
+    if there != sha256:
+        log.warning("%s held other weights, sha256 %s..., which are replaced", folder, there[:12])
+
+
+def read_card(folder: Path) -> str:
+    """The text of the card in a folder; empty where there is none.
+
+    Raises:
+        ValueError: It is no UTF-8, so that a person's text in it could not be kept.
+    """
+    path = folder / CARD
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text, so what you wrote in it would be lost; save it as UTF-8, or move it away") from None
+
+
+def check_folder(folder: Path) -> Record:
+    """Read a folder with everything that `load` checks, and that the golden logits and a card are there.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: Something is damaged or altered.
+    """
+    described = read_description(folder)
+    net = load_network(described)
+    read_golden(described, net)
+    if not (folder / CARD).is_file():
+        raise FileNotFoundError(f"{folder} has no {CARD}; get the folder again")
+    return described.record
+
+
+def read_golden(described: Description, net: ResNet) -> Golden:
+    """The golden logits of a network, if they are those that config.json vouches for.
+
+    Raises:
+        FileNotFoundError: They are not there.
+        ValueError: They are damaged or altered.
+    """
+    path = described.folder / GOLDEN
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} has no {path.name}; get the folder again")
+    if (found := sha256_of(path)) != described.sha256[GOLDEN]:
+        raise ValueError(f"{path} was altered: its sha256 is {found[:12]}..., not config.json's; get the folder again")
+    return Golden.read(path, net, described.record.preprocess)
 
 
 def model_bytes(net: ResNet) -> bytes:
@@ -106,6 +182,8 @@ def read_description(folder: Path, *, accept_timm: bool = False) -> Description:
         ValueError: It is not one that reslight (or timm) wrote, or was altered.
     """
     path = folder / CONFIG
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {CONFIG}; give a folder that `reslight export` or `reslight pull` wrote")
     config = read_json(path)
@@ -114,7 +192,7 @@ def read_description(folder: Path, *, accept_timm: bool = False) -> Description:
         if described is None and accept_timm:
             return Description(timm_folder.record_of(config), {}, folder, is_timm=not timm_folder.is_ours(config))
         if not isinstance(described, dict):
-            raise ValueError("it has no object `reslight`, so it was not written by reslight")
+            raise ValueError("it has no object `reslight`, so reslight did not write it; `reslight convert` takes others' files")
         sums = check_sha256(described.pop("sha256", None), (MODEL, GOLDEN))
         return Description(Record.from_dict(described), sums, folder)
     except ValueError as error:
@@ -132,10 +210,10 @@ def load_network(described: Description) -> ResNet:
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} has no {path.name}; get the folder again")
     there = read_header(path, _HEADER_OF_A_BLOCK * (sum(record.net.depths) + 4))
-    if not described.is_timm:
-        _check_depths(there, record.net, path)
+    _check_depths(there, record.net, path)
     net = _unallocated(record)
-    compare(there, entries_of(timm_folder.names_in_file(record.net) if described.is_timm else net.state_dict()), path)
+    expected = entries_of(timm_folder.names_in_file(record.net) if described.is_timm else net.state_dict())
+    compare(there, expected, f"{path} does not hold the network of its {CONFIG}")
     if (sha256 := described.sha256.get(MODEL)) and (found := sha256_of(path)) != sha256:
         raise ValueError(f"{path} was altered: its sha256 is {found[:12]}..., and {CONFIG} says {sha256[:12]}...; get the folder again")
     with safe_open(path, framework="pt") as file:
@@ -181,7 +259,8 @@ def _unallocated(record: Record) -> ResNet:
 
 def _check_depths(there: Mapping[str, Entry], net: ResNetConfig, path: Path) -> None:
     """Compare the number of blocks first: to build thousands, without memory even, takes seconds."""
-    blocks = {name.split(".", 2)[0] + "." + name.split(".", 2)[1] for name in there if name.startswith("layer") and name.count(".") > 1}
+    found = (re.match(r"layer\d+\.\d+\.|stages\.\d+\.blocks\.\d+\.", name) for name in there)  # the latter are timm's
+    blocks = {match[0] for match in found if match}
     if len(blocks) != sum(net.depths):
         raise ValueError(f"{path} holds {len(blocks)} blocks, and the network of its {CONFIG} has {sum(net.depths)}; get the folder again")
 

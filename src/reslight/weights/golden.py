@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from reslight.models import ResNet
@@ -48,16 +48,14 @@ class Golden:
             FileNotFoundError: There is no such file.
             ValueError: It is damaged, or does not fit.
         """
-        from safetensors.torch import load_file
-
         size = (preprocess.channels, preprocess.size, preprocess.size)
         expected = {"logits": Entry("F32", (IMAGES, net.config.num_classes)), "pixels": Entry("U8", (IMAGES, *size))}
-        compare(read_header(path, _HEADER), expected, path)
+        compare(read_header(path, _HEADER), expected, f"{path} does not fit the network of its config.json")
         return cls(**load_file(path))
 
     def difference(self, net: ResNet, preprocess: Preprocess) -> float:
-        """Largest |difference| of the network's logits in float32 from these, relative to the largest of these."""
-        ours = logits_of(net, preprocess, self.pixels, torch.float32)
+        """Largest |difference| of the network's logits, in its own dtype, from these, relative to the largest of these."""
+        ours = logits_of(net, preprocess, self.pixels, net.fc.weight.dtype)
         return float((ours - self.logits).abs().max() / self.logits.abs().max().clamp_min(1e-6))
 
 

@@ -64,8 +64,11 @@ def read_header(path: Path, limit: int) -> dict[str, Entry]:
             raise ValueError(f"{path} has a header of {length:,} bytes, and this network's takes at most {limit:,}; it belongs to another")
         text = file.read(length)
     header = parse_json(text, f"the header of {path}")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError(f"{path} is no safetensors file: its __metadata__ is no object of texts; get it again")
     entries = {name: _entry(value, name, path) for name, value in header.items()}
+    _check_places(header, entries, path)
     expected = 8 + length + sum(entry.nbytes for entry in entries.values())
     if size != expected:
         what = "was cut short" if size < expected else "has something behind its end"
@@ -73,8 +76,8 @@ def read_header(path: Path, limit: int) -> dict[str, Entry]:
     return entries
 
 
-def compare(there: Mapping[str, Entry], expected: Mapping[str, Entry], path: Path) -> None:
-    """Complain of every kind of difference between what a file holds and what a network needs.
+def compare(there: Mapping[str, Entry], expected: Mapping[str, Entry], complaint: str) -> None:
+    """Complain of every kind of difference between what is there and what a network needs.
 
     Raises:
         ValueError: They differ.
@@ -88,13 +91,27 @@ def compare(there: Mapping[str, Entry], expected: Mapping[str, Entry], path: Pat
         ),
     ]
     if any(said):
-        raise ValueError(f"{path} does not hold the network of its config.json: it {'; '.join(filter(None, said))}")
+        raise ValueError(f"{complaint}: it {'; '.join(filter(None, said))}")
 
 
 def _several(verb: str, things: Iterable[str]) -> str:
     listed = list(things)
     more = f" and {len(listed) - _SHOWN:,} more" if len(listed) > _SHOWN else ""
     return f"{verb} {', '.join(thing[:100] for thing in listed[:_SHOWN])}{more}" if listed else ""
+
+
+def _check_places(header: Mapping[str, Any], entries: Mapping[str, Entry], path: Path) -> None:
+    """The tensors' bytes follow each other without a gap: the library says so otherwise, with an error of its own."""
+    end = 0
+    places = {name: header[name].get("data_offsets") for name in entries}
+    if all(isinstance(place, list) and [type(one) for one in place] == [int, int] for place in places.values()):
+        for name, (start, stop) in sorted(places.items(), key=lambda item: item[1]):
+            if start != end or stop - start != entries[name].nbytes:
+                break
+            end = stop
+        else:
+            return
+    raise ValueError(f"{path} is no safetensors file: its header has tensors at wrong places; get it again")
 
 
 def _entry(value: Any, name: str, path: Path) -> Entry:

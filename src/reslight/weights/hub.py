@@ -4,6 +4,7 @@ The client takes whatever bytes of the right size arrive, and whatever lies in i
 the sha256 that the Hub says, and the weights again with the one in config.json.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -17,15 +18,28 @@ from huggingface_hub import HfApi, constants, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 
+from reslight.weights.card import merged
 from reslight.weights.client import client, is_offline, patiently
-from reslight.weights.folder import CARD, CONFIG, FILES, GOLDEN, MODEL, load_network, read_description
+from reslight.weights.folder import (
+    CARD,
+    CONFIG,
+    FILES,
+    GOLDEN,
+    MODEL,
+    check_folder,
+    check_target,
+    read_card,
+    read_description,
+    say_replaced,
+)
+from reslight.weights.golden import IMAGES
 from reslight.weights.record import Record
 from reslight.weights.repository import Repository
 from reslight.weights.strict import MAX_BYTES
-from reslight.weights.write import write_file
+from reslight.weights.write import write_files
 
 log = logging.getLogger(__name__)
-_SMALL = {CONFIG: MAX_BYTES, CARD: MAX_BYTES, GOLDEN: 2**30}
+_SMALL = {CONFIG: MAX_BYTES, CARD: MAX_BYTES}
 """Bytes that a file may have before anything is known of the network."""
 TO_LOAD = (CONFIG, MODEL)
 EVERYTHING = (CONFIG, MODEL, GOLDEN, CARD)
@@ -35,7 +49,8 @@ EVERYTHING = (CONFIG, MODEL, GOLDEN, CARD)
 def fetch(repository: Repository, files: Sequence[str] = TO_LOAD) -> Path:
     """The folder in the Hub's own cache that holds these files of one commit, each checked.
 
-    Without network, or with HF_HUB_OFFLINE, what the cache holds is taken; `load` checks the weights against config.json all the same.
+    With HF_HUB_OFFLINE, or if the Hub cannot be reached, what the cache holds is taken; `load` checks the weights against
+    config.json all the same.
 
     Raises:
         OSError: The repository, the revision or a file is not there or cannot be reached; one line says which, and what to do.
@@ -44,11 +59,23 @@ def fetch(repository: Repository, files: Sequence[str] = TO_LOAD) -> Path:
     api = client()
     if is_offline():
         return _cached(api, repository, files)
+    try:
+        return _taken(api, repository, files)
+    except ConnectionError as error:
+        try:
+            folder = _cached(api, repository, files)
+        except OSError:
+            raise error from None
+        log.warning("%s; commit %s, which the cache holds, is taken", error, folder.name[:12])
+        return folder
+
+
+def _taken(api: HfApi, repository: Repository, files: Sequence[str]) -> Path:
     commit = _commit_of(api, repository)
     known = _listed(api, repository, commit, files)
     folder = Path()
     for name in files:
-        limit = _SMALL.get(name) or _largest(read_description(folder, accept_timm=True).record)
+        limit = _SMALL.get(name) or _largest(name, read_description(folder, accept_timm=True).record)
         if known[name].size > limit:
             raise ValueError(
                 f"{repository}: {name} has {known[name].size:,} bytes, and at most {limit:,} belong to its network; it is not taken"
@@ -63,20 +90,25 @@ def pull(source: str, folder: str | os.PathLike[str]) -> Path:
 
     Args:
         source: `OWNER/NAME` or `OWNER/NAME@REVISION`.
-        folder: Where to; new or empty, or one that was pulled before.
+        folder: Where to; new or empty, or one of weights: your own text in its card stays.
 
     Raises:
         OSError: It cannot be had, or not be written.
-        ValueError: It is not what it says, or `folder` holds other things.
+        ValueError: It is not what it says, `folder` holds other things, or its card other text of a person.
     """
-    target = Path(folder)
-    if target.exists() and not (target / CONFIG).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} holds other things than weights; give a new folder")
-    there = fetch(Repository.parse(source), EVERYTHING)
-    load_network(read_description(there))  # what is wrong is not copied
-    target.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        write_file(target / name, (there / name).read_bytes())
+    target, repository = Path(folder), Repository.parse(source)
+    check_target(target)
+    mine = read_card(target)
+    there = fetch(repository, EVERYTHING)
+    check_folder(there)  # what is wrong is not copied
+    files = {target / name: (there / name).read_bytes() for name in FILES}
+    if mine:
+        text = merged(mine, read_card(there))
+        if text is None:
+            raise ValueError(f"{target / CARD} and the card of {repository} hold different text of yours; pull to a new folder")
+        files[target / CARD] = text.encode()
+    say_replaced(target, hashlib.sha256(files[target / MODEL]).hexdigest())
+    write_files(files)
     return target
 
 
@@ -150,10 +182,10 @@ def _cached(api: HfApi, repository: Repository, files: Sequence[str]) -> Path:
 def _remember(repository: Repository, commit: str) -> None:
     """Note in the cache which commit a branch is at, as the client does for what is taken by a branch's name: for times without network."""
     revision = repository.revision or "main"
-    if revision != commit:
-        path = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository.name, repo_type="model") / "refs" / revision
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(commit)
+    path = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository.name, repo_type="model") / "refs" / revision
+    with contextlib.suppress(OSError):  # a cache that is read only, or with a branch v1 of old where v1/x is to be: it is only a note
+        if revision != commit and not (path.is_file() and path.read_text() == commit):
+            write_files({path: commit.encode()})
 
 
 def is_same_file(content: bytes | Path, known: RepoFile) -> bool:
@@ -164,8 +196,10 @@ def is_same_file(content: bytes | Path, known: RepoFile) -> bool:
     return hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest() == known.blob_id
 
 
-def _largest(record: Record) -> int:
-    """Bytes that the weights of a network take at most."""
-    from reslight.models import cost_of
+def _largest(name: str, record: Record) -> int:
+    """Bytes that the weights of a network, or its golden logits, take at most."""
+    from reslight.models import count_parameters
 
-    return 2**24 + 16 * cost_of(record.net).parameters
+    if name == GOLDEN:
+        return 2**16 + IMAGES * (record.preprocess.channels * record.preprocess.size**2 + 4 * record.net.num_classes)
+    return 2**24 + 16 * count_parameters(record.net)

@@ -4,12 +4,14 @@ A network that timm can build, with the same names of tensors, is named as there
 registers it. Source: github.com/huggingface/pytorch-image-models, timm/models/_hub.py.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from reslight.models import VARIANTS, ResNetConfig
 from reslight.models.config import with_fields
+from reslight.preprocess import Preprocess
 from reslight.weights import peers
 from reslight.weights.record import Record
 
@@ -41,7 +43,7 @@ def other_libraries(record: Record) -> dict[str, Any]:
         "input_size": [feed.channels, feed.size, feed.size],
         "fixed_input_size": False,
         "interpolation": feed.interpolation,
-        "crop_pct": feed.size / (feed.resize or feed.size),
+        "crop_pct": _crop_share(feed),
         "crop_mode": "center",
         "mean": list(feed.mean),
         "std": list(feed.std),
@@ -67,6 +69,15 @@ def from_timm_arguments(base: ResNetConfig, arguments: Mapping[str, Any]) -> Res
     """
     words = {"in_chans": "in_channels", "drop_path_rate": "drop_path"}
     return with_fields(base, {words.get(key, key): tuple(value) if isinstance(value, list) else value for key, value in arguments.items()})
+
+
+def _crop_share(feed: Preprocess) -> float:
+    """The size over the length that the shorter side gets, such that timm, which rounds down, finds the length again."""
+    length = feed.resize or feed.size
+    share = feed.size / length
+    while math.floor(feed.size / share) < length:
+        share = math.nextafter(share, 0)
+    return share
 
 
 def first_conv(config: ResNetConfig) -> str:

@@ -44,7 +44,8 @@ def cached() -> Iterator[Listed]:
     from huggingface_hub import constants
 
     for store in sorted(Path(constants.HF_HUB_CACHE).glob("models--*--*")):
-        names = {path.read_text(errors="replace"): path.name for path in sorted((store / "refs").glob("*")) if path.is_file()}
+        refs = [path for path in sorted((store / "refs").rglob("*"), key=lambda path: path.name == "main") if path.is_file()]
+        names = {path.read_text(errors="replace"): path.relative_to(store / "refs").as_posix() for path in refs}  # main last, so it wins
         for snapshot in sorted((store / "snapshots").glob("*")):
             try:
                 repository = Repository.parse(store.name.removeprefix("models--").replace("--", "/"))
@@ -69,17 +70,19 @@ def remote(owner: str) -> Iterator[Listed]:
         ValueError: That is no name of an owner.
         OSError: The Hub cannot be asked; one line says why.
     """
-    from reslight.weights.client import client, failure
+    from reslight.weights.client import client, failure, quiet_client, said_if_long
 
     try:
         Repository.parse(f"{owner}/name")
     except ValueError:
         raise ValueError(f"{owner[:200]!r} is no owner on the Hub; write OWNER, as in OWNER/NAME") from None
     wanted = ["sha", "model-index", "safetensors", "private", "gated"]
-    try:  # the client itself has patience with lists
-        found = list(client().list_models(author=owner, filter="reslight", expand=wanted))  # type: ignore[arg-type]  # it wants literals
+    what = f"listing the repositories of {owner}"
+    try:  # the client itself has patience with lists, for half a minute, and many words
+        with quiet_client(), said_if_long(what):
+            found = list(client().list_models(author=owner, filter="reslight", expand=wanted))  # type: ignore[arg-type]  # it wants literals
     except Exception as error:
-        raise failure(error, f"listing the repositories of {owner}", Repository(owner)) from error
+        raise failure(error, what, Repository(owner)) from error
     for model in sorted(found, key=lambda model: model.id):
         with contextlib.suppress(ValueError):  # a name that no repository can have
             yield Listed(

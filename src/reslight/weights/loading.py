@@ -33,11 +33,10 @@ def load(source: str | os.PathLike[str], *, num_classes: int | None = None) -> R
     described = read_description(locate(source), accept_timm=True)
     net = load_network(described)
     if num_classes is not None and num_classes != net.config.num_classes:
-        log.warning(
-            "the head of %s classes gave way to a new one of %s, with random weights: train it", net.config.num_classes, num_classes
-        )
+        before = net.config.num_classes
         net.reset_head(num_classes)
         net.labels = None
+        log.warning("the head of %s classes gave way to a new one of %s, with random weights: train it", before, num_classes)
     return net
 
 

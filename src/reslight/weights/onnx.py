@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reslight.models import ResNet
-from reslight.weights.write import write_file
+from reslight.weights.write import write_files
 
 TOLERANCE = 1e-4
 """Of a logit, or of the largest logit where that is more than 1."""
@@ -47,7 +47,7 @@ def export_onnx(net: ResNet, path: Path, *, license: str | None = None) -> list[
             model.metadata_props.add(key=key, value=value)
     content = model.SerializeToString(deterministic=True)
     difference = _difference(content, single)
-    write_file(path, content)
+    write_files({path: content})
     checked = f"checked with onnxruntime: largest difference of a logit {difference:.1e}" if difference is not None else None
     return [
         f"written {path}: {len(content) / 1e6:.2f} MB, ONNX opset {model.opset_import[0].version}",

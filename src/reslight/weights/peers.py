@@ -163,15 +163,24 @@ def build(config: ResNetConfig, target: str) -> nn.Module:
         ValueError: the library cannot build this network, is no package, or is not installed.
     """
     family_of(config, target)
+    library = require(target)
+    return _BUILDERS[target](library, config)
+
+
+def require(target: str) -> Any:
+    """Another library, to build its networks with.
+
+    Raises:
+        ValueError: it is no package, or is not installed.
+    """
     if target not in _BUILDERS:
         raise ValueError(
             f"{target} is no package ({format_of(target).source}), so that nothing can be built; choose of {', '.join(_BUILDERS)}"
         )
     try:
-        library = importlib.import_module(target)
+        return importlib.import_module(target)
     except ImportError:
         raise ValueError(f"{target} is not installed; pip install {target}") from None
-    return _BUILDERS[target](library, config)
 
 
 def check(net: ResNet, target: str) -> Agreement:

@@ -2,16 +2,16 @@
 
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
 from reslight.weights.card import card, merged
 from reslight.weights.client import WAITS, client, failure, is_passing, patiently
-from reslight.weights.folder import CARD, CONFIG, GOLDEN, MODEL, load_network, read_description, sha256_of
-from reslight.weights.golden import Golden
+from reslight.weights.folder import CARD, CONFIG, GOLDEN, MODEL, check_folder, read_card
 from reslight.weights.hub import download, files_at, is_same_file
 from reslight.weights.record import Record
 from reslight.weights.repository import Repository
@@ -47,53 +47,56 @@ def push(
             was to be private.
     """
     where, here = Repository.parse(repository), Path(folder)
-    record = _whole(here)
+    if re.fullmatch(r"[0-9a-f]{40}", where.revision or ""):
+        raise ValueError(f"{where} is a commit, which never changes; push to a branch")
+    record = check_folder(here)
     api, branch = client(), where.revision or "main"
-    head = _head(api, where, branch)
-    made = head is None
-    if private and not made and not patiently(lambda: api.model_info(where.name).private, f"asking for {where.name}", where):
+    there = _about(api, Repository(where.name))
+    if there and private and not there.private:
         raise ValueError(
             f"{where.name} is there and public, so this would not be private; make it private on the Hub, or take another name"
         )
+    head = None if there is None else there.sha if branch == "main" else _head(api, where, branch)
+    made = "" if head else f"the branch {branch} of {where.name}" if there else where.name
+    if made and create_pr:
+        raise ValueError(f"{made} is not there, so no pull request can be opened against it; push without a pull request first")
     if made and not dry_run:
-        patiently(lambda: api.create_repo(where.name, private=private, exist_ok=True), f"making {where.name}", where)
+        if not there:
+            patiently(lambda: api.create_repo(where.name, private=private, exist_ok=True), f"making {where.name}", where)
         if branch != "main":
-            patiently(lambda: api.create_branch(where.name, branch=branch, exist_ok=True), f"making the branch {branch}", where)
+            patiently(lambda: api.create_branch(where.name, branch=branch, exist_ok=True), f"making {made}", where)
         head = _head(api, where, branch)
     texts = {name: (here / name).read_bytes() for name in (CONFIG, CARD)}
     texts[CARD] = _merged(api, where, head, record, here)
     contents: Mapping[str, bytes | Path] = {MODEL: here / MODEL, GOLDEN: here / GOLDEN} | texts  # type: ignore[operator]
     changed = _changed(api, where, head, contents)
     lines = [f"{'new  ' if made else 'send '} {name}, {_size(content):,} bytes" for name, content in contents.items() if name in changed]
-    if dry_run:
-        return [*lines, f"nothing was sent: a dry run; {where.name} {'would be made' if made else 'is there'}"]
     if not changed:
         return [f"{where} holds these very files already, commit {head}"]
+    if dry_run:
+        return [*lines, f"nothing was sent: a dry run; {f'{made} would be made' if made else f'{where} is there'}"]
     commit, url = _commit(api, where, branch, head, contents, message, create_pr)
-    if still := _changed(api, where, commit, contents):
+    try:
+        still = _changed(api, where, commit, contents)
+    except OSError as error:
+        raise ConnectionError(f"{where} was published as {commit}, and could not be read back: {error}") from error
+    if still:
         raise ConnectionError(f"{where} at {commit} does not hold what was sent: {', '.join(still)}; push again")
     return [*lines, f"done  {url}", f"      load it with reslight.load({f'{where.name}@{commit}'!r})"]
 
 
-def _whole(folder: Path) -> Record:
-    """Everything that `load` checks, and the golden logits: what is wrong is not published."""
-    described = read_description(folder)
-    net = load_network(described)
-    golden = folder / GOLDEN
-    if sha256_of(golden) != described.sha256[GOLDEN]:
-        raise ValueError(f"{golden} was altered: its sha256 is not config.json's; export again")
-    Golden.read(golden, net, described.record.preprocess)
-    if not (folder / CARD).is_file():
-        raise FileNotFoundError(f"{folder} has no {CARD}; export again")
-    return described.record
+def _about(api: HfApi, where: Repository) -> ModelInfo | None:
+    """What the Hub says of a repository at a branch; None if it is not there, or not the branch."""
+    try:
+        return patiently(lambda: api.model_info(where.name, revision=where.revision), f"asking for {where}", where)
+    except FileNotFoundError:
+        return None
 
 
 def _head(api: HfApi, where: Repository, branch: str) -> str | None:
-    """The commit that a branch is at; None for a repository, or a branch, that is not there."""
-    try:
-        return patiently(lambda: api.model_info(where.name, revision=branch).sha, f"asking for {where}", where)
-    except FileNotFoundError:
-        return None
+    """The commit that a branch is at; None for one that is not there."""
+    found = _about(api, Repository(where.name, branch))
+    return found.sha if found else None
 
 
 def _merged(api: HfApi, where: Repository, head: str | None, record: Record, here: Path) -> bytes:
@@ -102,7 +105,7 @@ def _merged(api: HfApi, where: Repository, head: str | None, record: Record, her
     Raises:
         ValueError: Both have some, and it is not the same.
     """
-    text = (here / CARD).read_text(encoding="utf-8")
+    text = read_card(here)
     listed = files_at(api, where, head, (CARD,)) if head else {}
     if CARD in listed:
         path = download(api, where, str(head), listed[CARD])

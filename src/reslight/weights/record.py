@@ -3,6 +3,7 @@
 import math
 import re
 import reprlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, get_args
@@ -53,8 +54,11 @@ class Measured:
             raise ValueError(f"metrics count {self.correct1} and {self.correct5} right of {self.total}, which cannot be")
         if type(self.nll) not in (int, float) or not math.isfinite(self.nll):
             raise ValueError(f"metrics.nll is {self.nll!r}, must be a finite number")
-        for name in ("split", "precision"):
-            _check_text(f"metrics.{name}", getattr(self, name), 40)
+        if self.split not in ("test", "val"):
+            raise ValueError(f"metrics.split is {reprlib.repr(self.split)}, must be test or val")
+        if self.batch_size < 1:
+            raise ValueError("metrics.batch_size is 0, must be at least 1")
+        _check_text("metrics.precision", self.precision, 40)
         if self.fingerprint is not None:
             _check_sha256("metrics.fingerprint", self.fingerprint)
 
@@ -109,6 +113,11 @@ class Record:
         for name in ("data", "recipe", "run"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ValueError(f"{name} is {reprlib.repr(getattr(self, name))}, must be an object")
+        if "name" in self.data:
+            _check_text("data.name", self.data["name"], 100)
+        splits = self.data.get("splits", {})
+        if not isinstance(splits, Mapping) or not all(isinstance(split, Mapping) for split in splits.values()):
+            raise ValueError(f"data.splits is {reprlib.repr(splits)}, must be an object of objects")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `from_dict` is the inverse."""
@@ -181,6 +190,12 @@ def _check_count(name: str, value: object) -> None:
         raise ValueError(f"metrics.{name} is {reprlib.repr(value)}, must be a whole number, at least 0")
 
 
+def _is_unfit(character: str) -> bool:
+    """Whether it would break a line, or make one read otherwise than it is: all other characters stand in somebody's language."""
+    bidirectional = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in bidirectional
+
+
 def _check_text(name: str, value: object, longest: int) -> None:
-    if not isinstance(value, str) or not 1 <= len(value) <= longest or not value.isprintable():
+    if not isinstance(value, str) or not 1 <= len(value) <= longest or any(map(_is_unfit, value)):
         raise ValueError(f"{name} has {reprlib.repr(value)}, must be a line of text of at most {longest:,} characters")

@@ -25,8 +25,13 @@ def locate(source: str | os.PathLike[str], *, whole: bool = False) -> Path:
     if name in CATALOG:
         row = CATALOG[name]
         return bundled(name) if row.repository is None else _fetch(f"{row.repository}@{row.revision}", whole)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _fetch(name, whole)
+    if path.is_file():
+        raise ValueError(f"{name} is a file; give the folder that it lies in")
+    if name.partition("@")[0].count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
+        try:
+            return _fetch(name, whole)
+        except (ConnectionError, FileNotFoundError) as error:
+            raise type(error)(f"there is no folder {name[:200]}, and on the Hub: {error}") from error
     similar = nearest(name, CATALOG)
     hint = f"did you mean {' or '.join(similar)}?" if similar else "`reslight weights` lists the published ones"
     raise FileNotFoundError(f"there is no folder and no published weight {name[:200]}; {hint}")

@@ -59,8 +59,8 @@ def _preprocess(fed: Mapping[str, Any]) -> Preprocess:
     shape, crop = fed.get("input_size", [3, 224, 224]), fed.get("crop_pct", 0.875)
     if not (isinstance(shape, list) and len(shape) == 3 and shape[1] == shape[2] and type(shape[1]) is int and 1 <= shape[1] <= 4096):
         raise ValueError(f"input_size is {str(shape)[:80]}, must be [channels, size, size]")
-    if type(crop) not in (int, float) or not 0.5 <= crop <= 1:
-        raise ValueError(f"crop_pct is {str(crop)[:40]}, must be a number from 0.5 to 1")
+    if type(crop) not in (int, float) or not 0.01 <= crop <= 1:
+        raise ValueError(f"crop_pct is {str(crop)[:40]}, must be a number from 0.01 to 1")
     if (mode := fed.get("crop_mode", "center")) != "center":
         raise ValueError(f"crop_mode is {str(mode)[:40]!r}; reslight crops the center")
     values = {name: fed.get(name) for name in ("mean", "std")}
