@@ -105,10 +105,11 @@ def test_a_strip_costs_no_gigabytes(colour):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_every_mode_is_read_by_both_kinds_of_network(reslight, mode, digits, colour):
-    Image.fromarray(noise(20, 30, 3)).convert(mode).save("image.tiff")
+    name = "image.jpg" if mode == "YCbCr" else "image.tiff"  # which Pillow 12 cannot read again
+    Image.fromarray(noise(20, 30, 3)).convert(mode).save(name)
     for net, wanted in ((digits, "L"), (colour, "RGB")):
-        assert read(Path("image.tiff"), net).image.mode == wanted
-    answer = reslight("classify", "resnet8.digits", "image.tiff")
+        assert read(Path(name), net).image.mode == wanted
+    answer = reslight("classify", "resnet8.digits", name)
     assert answer.code == 0, answer.err
     assert answer.out.startswith(f"image.tiff  (30 x 20 {mode}, ")
     assert len(answer.out.splitlines()) == 6
