@@ -164,8 +164,11 @@ SYNTHETIC = ["--data", "Synthetic", "--data.images.train_size", "64", "--data.im
 STEPS = ["--data.batch_size", "8", "--trainer.max_steps", "3", "--trainer.max_epochs", "-1", "--model.schedule.warmup", "0"]
 
 
+DAILY = [name for name in RECIPES if "1202" not in name] + ["cifar10/paper_resnet1202"]  # of 1,202 layers one takes a minute
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in DAILY else pytest.mark.nightly) for name in RECIPES])
 def test_a_recipe_trains(reslight, name: str):
     size = "8" if name == "digits" else "32"
     answer = reslight("fit", "--config", name, *SYNTHETIC, "--data.images.size", size, *STEPS)

@@ -102,7 +102,7 @@ def test_evaluation_needs_no_recomputation():
     assert images.grad is not None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_resnet1202_trains_at_batch_128_in_8_gigabytes():
     """One step of the deepest network of the paper in a process of its own, whose peak memory is read."""
     code = """if True:
