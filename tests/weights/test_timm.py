@@ -92,6 +92,8 @@ def test_the_arguments_that_timm_users_give():
 @pytest.mark.parametrize("config", NETS.values(), ids=NETS)
 def test_what_timm_writes_of_them_loads(config):
     saved(config)
+    if "model_args" in Path("ours/config.json").read_text() and tuple(map(int, timm.__version__.split(".")[:3])) < (1, 0, 31):
+        pytest.skip("this timm does not save a network's arguments")
     theirs = timm.create_model("local-dir:ours", pretrained=True, num_classes=3).eval()
     timm.models.save_for_hf(theirs, "theirs", safe_serialization=True)
     net = reslight.load("theirs")
