@@ -179,6 +179,11 @@ def test_draws_are_never_renumbered():
         "TEST_SPLIT": 8,
         "PROTOTYPE": 9,
         "NOISE": 10,
+        "RESIZED_AREA": 11,
+        "RESIZED_RATIO": 12,
+        "RESIZED_Y": 13,
+        "RESIZED_X": 14,
+        "JITTER": 15,
     }
 
 

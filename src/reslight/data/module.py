@@ -20,7 +20,7 @@ from lightning.pytorch import LightningDataModule
 from reslight.data.augment import Augment
 from reslight.data.format import network_format
 from reslight.data.random import Draw
-from reslight.data.resident import BatchPlan, EvalLoader, Position, TrainLoader
+from reslight.data.resident import AnySplit, BatchPlan, EvalLoader, Position, TrainLoader
 from reslight.data.split import Batch, Split, carve
 from reslight.preprocess import Normalizer, Preprocess
 
@@ -33,7 +33,7 @@ _PARTS_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test
 
 
 class ImageDataModule(LightningDataModule, ABC):
-    """Base of every data set that fits in memory."""
+    """Base of every data set."""
 
     resident_limit = 2**30
     """Splits of at most so many bytes are kept on the training device, where a batch costs no transfer."""
@@ -83,13 +83,26 @@ class ImageDataModule(LightningDataModule, ABC):
         self.val_size = val_size
         self.augment = augment
         self._seed = seed
-        self._splits: dict[str, Split] = {}
+        self._splits: dict[str, AnySplit] = {}
         self._normalizer: Normalizer | None = None
         self._accumulation = 1
 
     @abstractmethod
-    def load_split(self, part: Literal["train", "test"]) -> Split:
+    def load_split(self, part: Literal["train", "test"]) -> AnySplit:
         """Return the official training set, validation included, or the official test set, in canonical order."""
+
+    def load_validation(self) -> AnySplit | None:
+        """Return the validation split of a set that has its own; None where it is carved from the training set."""
+        return None
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are images to validate on: some that are carved from the training set, or a subclass's own."""
+        return self.val_size > 0
+
+    def for_training(self, split: AnySplit) -> AnySplit:
+        """Return the training split as training sees it, where that is other than in evaluation."""
+        return split
 
     @property
     def num_classes(self) -> int:
@@ -113,7 +126,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return int(os.environ.get("PL_GLOBAL_SEED", "0")) if self._seed is None else self._seed
 
     @property
-    def splits(self) -> dict[str, Split]:
+    def splits(self) -> dict[str, AnySplit]:
         """The splits loaded so far, of `train`, `val` and `test`; each is in canonical order."""
         return dict(self._splits)
 
@@ -155,14 +168,17 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             ValueError: The stage needs a validation split and there is none, or the images are not what was announced.
         """
-        if stage == "validate" and self.val_size == 0:
+        if stage == "validate" and not self.has_validation:
             raise ValueError("data.val_size is 0, so there is nothing to validate on; set it to the number of images")
         stages = _PARTS_OF_STAGE if stage is None else (stage,)
         needed = {part for one in stages for part in _PARTS_OF_STAGE[one]} - self._splits.keys()
         if "test" in needed:
             self._splits["test"] = self._checked(self.load_split("test"))
         if needed & {"train", "val"}:
+            if (own := self.load_validation()) is not None:
+                self._splits["val"] = self._checked(own)
             self._carve_validation(self._checked(self.load_split("train")))
+            self._splits["train"] = self.for_training(self._splits["train"])
 
     def train_dataloader(self) -> TrainLoader:
         """Return the loader of random batches.
@@ -189,7 +205,7 @@ class ImageDataModule(LightningDataModule, ABC):
         Lightning validates where this hook is overridden. An empty loader would make it warn, and call the validation
         hooks without a batch.
         """
-        return self._val_dataloader if self.val_size else super().val_dataloader
+        return self._val_dataloader if self.has_validation else super().val_dataloader
 
     def test_dataloader(self) -> EvalLoader:
         """Return the loader of the test split."""
@@ -212,7 +228,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def _val_dataloader(self) -> EvalLoader:
         return self._eval_loader("val")
 
-    def _carve_validation(self, train: Split) -> None:
+    def _carve_validation(self, train: AnySplit) -> None:
         if self.val_size >= len(train):
             raise ValueError(f"data.val_size is {self.val_size}, must be below the {len(train)} training images")
         if not self.val_size:
@@ -221,9 +237,9 @@ class ImageDataModule(LightningDataModule, ABC):
         kept, taken = carve(train.labels, self.val_size, SPLIT_SEED, Draw.VAL_SPLIT)
         self._splits |= {"train": train.take(kept), "val": train.take(taken)}
 
-    def _checked(self, split: Split) -> Split:
+    def _checked(self, split: AnySplit) -> AnySplit:
         shape = (self.in_channels, self.image_size, self.image_size)
-        if tuple(split.images.shape[1:]) != shape:
+        if isinstance(split, Split) and tuple(split.images.shape[1:]) != shape:
             raise ValueError(f"{self.name} has images of shape {tuple(split.images.shape[1:])}, expected {shape}")
         if len(split) == 0:
             raise ValueError(f"{self.name} has a split without images")
@@ -232,11 +248,11 @@ class ImageDataModule(LightningDataModule, ABC):
             raise ValueError(f"{self.name} has labels from {low} to {high}, expected 0 to {self.num_classes - 1}")
         return split
 
-    def _resident(self, part: str) -> Split:
+    def _resident(self, part: str) -> AnySplit:
         if part not in self._splits:
             raise ValueError(f"the {part} split is not loaded; call setup() first")
         split = self._splits[part]
-        if (trainer := self.trainer) is not None and split.nbytes <= self.resident_limit:
+        if (trainer := self.trainer) is not None and isinstance(split, Split) and split.nbytes <= self.resident_limit:
             split = self._splits[part] = split.to(trainer.strategy.root_device)
         return split
 

@@ -49,6 +49,13 @@ class Draw(IntEnum):
     """Pixels of the class prototypes of `Synthetic`."""
     NOISE = 10
     """Noise on the images of `Synthetic`."""
+    RESIZED_AREA = 11
+    """Area of a random resized crop; ratio, row and column follow."""
+    RESIZED_RATIO = 12
+    RESIZED_Y = 13
+    RESIZED_X = 14
+    JITTER = 15
+    """Length of the shorter side under scale jitter."""
 
 
 def bits(seed: int, epoch: int, index: Tensor, draw: int | Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Loaders over a split held whole in memory: which images a step gets.
+"""Loaders over a split: which images a step gets.
 
 They are plain iterables, not `torch.utils.data.DataLoader`s, which Lightning rebuilds with samplers that pad. And they
 count nothing: the order is a function of (seed, epoch), and where in it to start is asked of the trainer whenever an
@@ -12,8 +12,12 @@ from typing import NamedTuple, Self
 
 import torch
 
+from reslight.data.encoded import EncodedSplit
 from reslight.data.random import permutation
 from reslight.data.split import Batch, Split
+
+AnySplit = Split | EncodedSplit
+"""Images in memory, or images that stay files."""
 
 
 class Position(NamedTuple):
@@ -79,7 +83,7 @@ class TrainLoader:
     epoch's order, from place `((k*A + m)*W + r) * b` on: whatever W and A are, a step is made of the same images.
     """
 
-    def __init__(self, split: Split, plan: BatchPlan, *, rank: int, seed: int, position: Callable[[], Position]) -> None:
+    def __init__(self, split: AnySplit, plan: BatchPlan, *, rank: int, seed: int, position: Callable[[], Position]) -> None:
         """Prepare to iterate; nothing is computed yet.
 
         Args:
@@ -107,9 +111,8 @@ class TrainLoader:
         epoch, done = self._position()
         order = permutation(len(self.split), self.seed, epoch, device=self.split.device)
         size = self.plan.per_device
-        for batch in range(done, len(self)):
-            start = (batch * self.plan.devices + self.rank) * size
-            yield self.split.batch(order[start : start + size])
+        starts = ((batch * self.plan.devices + self.rank) * size for batch in range(done, len(self)))
+        yield from self.split.batches((order[start : start + size] for start in starts), epoch)
 
     def state_dict(self) -> dict[str, int]:
         """Return what the position in a checkpoint counts in; nothing is restored from it but the right to resume."""
@@ -145,7 +148,7 @@ class EvalLoader:
     would wait for it where their counts are added up.
     """
 
-    def __init__(self, split: Split, *, batch_size: int, rank: int, devices: int) -> None:
+    def __init__(self, split: AnySplit, *, batch_size: int, rank: int, devices: int) -> None:
         """Prepare to iterate.
 
         Args:
@@ -166,5 +169,4 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         """Yield the images numbered rank, rank + devices, rank + 2 devices, ..."""
         share = torch.arange(self.rank, max(self.rank, len(self.split)), self.devices, device=self.split.device)
-        for indices in torch.split(share, self.batch_size):
-            yield self.split.batch(indices)
+        return self.split.batches(torch.split(share, self.batch_size), epoch=0)

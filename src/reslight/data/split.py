@@ -1,5 +1,6 @@
 """`Split`: the images of a training, validation or test split, whole in memory, and how one is carved from another."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Self
@@ -84,6 +85,10 @@ class Split:
             self.labels.index_select(0, on_device),
             self.keys.index_select(0, indices.cpu()),
         )
+
+    def batches(self, numbers: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
+        """Return copies of the images and labels at each of `numbers`; the epoch changes nothing in images that are decoded."""
+        return map(self.batch, numbers)
 
     def batch(self, indices: Tensor) -> Batch:
         """Return copies of the images and labels at `indices`, int64 `(N,)` on the split's device."""

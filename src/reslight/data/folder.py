@@ -1,0 +1,198 @@
+"""`Folder`: a person's own images, in folders that are named after their classes."""
+
+import logging
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from reslight.data.augment import Augment
+from reslight.data.encoded import EncodedSplit, OnBadImage
+from reslight.data.geometry import Centre, Geometry, RandomResizedCrop, ScaleJitter
+from reslight.data.module import ImageDataModule
+from reslight.data.parts import PartName, Parts, parts_of, trees_in
+from reslight.data.resident import AnySplit
+from reslight.preprocess import Preprocess
+
+log = logging.getLogger(__name__)
+
+IMAGENET = Preprocess(size=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+"""What ImageNet's networks are fed with, since fb.resnet.torch: https://github.com/facebookarchive/fb.resnet.torch."""
+AUGMENT = Augment(flip="random")
+_MOST_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Which part of a training image the network sees."""
+
+    kind: Literal["random_resized", "scale_jitter", "centre"] = "random_resized"
+    """A random part of random shape, resized; the whole resized to a random length and a random square of it; or the middle,
+    as in evaluation."""
+    size: int | None = None
+    """Height and width in training, in pixels; preprocess.size if null."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Least and greatest share of the area (random_resized)."""
+    ratio: tuple[float, float] = (0.75, 4 / 3)
+    """Least and greatest width over height (random_resized)."""
+    shorter: tuple[int, int] = (256, 480)
+    """Least and greatest length of the shorter side, in pixels (scale_jitter)."""
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ValueError: A field is out of range.
+        """
+        if self.kind not in ("random_resized", "scale_jitter", "centre"):
+            raise ValueError(f"crop.kind is {self.kind!r}, must be one of: random_resized, scale_jitter, centre")
+        if self.size is not None and not 1 <= self.size <= 4096:
+            raise ValueError(f"crop.size is {self.size}, must be from 1 to 4096 pixels, or null")
+        for name, least, most in (("scale", 0.0, 1.0), ("ratio", 0.0, float("inf")), ("shorter", 0, 8192)):
+            low, high = getattr(self, name)
+            if not least < low <= high <= most:
+                raise ValueError(f"crop.{name} is {[low, high]}, must be two rising numbers above {least} and at most {most}")
+
+    def geometry(self, feed: Preprocess) -> Geometry:
+        """What this makes of a network's feed.
+
+        Raises:
+            ValueError: The shorter side may be shorter than the crop.
+        """
+        size = self.size or feed.size
+        if self.kind == "random_resized":
+            return RandomResizedCrop(size, self.scale, self.ratio, feed.interpolation)
+        if self.kind == "centre":
+            return Centre(size, max(size, round((feed.resize or feed.size) * size / feed.size)), feed.interpolation)
+        if self.shorter[0] < size:
+            raise ValueError(f"crop.shorter is {list(self.shorter)}, must begin with {size}, the crop's size, or more")
+        return ScaleJitter(size, self.shorter, feed.interpolation)
+
+
+class Folder(ImageDataModule):
+    """Images of any kind that Pillow reads, in class folders: `train/CLASS/IMAGE` with `val` or `test` beside it, or `CLASS/IMAGE`.
+
+    They stay files, which threads decode as they are needed. Without a folder `val`, `val_size` of the training images are
+    set apart. `test` measures the folder `test`; where there is none, `validate` is the measure.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        preprocess: Preprocess = IMAGENET,
+        crop: Crop = Crop(),
+        batch_size: int = 64,
+        eval_batch_size: int | None = None,
+        val_size: float = 0.2,
+        threads: int | None = None,
+        on_bad_image: OnBadImage = "stop",
+        seed: int | None = None,
+        augment: Augment = AUGMENT,
+    ) -> None:
+        """Look through the folders; no image is opened yet.
+
+        Args:
+            root: Folder of the images.
+            preprocess: How to feed the network.
+            crop: Which part of a training image is seen.
+            batch_size: Training images per optimizer step, over all devices and accumulation steps.
+            eval_batch_size: Images per evaluation batch, over all devices; batch_size when left out.
+            val_size: Where there is no folder val: images to set apart for validation, or below 1 their share; 0 for none.
+            threads: Threads that decode images, on each device; the machine's cores, shared by its devices, when left out.
+            on_bad_image: stop at an image that cannot be read, or skip it, which is said.
+            seed: Seed of the order and the augmentation; seed_everything's when left out, 0 where there is none.
+            augment: Augmentation of training images, after the crop.
+
+        Raises:
+            OSError: A folder is not there or cannot be opened.
+            ValueError: A setting is out of range, or the folders are not as described.
+        """
+        if threads is not None and threads < 1:
+            raise ValueError(f"data.threads is {threads}, must be at least 1, or null for the machine's cores")
+        if on_bad_image not in ("stop", "skip"):
+            raise ValueError(f"data.on_bad_image is {on_bad_image!r}, must be one of: stop, skip")
+        self.root = Path(root).expanduser()
+        self._parts = self.find_parts()
+        self._threads, self.on_bad_image, self.crop = threads, on_bad_image, crop
+        crop.geometry(preprocess)  # complains of what does not fit
+        super().__init__(
+            name=self.root.absolute().name,
+            labels=self.class_names(),
+            preprocess=preprocess,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            val_size=0 if "val" in self._parts.parts else self._val_images(val_size),
+            seed=seed,
+            augment=augment,
+        )
+
+    def find_parts(self) -> Parts:
+        """The parts of the set. A subclass may look for them elsewhere."""
+        return parts_of(trees_in(self.root))
+
+    def class_names(self) -> tuple[str, ...]:
+        """What people call the classes."""
+        return self._parts.classes
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are images to validate on."""
+        return "val" in self._parts.parts or super().has_validation
+
+    def setup(self, stage: str | None = None) -> None:
+        """Prepare the splits of a stage.
+
+        Raises:
+            ValueError: There is nothing to measure on.
+        """
+        if stage in ("test", "predict") and "test" not in self._parts.parts:
+            raise ValueError(f"{self.root} has no folder test; `reslight validate` measures on the validation images")
+        for remark in self._parts.remarks if not self._splits else ():
+            log.warning("%s", remark)
+        super().setup(stage if stage or "test" in self._parts.parts else "fit")
+
+    def load_split(self, part: Literal["train", "test"]) -> EncodedSplit:
+        """Return the images of a folder."""
+        return self._split_of(part)
+
+    def load_validation(self) -> EncodedSplit | None:
+        """Return the images of the folder val; None where there is none."""
+        return self._split_of("val") if "val" in self._parts.parts else None
+
+    def _split_of(self, part: PartName) -> EncodedSplit:
+        found = self._parts.parts[part]
+        return EncodedSplit(
+            images=found.images,
+            numbers=torch.arange(len(found.labels)),
+            labels=found.labels,
+            fingerprint=found.fingerprint,
+            geometry=Centre(self.preprocess.size, self.preprocess.resize or self.preprocess.size, self.preprocess.interpolation),
+            channels=self.in_channels,
+            threads=self._threads_here(),
+            on_bad_image=self.on_bad_image,
+        )
+
+    def for_training(self, split: AnySplit) -> AnySplit:
+        """Return the split with the random crop."""
+        assert isinstance(split, EncodedSplit)
+        return replace(split, geometry=self.crop.geometry(self.preprocess), seed=self.seed)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `ImageDataModule.describe` does, and the training crop."""
+        crop = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.crop).items()}
+        return super().describe() | {"crop": crop}
+
+    def _val_images(self, size: float) -> int:
+        images = len(self._parts.parts["train"].labels)
+        if not 0 <= size < images or (size > 1 and size != int(size)):
+            raise ValueError(f"data.val_size is {size}, must be a share below 1, or a whole number below the {images} training images")
+        return round(size * images) if size < 1 else int(size)
+
+    def _threads_here(self) -> int:
+        if self._threads:
+            return self._threads
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        beside = 1 if self.trainer is None else getattr(self.trainer, "num_devices", 1)
+        return max(1, min(_MOST_THREADS, cores // beside))
