@@ -461,11 +461,13 @@ def test_pull_writes_over_nothing_of_yours(hub, pushed, caplog):
     assert not caplog.text
     card = Path("mine/README.md")
     card.write_text(card.read_text() + "\nMy own words.\n")
-    package.save(create_model("resnet8", in_channels=1), "new", preprocess=FEED)
+    package.save(create_model("resnet8", in_channels=1), "new", preprocess=FEED, run={"seed": 77})
     package.push("new", "acme/net")
     package.pull("acme/net", "mine")
     assert "mine held other weights, sha256" in caplog.text
     assert "My own words." in card.read_text()
+    made = hub.files("acme/net")["README.md"].decode()
+    assert made[made.index("<!-- reslight: begin") : made.index("<!-- reslight: end")] in card.read_text(), "of the new weights"
     hub.commit("acme/net", {"README.md": hub.files("acme/net")["README.md"] + b"\nTheirs.\n"})
     with pytest.raises(ValueError, match="hold different text of yours; pull to a new folder"):
         package.pull("acme/net", "mine")

@@ -78,7 +78,7 @@ def read_picture(file: Any, name: str, channels: int) -> tuple[Image.Image, list
         done = [f"{image.width} x {image.height} {image.mode}"]
         if frames > 1:
             done.append(f"the first of {frames} frames")
-        if image.getexif().get(_ORIENTATION, 1) != 1:
+        if image.getexif().get(_ORIENTATION) in range(2, 9):
             image = ImageOps.exif_transpose(image)
             done.append("turned as its EXIF says")
         image = _flattened(image, done)
@@ -131,7 +131,7 @@ def _flattened(image: Image.Image, done: list[str]) -> Image.Image:
 
 
 def _check_size(height: int, width: int, name: str) -> None:
-    if height * width > 2 * (Image.MAX_IMAGE_PIXELS or height * width):  # where Pillow stops, too
+    if Image.MAX_IMAGE_PIXELS and height * width > 2 * Image.MAX_IMAGE_PIXELS:  # where Pillow stops, too
         raise _bomb(name)
 
 

@@ -60,6 +60,7 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
     """Write the four files; the same network and record give the same bytes. A person's own text in a card that is there stays.
 
     Raises:
+        TypeError: It is no ResNet.
         ValueError: A weight is not finite, the record is of another network or dtype, or the folder is one of other things.
         OSError: The folder cannot be written.
     """

@@ -18,7 +18,7 @@ from huggingface_hub import HfApi, constants, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 
-from reslight.weights.card import merged
+from reslight.weights.card import card, merged
 from reslight.weights.client import client, is_offline, patiently
 from reslight.weights.folder import (
     CARD,
@@ -100,13 +100,13 @@ def pull(source: str, folder: str | os.PathLike[str]) -> Path:
     check_target(target)
     mine = read_card(target)
     there = fetch(repository, EVERYTHING)
-    check_folder(there)  # what is wrong is not copied
+    record = check_folder(there)  # what is wrong is not copied
     files = {target / name: (there / name).read_bytes() for name in FILES}
     if mine:
         text = merged(mine, read_card(there))
         if text is None:
             raise ValueError(f"{target / CARD} and the card of {repository} hold different text of yours; pull to a new folder")
-        files[target / CARD] = text.encode()
+        files[target / CARD] = card(record, len(files[target / MODEL]), text, repository.name).encode()  # of the new weights
     say_replaced(target, hashlib.sha256(files[target / MODEL]).hexdigest())
     write_files(files)
     return target

@@ -42,7 +42,7 @@ def push(
         Lines: what was done, and where it is.
 
     Raises:
-        OSError: It failed, and nothing was published; one line says why.
+        OSError: It failed; one line says why. Nothing was published, unless it says that what was published could not be read back.
         ValueError: The folder is damaged, its card and the one on the Hub hold different text of a person, or a public repository
             was to be private.
     """
@@ -66,9 +66,8 @@ def push(
         if branch != "main":
             patiently(lambda: api.create_branch(where.name, branch=branch, exist_ok=True), f"making {made}", where)
         head = _head(api, where, branch)
-    texts = {name: (here / name).read_bytes() for name in (CONFIG, CARD)}
-    texts[CARD] = _merged(api, where, head, record, here)
-    contents: Mapping[str, bytes | Path] = {MODEL: here / MODEL, GOLDEN: here / GOLDEN} | texts  # type: ignore[operator]
+    contents: dict[str, bytes | Path] = {name: here / name for name in (MODEL, GOLDEN, CONFIG)}
+    contents[CARD] = _merged(api, where, head, record, here)
     changed = _changed(api, where, head, contents)
     lines = [f"{'new  ' if made else 'send '} {name}, {_size(content):,} bytes" for name, content in contents.items() if name in changed]
     if not changed:
