@@ -1,11 +1,13 @@
 """Each augmentation against a slow one that goes image by image and pixel by pixel."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from reslight.data.augment import Augment, crop, cutout, flip
+from reslight.data.policy import randaugment, trivialaugment
 from reslight.data.random import Draw, integers
 
 SHAPE = (11, 3, 8, 6)
@@ -84,22 +86,56 @@ def test_equals_slow_reference(augment, epoch):
         assert torch.equal(got[row], slow_image(image, index, epoch, augment)), row
 
 
-def test_batches_cut_up_differently_are_augmented_alike():
-    augment = Augment(pad=2, flip="random", cutout=3)
+EVERYTHING = Augment(pad=2, flip="random", cutout=3, fill=FILL, policy="randaugment", magnitude_std=3.0, pca=0.1, erase=0.5)
+
+
+@pytest.mark.parametrize("policy", ["randaugment", "trivialaugment"])
+def test_the_order_is_as_documented(policy):
+    images, indices = some_images((60, 3, 8, 6)), torch.arange(60)
+    together = dataclasses.replace(EVERYTHING, policy=policy)
+    parts = [
+        Augment(flip="random"),
+        Augment(pad=2, fill=FILL),
+        Augment(policy=policy, magnitude_std=3.0, fill=FILL),
+        Augment(pca=0.1),
+        Augment(erase=0.5, fill=FILL),
+        Augment(cutout=3, fill=FILL),
+    ]
+    one_by_one = images
+    for part in parts:
+        one_by_one = part(one_by_one, indices, seed=1, epoch=1)
+    assert torch.equal(together(images, indices, seed=1, epoch=1), one_by_one)
+
+
+def test_settings_reach_the_policy():
+    images, indices = some_images(), torch.arange(11)
+    rand = randaugment(images, indices, ops=3, magnitude=20.0, magnitude_std=1.5, fill=FILL, seed=1, epoch=2)
+    augment = Augment(policy="randaugment", policy_ops=3, magnitude=20.0, magnitude_std=1.5, fill=FILL)
+    assert torch.equal(augment(images, indices, seed=1, epoch=2), rand)
+    trivial = trivialaugment(images, indices, fill=(7,), seed=1, epoch=2)
+    assert torch.equal(Augment(policy="trivialaugment", fill=7)(images, indices, seed=1, epoch=2), trivial)
+
+
+@pytest.mark.parametrize(
+    "augment", [Augment(pad=2, flip="random", cutout=3), EVERYTHING, dataclasses.replace(EVERYTHING, policy="trivialaugment")]
+)
+def test_batches_cut_up_differently_are_augmented_alike(augment):
     images, indices = some_images(), torch.arange(11)
     whole = augment(images, indices, seed=1, epoch=1)
     parts = [augment(images[i : i + 4], indices[i : i + 4], seed=1, epoch=1) for i in range(0, 11, 4)]
     assert torch.equal(torch.cat(parts), whole)
+    alone = [augment(images[i : i + 1], indices[i : i + 1], seed=1, epoch=1) for i in range(11)]
+    assert torch.equal(torch.cat(alone), whole)
     backwards = augment(images.flip(0), indices.flip(0), seed=1, epoch=1)
     assert torch.equal(backwards.flip(0), whole)
 
 
 def test_non_contiguous_images_are_welcome():
     images, indices = some_images(), torch.arange(11)
-    augment = Augment(pad=2, flip="random")
-    expected = augment(images, indices, seed=1, epoch=1)
     channels_last = images.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(augment(channels_last, indices, seed=1, epoch=1), expected)
+    for augment in (Augment(pad=2, flip="random"), dataclasses.replace(EVERYTHING, pad=0, flip="none")):
+        expected = augment(images, indices, seed=1, epoch=1)
+        assert torch.equal(augment(channels_last, indices, seed=1, epoch=1), expected)
     assert torch.equal(crop(channels_last, indices % 2, indices % 3, 5, 3), crop(images, indices % 2, indices % 3, 5, 3))
 
 
@@ -154,6 +190,13 @@ def test_kernels():
         ({"cutout": -3}, "augment.cutout is -3"),
         ({"pad_mode": "edge"}, "augment.pad_mode is 'edge', must be one of: constant, reflect"),
         ({"flip": "yes"}, "augment.flip is 'yes', must be one of: none, random, alternating"),
+        ({"policy": "autoaugment"}, "augment.policy is 'autoaugment', must be one of: none, randaugment, trivialaugment"),
+        ({"policy_ops": 0}, "augment.policy_ops is 0, must be at least 1"),
+        ({"magnitude": 30.5}, "augment.magnitude is 30.5, must be 0 to 30"),
+        ({"magnitude": math.nan}, "augment.magnitude is nan, must be 0 to 30"),
+        ({"magnitude_std": -1.0}, r"augment.magnitude_std is -1.0, must be 0 \(off\) or more, and finite"),
+        ({"pca": math.inf}, "augment.pca is inf, must be 0"),
+        ({"erase": 1.1}, "augment.erase is 1.1, must be 0 to 1"),
         ({"fill": 256}, "augment.fill is 256, must be 0 to 255"),
         ({"fill": (0, -1, 0)}, r"augment.fill is \(0, -1, 0\), must be 0 to 255"),
     ],
@@ -168,7 +211,12 @@ def test_bad_for_these_images():
         Augment(pad=8, pad_mode="reflect").check(channels=3, size=8)
     with pytest.raises(ValueError, match=r"augment.fill has 3 values, must have 1 or 2 \(channels\)"):
         Augment(fill=(1, 2, 3)).check(channels=2, size=8)
-    Augment(pad=8, fill=(1, 2, 3)).check(channels=3, size=8)
+    with pytest.raises(ValueError, match=r"augment.policy is randaugment, for images of 1 or 3 channels, these have 2; use none"):
+        Augment(policy="randaugment").check(channels=2, size=8)
+    with pytest.raises(ValueError, match=r"augment.pca is 0.1, for images of 3 channels \(RGB\), these have 1; use 0"):
+        Augment(pca=0.1).check(channels=1, size=8)
+    Augment(pad=8, fill=(1, 2, 3), policy="trivialaugment", pca=0.1).check(channels=3, size=8)
+    Augment(policy="trivialaugment", erase=0.5).check(channels=1, size=8)
 
 
 def test_is_immutable():

@@ -184,6 +184,22 @@ def test_draws_are_never_renumbered():
         "RESIZED_Y": 13,
         "RESIZED_X": 14,
         "JITTER": 15,
+        "POLICY_OP": 16,
+        "POLICY_LEVEL": 17,
+        "POLICY_SIGN": 18,
+        "PCA_1": 19,
+        "PCA_2": 20,
+        "PCA_3": 21,
+        "ERASE": 22,
+        "ERASE_AREA": 23,
+        "ERASE_RATIO": 24,
+        "ERASE_Y": 25,
+        "ERASE_X": 26,
+        "MIX": 27,
+        "MIX_KIND": 28,
+        "MIX_LAMBDA": 29,
+        "MIX_Y": 30,
+        "MIX_X": 31,
     }
 
 

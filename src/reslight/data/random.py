@@ -56,6 +56,29 @@ class Draw(IntEnum):
     RESIZED_X = 14
     JITTER = 15
     """Length of the shorter side under scale jitter."""
+    POLICY_OP = 16
+    """Operation of RandAugment or TrivialAugment; its level and sign follow."""
+    POLICY_LEVEL = 17
+    POLICY_SIGN = 18
+    PCA_1 = 19
+    """Length of the colour noise along each principal component of RGB values, the largest first."""
+    PCA_2 = 20
+    PCA_3 = 21
+    ERASE = 22
+    """Whether a box of a sample is erased; its area, ratio, row and column follow."""
+    ERASE_AREA = 23
+    ERASE_RATIO = 24
+    ERASE_Y = 25
+    ERASE_X = 26
+    MIX = 27
+    """Whether a sample is mixed with its partner."""
+    MIX_KIND = 28
+    """Whether by mixup or by cutmix, where both are on."""
+    MIX_LAMBDA = 29
+    """The share of a sample in its mixture."""
+    MIX_Y = 30
+    """Row of the centre of cutmix's box; its column follows."""
+    MIX_X = 31
 
 
 def bits(seed: int, epoch: int, index: Tensor, draw: int | Sequence[int]) -> Tensor:
