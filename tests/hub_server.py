@@ -10,8 +10,8 @@ else would, and order faults for requests to come. `connect` turns this process'
             server.slept = connect(server, monkeypatch, tmp_path / "hub")
             yield server
 
-Left out: datasets and spaces, xet (but for its uploads to a folder), multipart uploads, settings, discussions other than the
-pull requests of `create_commit`.
+Data sets are served as models are, from the same names. Left out: spaces, xet (but for its uploads to a folder), multipart
+uploads, settings, discussions other than the pull requests of `create_commit`.
 """
 
 import base64
@@ -249,9 +249,10 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> Answer:
         url = urlsplit(self.path)
         self.query = parse_qs(url.query)
+        path = url.path.replace("/api/datasets/", "/api/models/").removeprefix("/datasets")
         try:
             for methods, pattern, function in ROUTES:
-                if self.command in methods and (found := pattern.fullmatch(url.path)):
+                if self.command in methods and (found := pattern.fullmatch(path)):
                     self.authenticate()
                     with self.hub.lock:
                         answer = function(self, **{name: unquote(part) for name, part in found.groupdict().items() if part})

@@ -169,6 +169,13 @@ def _parser() -> argparse.ArgumentParser:
     convert.set_defaults(
         run=lambda options: _commands().convert(options.source, options.output, **_only(options, "came_from", "to", "check", "mean", "std"))
     )
+    about = "look for what is wrong with a set of images: files that cannot be read, misplaced ones, copies in train and test"
+    data = commands.add_parser("data", help="reslight data check ROOT: " + about)
+    checks = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    check = checks.add_parser("check", help=about, description=f"{about.capitalize()}. Exit code 1 if there is anything.")
+    check.add_argument("root", metavar="ROOT", help="folder of the images, as data.root; or OWNER/DATASET[@REVISION] on the Hub")
+    check.add_argument("--threads", type=int, metavar="N", help="threads that open images (default: the machine's cores)")
+    check.set_defaults(run=lambda options: _commands().check_data(options.root, options.threads))
     weights = commands.add_parser("weights", help="list weights with their accuracy and size: published ones, and those in the Hub's cache")
     weights.add_argument("pattern", nargs="?", default="*", help="names with wildcards, such as '*.cifar10'")
     weights.add_argument("--remote", metavar="OWNER", help="list this owner's on the Hugging Face Hub instead")

@@ -197,6 +197,42 @@ def verify(source: str, root: str) -> bool:
     return good
 
 
+def check_data(root: str, threads: int | None = None) -> bool:
+    """Open every image of a set and print what is wrong with it, see `reslight.data.check`.
+
+    Args:
+        root: Folder of the images, or a data set of the Hub.
+        threads: Threads that open images; the machine's cores if None.
+
+    Returns:
+        Whether nothing is.
+
+    Raises:
+        OSError: There is no such set.
+        ValueError: It cannot be looked through.
+    """
+    from reslight.data.check import Summary, check
+    from reslight.data.problems import KINDS
+
+    summary, shows = Summary(), sys.stderr.isatty()
+
+    def say(so_far: Summary) -> None:
+        if shows:
+            print(f"\r{so_far.opened:,} of {so_far.images:,} images", end="", file=sys.stderr, flush=True)
+
+    for problem in check(root, threads, summary, progress=say):
+        clear = "\r\x1b[K" if shows else ""
+        print(f"{clear}{KINDS[problem.kind]}: {problem}", flush=True)
+    if shows:
+        print("\r\x1b[K", end="", file=sys.stderr)
+    parts = ", ".join(f"{count:,} {part}" for part, count in summary.parts.items())
+    print(f"{summary.opened:,} images ({parts}) of {summary.classes:,} classes, {summary.bytes / 1e6:,.1f} MB")
+    for kind, count in summary.kinds.items():
+        print(f"{count:>6,}  {kind}")
+    print("nothing is wrong with them" if not summary.kinds else f"{summary.kinds.total():,} problems")
+    return not summary.kinds
+
+
 def weights(pattern: str = "*", owner: str | None = None) -> None:
     """Print the weights whose names match, with their accuracy, size and place: those published with reslight and those in the cache.
 

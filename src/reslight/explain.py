@@ -14,7 +14,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from reslight import data, recipes
-from reslight.data import Augment, ImageDataModule
+from reslight.data import Augment, Crop, ImageDataModule, Mix
+from reslight.preprocess import Preprocess
 from reslight.training import Checkpoints, ImageClassifier, OptimConfig, ScheduleConfig
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the text under a setting's field is its help
@@ -61,6 +62,8 @@ def explain(message: str, configs: Sequence[Path] = ()) -> str:
     if found := re.search(r"arguments are required: (.+)", message):
         keys = [key.strip().partition(".")[2] or key.strip() for key in found[1].split(",")]
         if not set(keys) <= set(known_keys()):  # of a class that was named, such as a callback
+            if _keys(message) == "data":
+                return f"--data.{' --data.'.join(keys)} is missing; give it, such as --data.root PICTURES"
             return f"{_keys(message) or 'a class'} lacks its {', '.join(keys)}; give it as init_args beside its class_path"
         return f"--{' --'.join(keys)} is missing; give it, or a configuration that has it, such as --config digits"
     return _bad_value(message, configs) or "; ".join(
@@ -112,6 +115,9 @@ def known_keys(dataset: str | None = None) -> list[str]:
         ("model.schedule", ScheduleConfig),
         ("checkpoint", Checkpoints),
         ("data.augment", Augment),
+        ("data.crop", Crop),
+        ("data.mix", Mix),
+        ("data.preprocess", Preprocess),
     ]
     owners += [("data", getattr(data, name)) for name in ([dataset] if dataset in datasets() else datasets())]
     keys = {f"{prefix}.{name}" for prefix, owner in owners for name in _settings(owner)}

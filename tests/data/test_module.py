@@ -69,7 +69,8 @@ def test_describe_is_plain_json():
         part: {"size": size, "fingerprint": data.splits[part].fingerprint} for part, size in (("train", 80), ("val", 20))
     }
     assert Preprocess.from_dict(description["preprocess"]) == data.preprocess
-    assert description["augment"] == {"pad": 2, "pad_mode": "constant", "fill": [1, 2, 3], "flip": "none", "cutout": 0}
+    assert description["augment"] | {"pad": 2, "pad_mode": "constant", "fill": [1, 2, 3], "flip": "none"} == description["augment"]
+    assert (description["mix"]["mixup"], description["mix"]["until_epoch"], description["repeats"]) == (0.0, None, 1)
     assert {key: description[key] for key in ("name", "num_classes", "in_channels", "image_size", "labels", "seed")} == {
         "name": "synthetic",
         "num_classes": 4,

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,7 @@ def _compare(measured: Measured, counts: Counts, data: "ImageDataModule") -> Che
 
 def _data_of(record: Record, root: str) -> "ImageDataModule":
     """The data set of a record, with the splits that were measured."""
-    from reslight.data import CIFAR, Digits
+    from reslight.data import CIFAR, Digits, Folder, ImageNet
 
     name, val_size = record.data.get("name"), record.data.get("val_size", 0)
     if type(val_size) is not int:
@@ -105,8 +105,12 @@ def _data_of(record: Record, root: str) -> "ImageDataModule":
         made = Digits(val_size=val_size)
     elif name in ("cifar10", "cifar100"):
         made = CIFAR(name, root, val_size=val_size)
+    elif (kind := record.data.get("kind")) in ("Folder", "ImageNet"):
+        made = (ImageNet if kind == "ImageNet" else Folder)(root, preprocess=record.preprocess, val_size=val_size)
     else:
-        raise ValueError(f"the card's data set {str(name)[:40]!r} is none that reslight has; it has digits, cifar10, cifar100")
+        raise ValueError(f"the card's data set {str(name)[:40]!r} is none that reslight has; it has digits, cifar10, cifar100, folders")
+    if record.labels is not None and len(made.labels) == len(record.labels) and made.labels != tuple(record.labels):
+        raise ValueError(f"{root} has other classes than the card: {_first_difference(made.labels, record.labels)}")
     if (made.num_classes, made.in_channels) != (record.net.num_classes, record.net.in_channels):
         raise ValueError(
             f"{made.name} has {made.num_classes} classes and {made.in_channels} channels, the network {record.net.num_classes} and "
@@ -116,3 +120,7 @@ def _data_of(record: Record, root: str) -> "ImageDataModule":
         if any(measured.split == stage[0] for measured in record.metrics):
             made.setup(stage[1])
     return made
+
+
+def _first_difference(here: Sequence[str], there: Sequence[str]) -> str:
+    return next(f"{mine!r} in the place of {other!r}" for mine, other in zip(here, there, strict=True) if mine != other)

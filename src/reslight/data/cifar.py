@@ -12,6 +12,7 @@ from reslight.data.augment import Augment
 from reslight.data.cache import cached
 from reslight.data.download import download
 from reslight.data.known import KNOWN, Part
+from reslight.data.mix import Mix
 from reslight.data.module import ImageDataModule
 from reslight.data.source import Source
 from reslight.data.split import Split
@@ -46,6 +47,7 @@ class CIFAR(ImageDataModule):
         allow_modified: bool = False,
         seed: int | None = None,
         augment: Augment = AUGMENT,
+        mix: Mix = Mix(),
     ) -> None:
         """Check and keep the settings.
 
@@ -61,6 +63,7 @@ class CIFAR(ImageDataModule):
             allow_modified: Take images that are not those of the real set, with a warning.
             seed: Seed of the order and the augmentation; seed_everything's when left out, 0 where there is none.
             augment: Augmentation of training images.
+            mix: Training images mixed with one another (mixup, cutmix).
 
         Raises:
             ValueError: A setting is out of range.
@@ -86,6 +89,7 @@ class CIFAR(ImageDataModule):
             val_size=val_size,
             seed=seed,
             augment=augment,
+            mix=mix,
         )
         self.root = Path(root).expanduser()
         self._folder = self.root / name

@@ -55,7 +55,7 @@ def read_tree(root: Path) -> ClassTree:
     Raises:
         OSError: It, or a folder in it, cannot be opened.
     """
-    top = _shown(root)
+    top = shown(root)
     folders = [entry for entry in top if entry.is_dir()]
     loose = [entry for entry in top if not entry.is_dir()]
     paths: list[Path] = []
@@ -74,7 +74,7 @@ def read_tree(root: Path) -> ClassTree:
 
 def is_image(name: str) -> bool:
     """Whether a file is called as an image is."""
-    return f".{name.rpartition('.')[2].lower()}" in ENDINGS
+    return "." in name and f".{name.rpartition('.')[2].lower()}" in ENDINGS
 
 
 def fingerprint_of(classes: Sequence[str], images: Iterable[tuple[str, int]]) -> str:
@@ -90,7 +90,7 @@ def _below(folder: str) -> Iterator[os.DirEntry[str]]:
     pending, seen = [folder], {os.path.realpath(folder)}
     while pending:
         inner = []
-        for entry in _shown(Path(pending.pop(0))):
+        for entry in shown(Path(pending.pop(0))):
             if not entry.is_dir():
                 yield entry
             elif (real := os.path.realpath(entry.path)) not in seen:
@@ -99,7 +99,7 @@ def _below(folder: str) -> Iterator[os.DirEntry[str]]:
         pending = inner + pending
 
 
-def _shown(folder: Path) -> list[os.DirEntry[str]]:
+def shown(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder, sorted by name, but for what systems hide there."""
     with os.scandir(folder) as entries:
         found = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _SYSTEM]

@@ -5,6 +5,7 @@ torchvision's decoder takes about half of Pillow's time. Both let go of Python's
 
 import io
 import math
+import re
 import warnings
 from typing import Any
 
@@ -26,6 +27,7 @@ _NO_LENGTH = (0x01, 0xFF, *range(0xD0, 0xD9))
 
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what is too large raises an error
+warnings.filterwarnings("ignore", message="The image decoding and encoding capabilities of TorchVision are deprecated")
 
 
 def decode(data: bytearray, name: str, channels: int = 3) -> Tensor:
@@ -142,5 +144,6 @@ def _bomb(name: str) -> ValueError:
 
 
 def _unreadable(name: str, error: Exception) -> ValueError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # torchvision begins with the function and the line of its C++
+    lines = [re.sub(r"^\w+, \S+:\d+, ", "", line.strip()) for line in str(error).splitlines() if line.strip()]
     return ValueError(f"{name} cannot be read: {lines[0][:160] if lines else type(error).__name__}")

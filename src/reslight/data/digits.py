@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from reslight.data.augment import Augment
+from reslight.data.mix import Mix
 from reslight.data.module import SPLIT_SEED, ImageDataModule
 from reslight.data.random import Draw
 from reslight.data.split import Split, carve
@@ -34,6 +35,7 @@ class Digits(ImageDataModule):
         val_size: int = 180,
         seed: int | None = None,
         augment: Augment = AUGMENT,
+        mix: Mix = Mix(),
     ) -> None:
         """Check and keep the settings.
 
@@ -44,6 +46,7 @@ class Digits(ImageDataModule):
                 validation.
             seed: Seed of the order and the augmentation; seed_everything's when left out, 0 where there is none.
             augment: Augmentation of training images.
+            mix: Training images mixed with one another (mixup, cutmix).
 
         Raises:
             ValueError: A setting is out of range.
@@ -57,6 +60,7 @@ class Digits(ImageDataModule):
             val_size=val_size,
             seed=seed,
             augment=augment,
+            mix=mix,
         )
 
     def load_split(self, part: Literal["train", "test"]) -> Split:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from torch import Tensor
 from reslight.data.decode import decode
 from reslight.data.geometry import Geometry
 from reslight.data.split import Batch
+from reslight.data.views import MultiScale, TenCrop, gathered
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,8 @@ class EncodedSplit:
     threads: int
     seed: int = 0
     on_bad_image: OnBadImage = "stop"
+    views: TenCrop | MultiScale | None = None
+    """Several views of each image in the place of `geometry`."""
     bad: dict[int, str] = field(default_factory=dict)
     """What was wrong with images that were skipped, by their number in `images`."""
 
@@ -90,6 +93,11 @@ class EncodedSplit:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.labels)
+
+    @property
+    def skipped(self) -> int:
+        """How many of them could not be read so far, and were left out."""
+        return int(torch.isin(self.numbers, torch.tensor(list(self.bad), dtype=torch.int64)).sum())
 
     def take(self, indices: Tensor) -> Self:
         """Return the split of the images at `indices`, in that order."""
@@ -106,7 +114,7 @@ class EncodedSplit:
             epoch: Epoch, counted from 0.
 
         Raises:
-            ValueError: An image cannot be read, and is not to be skipped; or a batch would be empty.
+            ValueError: An image cannot be read, and is not to be skipped.
         """
         waiting: deque[_Pending] = deque()
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="reslight-decode")
@@ -122,25 +130,33 @@ class EncodedSplit:
 
     def _begin(self, pool: ThreadPoolExecutor, numbers: Tensor, epoch: int) -> "_Pending":
         drawn = self.geometry.draw(numbers, self.seed, epoch)
-        size = self.geometry.size
-        pixels = torch.empty(len(numbers), self.channels, size, size, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        room = self._room(len(numbers))
         step = max(1, math.ceil(len(numbers) / (self.threads * _CHUNKS)))
         own = self.numbers[numbers % len(self)].tolist()
         places = [range(start, min(start + step, len(own))) for start in range(0, len(own), step)]
-        return _Pending(numbers, pixels, [pool.submit(self._decode, some, own, drawn, pixels) for some in places])
+        return _Pending(numbers, room, [pool.submit(self._decode, some, own, drawn, room) for some in places])
 
-    def _decode(self, places: range, numbers: list[int], drawn: Tensor, pixels: Tensor) -> dict[int, ValueError]:
-        """Fill these places of `pixels`; returned is what could not be read, by its place."""
+    def _room(self, count: int) -> "_Room":
+        """Where the decoded images of a batch go."""
+        if self.views:
+            return [[]] * count
+        # (N, H, W, C) in memory, as decoders write and convolutions read
+        shape = (count, self.channels, self.geometry.size, self.geometry.size)
+        with torch.inference_mode(False):  # which ends at this thread, and others are going to write here
+            return torch.empty(shape, dtype=torch.uint8, pin_memory=torch.cuda.is_available(), memory_format=torch.channels_last)
+
+    def _decode(self, places: range, numbers: list[int], drawn: Tensor, room: "_Room") -> dict[int, ValueError]:
+        """Fill these places; returned is what could not be read, by its place."""
         bad = {}
         for place in places:
             number = numbers[place]
             try:
                 image = decode(self._read(number), self.images.name(number), self.channels)
             except ValueError as error:
-                self.bad.setdefault(number, str(error))
                 bad[place] = error
             else:
-                pixels[place] = self.geometry(image, drawn[place])
+                made: Any = self.views(image) if self.views else self.geometry(image, drawn[place])
+                room[place] = made
         return bad
 
     def _read(self, number: int) -> bytearray:
@@ -150,18 +166,34 @@ class EncodedSplit:
             raise ValueError(f"{self.images.name(number)} cannot be read: {error.strerror or error}") from error
 
     def _finish(self, pending: "_Pending") -> Batch:
-        bad = pending.bad()
-        if not bad:
-            return Batch(pending.pixels, self.labels[pending.numbers % len(self)], pending.numbers)
+        numbers, room, bad = pending.numbers, pending.room, pending.bad()
+        if bad:
+            self._skip(bad, numbers)
+            good = [place for place in range(len(numbers)) if place not in bad]
+            numbers = numbers[good]
+            room = room[good] if isinstance(room, Tensor) else [room[place] for place in good]
+        images = room if isinstance(room, Tensor) else gathered(room)
+        return Batch(images, self.labels[numbers % len(self)], numbers)
+
+    def _skip(self, bad: dict[int, ValueError], numbers: Tensor) -> None:
+        """Note what is left out of a batch, and say it once.
+
+        Raises:
+            ValueError: Nothing is to be skipped.
+        """
         if self.on_bad_image == "stop":
             raise ValueError(
                 f"{next(iter(bad.values()))}; `reslight data check` lists all such files, data.on_bad_image skip leaves them out"
             )
-        if len(bad) == len(pending.numbers):
-            raise ValueError(f"none of the {len(bad)} images of a batch can be read: {next(iter(bad.values()))}")
-        good = torch.tensor([place for place in range(len(pending.numbers)) if place not in bad])
-        numbers = pending.numbers[good]
-        return Batch(pending.pixels[good], self.labels[numbers % len(self)], numbers)
+        for place, error in bad.items():
+            number = int(self.numbers[numbers[place] % len(self)])
+            if number not in self.bad:
+                self.bad[number] = str(error)
+                log.warning("skipped: %s", error)
+
+
+_Room = Tensor | list[list[Tensor]]
+"""uint8 `(N, C, H, W)`, or for each image its views."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +201,7 @@ class _Pending:
     """A batch under way."""
 
     numbers: Tensor
-    pixels: Tensor
+    room: _Room
     parts: list[Future[dict[int, ValueError]]]
 
     def bad(self) -> dict[int, ValueError]:

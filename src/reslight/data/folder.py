@@ -2,25 +2,34 @@
 
 import logging
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 from reslight.data.augment import Augment
 from reslight.data.encoded import EncodedSplit, OnBadImage
+from reslight.data.find import find_parts
 from reslight.data.geometry import Centre, Geometry, RandomResizedCrop, ScaleJitter
-from reslight.data.module import ImageDataModule
-from reslight.data.parts import PartName, Parts, parts_of, trees_in
+from reslight.data.mix import Mix
+from reslight.data.module import ImageDataModule, plain
+from reslight.data.parts import PartName, Parts
 from reslight.data.resident import AnySplit
+from reslight.data.views import MultiScale, TenCrop
 from reslight.preprocess import Preprocess
 
 log = logging.getLogger(__name__)
 
 IMAGENET = Preprocess(size=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """What ImageNet's networks are fed with, since fb.resnet.torch: https://github.com/facebookarchive/fb.resnet.torch."""
-AUGMENT = Augment(flip="random")
+AUGMENT = Augment(flip="random", fill=(124, 116, 104))
+"""Flips; and what is blanked, by augmentation that does so, gets ImageNet's mean colour."""
+_GREY = 117
+"""The same in grey."""
+SCALES = (224, 256, 384, 480, 640)
+"""The paper's (section 3.4)."""
+TestViews = Literal["centre", "ten_crop", "multi_scale"]
 _MOST_THREADS = 16
 
 
@@ -72,38 +81,49 @@ class Crop:
 
 
 class Folder(ImageDataModule):
-    """Images of any kind that Pillow reads, in class folders: `train/CLASS/IMAGE` with `val` or `test` beside it, or `CLASS/IMAGE`.
+    """Images of any kind that Pillow reads: class folders, the Hub's parquet shards, or a data set of the Hub.
 
-    They stay files, which threads decode as they are needed. Without a folder `val`, `val_size` of the training images are
-    set apart. `test` measures the folder `test`; where there is none, `validate` is the measure.
+    `ROOT/train/CLASS/IMAGE` with `val` or `test` beside it; or `ROOT/CLASS/IMAGE`; or shards such as `train-*.parquet`, in a
+    folder or in the repository `OWNER/DATASET[@REVISION]`. The images stay encoded, and threads decode them as they are
+    needed. Without a part `val`, `val_size` of the training images are set apart. `test` measures the part `test`; where
+    there is none, `validate` is the measure.
     """
 
     def __init__(
         self,
         root: str,
-        preprocess: Preprocess = IMAGENET,
+        preprocess: Preprocess | None = None,
         crop: Crop = Crop(),
         batch_size: int = 64,
         eval_batch_size: int | None = None,
         val_size: float = 0.2,
         threads: int | None = None,
         on_bad_image: OnBadImage = "stop",
+        test_views: TestViews = "centre",
+        test_scales: tuple[int, ...] = SCALES,
+        repeats: int = 1,
         seed: int | None = None,
         augment: Augment = AUGMENT,
+        mix: Mix = Mix(),
     ) -> None:
         """Look through the folders; no image is opened yet.
 
         Args:
-            root: Folder of the images.
-            preprocess: How to feed the network.
+            root: Folder of the images, or OWNER/DATASET[@REVISION] on the Hub.
+            preprocess: How to feed the network; as model.init_from is fed, else as ImageNet's networks are, when left out.
             crop: Which part of a training image is seen.
             batch_size: Training images per optimizer step, over all devices and accumulation steps.
             eval_batch_size: Images per evaluation batch, over all devices; batch_size when left out.
-            val_size: Where there is no folder val: images to set apart for validation, or below 1 their share; 0 for none.
+            val_size: Where there is no part val: images to set apart for validation, or below 1 their share; 0 for none.
             threads: Threads that decode images, on each device; the machine's cores, shared by its devices, when left out.
             on_bad_image: stop at an image that cannot be read, or skip it, which is said.
+            test_views: What test, validate and predict show the network of each image: its centre; ten_crop, the paper's corners and
+                centre, mirrored too; or multi_scale, all of it at each of test_scales, mirrored too. Probabilities are averaged.
+            test_scales: Lengths of the shorter side, in pixels (multi_scale).
+            repeats: Copies of an image in a training batch, each augmented for itself.
             seed: Seed of the order and the augmentation; seed_everything's when left out, 0 where there is none.
             augment: Augmentation of training images, after the crop.
+            mix: Training images mixed with one another (mixup, cutmix).
 
         Raises:
             OSError: A folder is not there or cannot be opened.
@@ -111,26 +131,37 @@ class Folder(ImageDataModule):
         """
         if threads is not None and threads < 1:
             raise ValueError(f"data.threads is {threads}, must be at least 1, or null for the machine's cores")
-        if on_bad_image not in ("stop", "skip"):
-            raise ValueError(f"data.on_bad_image is {on_bad_image!r}, must be one of: stop, skip")
-        self.root = Path(root).expanduser()
-        self._parts = self.find_parts()
+        for name, value, allowed in (("on_bad_image", on_bad_image, get_args(OnBadImage)), ("test_views", test_views, get_args(TestViews))):
+            if value not in allowed:
+                raise ValueError(f"data.{name} is {value!r}, must be one of: {', '.join(allowed)}")
+        if not test_scales or min(test_scales) < 1:
+            raise ValueError(f"data.test_scales is {list(test_scales)}, must be lengths of 1 pixel or more")
+        self.root = root
         self._threads, self.on_bad_image, self.crop = threads, on_bad_image, crop
-        crop.geometry(preprocess)  # complains of what does not fit
+        self.test_views, self.test_scales = test_views, tuple(test_scales)
+        feed = preprocess or IMAGENET
+        if feed.channels == 1 and augment.fill == AUGMENT.fill:
+            augment = replace(augment, fill=_GREY)
+        if test_views == "ten_crop" and (feed.resize or feed.size) == feed.size:
+            raise ValueError(f"data.preprocess.resize is {feed.resize}; for ten crops it must be above preprocess.size {feed.size}")
+        crop.geometry(feed)  # complains of what does not fit
+        self._parts = self.find_parts()
         super().__init__(
-            name=self.root.absolute().name,
+            name=Path(root).expanduser().absolute().name,
             labels=self.class_names(),
-            preprocess=preprocess,
+            preprocess=feed,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             val_size=0 if "val" in self._parts.parts else self._val_images(val_size),
             seed=seed,
             augment=augment,
+            mix=mix,
+            repeats=repeats,
         )
 
     def find_parts(self) -> Parts:
         """The parts of the set. A subclass may look for them elsewhere."""
-        return parts_of(trees_in(self.root))
+        return find_parts(self.root)
 
     def class_names(self) -> tuple[str, ...]:
         """What people call the classes."""
@@ -141,20 +172,25 @@ class Folder(ImageDataModule):
         """Whether there are images to validate on."""
         return "val" in self._parts.parts or super().has_validation
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there are images to test on."""
+        return "test" in self._parts.parts
+
     def setup(self, stage: str | None = None) -> None:
         """Prepare the splits of a stage.
 
         Raises:
             ValueError: There is nothing to measure on.
         """
-        if stage in ("test", "predict") and "test" not in self._parts.parts:
-            raise ValueError(f"{self.root} has no folder test; `reslight validate` measures on the validation images")
+        if stage in ("test", "predict") and not self.has_test:
+            raise ValueError(f"{self.root} has no test images; `reslight validate` measures on the validation images")
         for remark in self._parts.remarks if not self._splits else ():
             log.warning("%s", remark)
-        super().setup(stage if stage or "test" in self._parts.parts else "fit")
+        super().setup(stage if stage or self.has_test else "fit")
 
     def load_split(self, part: Literal["train", "test"]) -> EncodedSplit:
-        """Return the images of a folder."""
+        """Return the images of a part."""
         return self._split_of(part)
 
     def load_validation(self) -> EncodedSplit | None:
@@ -168,7 +204,8 @@ class Folder(ImageDataModule):
             numbers=torch.arange(len(found.labels)),
             labels=found.labels,
             fingerprint=found.fingerprint,
-            geometry=Centre(self.preprocess.size, self.preprocess.resize or self.preprocess.size, self.preprocess.interpolation),
+            geometry=Centre(self.preprocess.size, self._shorter, self.preprocess.interpolation),
+            views=self._views_here(),
             channels=self.in_channels,
             threads=self._threads_here(),
             on_bad_image=self.on_bad_image,
@@ -177,12 +214,24 @@ class Folder(ImageDataModule):
     def for_training(self, split: AnySplit) -> AnySplit:
         """Return the split with the random crop."""
         assert isinstance(split, EncodedSplit)
-        return replace(split, geometry=self.crop.geometry(self.preprocess), seed=self.seed)
+        return replace(split, geometry=self.crop.geometry(self.preprocess), views=None, seed=self.seed)
 
     def describe(self) -> dict[str, Any]:
-        """Return what `ImageDataModule.describe` does, and the training crop."""
-        crop = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.crop).items()}
-        return super().describe() | {"crop": crop}
+        """Return what `ImageDataModule.describe` does, the training crop, and what is seen in a test."""
+        scales = {"test_scales": list(self.test_scales)} if self.test_views == "multi_scale" else {}
+        return super().describe() | {"kind": type(self).__name__, "crop": plain(self.crop), "test_views": self.test_views} | scales
+
+    @property
+    def _shorter(self) -> int:
+        return self.preprocess.resize or self.preprocess.size
+
+    def _views_here(self) -> TenCrop | MultiScale | None:
+        """Several views of each image, for a command that measures; a validation in training is of the centre."""
+        if self.test_views == "centre" or (self.trainer is not None and self.trainer.state.fn == "fit"):
+            return None
+        if self.test_views == "ten_crop":
+            return TenCrop(self.preprocess.size, self._shorter, self.preprocess.interpolation)
+        return MultiScale(self.test_scales, self.preprocess.interpolation)
 
     def _val_images(self, size: float) -> int:
         images = len(self._parts.parts["train"].labels)

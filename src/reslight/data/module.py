@@ -7,7 +7,6 @@ subclass that says what it is called and how its splits are had; everything else
 """
 
 import logging
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -19,9 +18,12 @@ from lightning.pytorch import LightningDataModule
 
 from reslight.data.augment import Augment
 from reslight.data.format import network_format
+from reslight.data.mix import Mix
+from reslight.data.position import Position, position_of
 from reslight.data.random import Draw
-from reslight.data.resident import AnySplit, BatchPlan, EvalLoader, Position, TrainLoader
+from reslight.data.resident import AnySplit, BatchPlan, EvalLoader, TrainLoader
 from reslight.data.split import Batch, Split, carve
+from reslight.data.views import Views
 from reslight.preprocess import Normalizer, Preprocess
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ class ImageDataModule(LightningDataModule, ABC):
         val_size: int,
         seed: int | None,
         augment: Augment,
+        mix: Mix,
+        repeats: int = 1,
     ) -> None:
         """Check and keep the settings; nothing is read or downloaded before `prepare_data` and `setup`.
 
@@ -62,6 +66,8 @@ class ImageDataModule(LightningDataModule, ABC):
                 validation.
             seed: Seed of the order and the augmentation; `seed_everything`'s when left out, 0 where there is none.
             augment: Augmentation of training images.
+            mix: Training images mixed with one another.
+            repeats: Copies of an image in a training batch, each augmented for itself, of images that stay files.
 
         Raises:
             ValueError: A setting is out of range.
@@ -71,9 +77,12 @@ class ImageDataModule(LightningDataModule, ABC):
             ("batch_size", batch_size, 1),
             ("eval_batch_size", batch_size if eval_batch_size is None else eval_batch_size, 1),
             ("val_size", val_size, 0),
+            ("repeats", repeats, 1),
         ):
             if value < least:
                 raise ValueError(f"data.{what} is {value}, must be at least {least}")
+        if batch_size % repeats:
+            raise ValueError(f"data.batch_size is {batch_size}, which {repeats} copies of each image (data.repeats) cannot divide")
         augment.check(preprocess.channels, preprocess.size)
         self.name = name
         self.labels = tuple(labels)
@@ -82,6 +91,8 @@ class ImageDataModule(LightningDataModule, ABC):
         self.eval_batch_size = eval_batch_size or batch_size
         self.val_size = val_size
         self.augment = augment
+        self.mix = mix
+        self.repeats = repeats
         self._seed = seed
         self._splits: dict[str, AnySplit] = {}
         self._normalizer: Normalizer | None = None
@@ -152,11 +163,13 @@ class ImageDataModule(LightningDataModule, ABC):
             "image_size": self.image_size,
             "labels": list(self.labels),
             "preprocess": self.preprocess.to_dict(),
-            "splits": {part: {"size": len(split), "fingerprint": split.fingerprint} for part, split in self._splits.items()},
+            "splits": {part: _described(split) for part, split in self._splits.items()},
             "seed": self.seed,
             "batch_size": self.batch_size,
             "val_size": self.val_size,
-            "augment": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.augment).items()},
+            "augment": plain(self.augment),
+            "mix": plain(self.mix),
+            "repeats": self.repeats,
         }
 
     def setup(self, stage: str | None = None) -> None:
@@ -187,6 +200,8 @@ class ImageDataModule(LightningDataModule, ABC):
             ValueError: The batch size cannot be divided over devices and accumulation steps.
         """
         split, plan = self._resident("train"), self.batch_plan
+        if plan.batch_size % self.repeats:
+            raise ValueError(f"{plan} cannot be divided by {self.repeats} copies of each image; set data.repeats to 1")
         self._accumulation = plan.accumulation
         rank = self._rank_and_devices()[0]
         if plan.batch_size < self.batch_size and rank == 0:
@@ -196,7 +211,7 @@ class ImageDataModule(LightningDataModule, ABC):
                 len(split),
                 plan.batch_size,
             )
-        return TrainLoader(split, plan, rank=rank, seed=self.seed, position=self._order_position)
+        return TrainLoader(split, plan, rank=rank, seed=self.seed, position=self._order_position, repeats=self.repeats)
 
     @property
     def val_dataloader(self) -> Callable[[], EvalLoader]:
@@ -216,14 +231,22 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._eval_loader("test")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment, in training only, and normalise for the network: the last stretch of the road, on the device."""
+        """Augment and mix, in training only, and normalise for the network: the last stretch of the road, on the device."""
         images, labels, indices = batch
         dtype, memory_format = torch.float32, torch.contiguous_format
-        if (trainer := self.trainer) is not None:
-            if trainer.training:
-                images = self.augment(images, indices, seed=self.seed, epoch=self._position().epoch)
+        trainer, epoch = self.trainer, None
+        if trainer is not None:
             dtype, memory_format = network_format(trainer.lightning_module)
-        return Batch(self._normalizer_for(images.device, dtype)(images, memory_format), labels, indices)
+            if trainer.training:
+                epoch = self._position().epoch
+                images = self.augment(images, indices, seed=self.seed, epoch=epoch)
+        if isinstance(images, list):
+            normalize = self._normalizer_for(labels.device, dtype)
+            return Batch([Views(normalize(views.images, memory_format), views.owners) for views in images], labels, indices)
+        images = self._normalizer_for(images.device, dtype)(images, memory_format)
+        if epoch is not None and self.mix.is_on(epoch):
+            images, labels = self.mix(images, labels, indices, num_classes=self.num_classes, seed=self.seed, epoch=epoch)
+        return Batch(images, labels, indices)
 
     def _val_dataloader(self) -> EvalLoader:
         return self._eval_loader("val")
@@ -265,14 +288,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     def _position(self) -> Position:
-        """Read from the trainer where training is, when a batch is about to be handed out or is on its way."""
-        trainer = self.trainer
-        if trainer is None or not 0 < trainer.num_training_batches < math.inf:  # no training is going on
-            return Position(epoch=0, batch=0)
-        # The number of batches trained on tells both. Lightning's own epoch counter is one ahead after resuming from a
-        # checkpoint that was saved as training ended, or as an epoch began.
-        done = trainer.fit_loop.epoch_loop.batch_progress.total.completed
-        return Position(*divmod(done, int(trainer.num_training_batches)))
+        return position_of(self.trainer)
 
     def _order_position(self) -> Position:
         """Return where in which epoch's order training is.
@@ -295,3 +311,13 @@ class ImageDataModule(LightningDataModule, ABC):
         if kept is None or kept.dtype != dtype or kept.scale.device != device:
             kept = self._normalizer = self.preprocess.normalizer(device, dtype)
         return kept
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings in JSON types."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+
+
+def _described(split: AnySplit) -> dict[str, Any]:
+    skipped = 0 if isinstance(split, Split) else split.skipped
+    return {"size": len(split), "fingerprint": split.fingerprint} | ({"skipped": skipped} if skipped else {})

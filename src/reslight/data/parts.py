@@ -83,9 +83,10 @@ def parts_of(trees: Mapping[PartName, ClassTree]) -> Parts:
     for part, tree in trees.items():
         if unknown := [name for name in tree.classes if name not in train.classes]:
             raise ValueError(f"{tree.root} has classes that {train.root} has not: {_several(unknown)}; give both the same folders")
-        if part == "train" and tree.empty:
-            raise ValueError(f"{tree.root} has classes without an image: {_several(tree.empty)}; put images there, or remove them")
-        if part != "train" and (missing := [name for name in train.classes if name not in tree.classes or name in tree.empty]):
+        empty = tree.empty
+        if part == "train" and empty:
+            raise ValueError(f"{tree.root} has classes without an image: {_several(empty)}; put images there, or remove them")
+        if part != "train" and (missing := sorted(set(train.classes) - set(tree.classes) | set(empty))):
             remarks.append(f"{tree.root} has no image of {_several(missing)}")
         if tree.misplaced:
             names = [path.name for path in tree.misplaced]

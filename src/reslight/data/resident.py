@@ -8,24 +8,18 @@ iteration begins, so that a resumed run sees the images that an uninterrupted on
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
+from torch import Tensor
 
 from reslight.data.encoded import EncodedSplit
+from reslight.data.position import Position
 from reslight.data.random import permutation
 from reslight.data.split import Batch, Split
 
 AnySplit = Split | EncodedSplit
 """Images in memory, or images that stay files."""
-
-
-class Position(NamedTuple):
-    """Where in training an iteration begins."""
-
-    epoch: int
-    batch: int
-    """Batches of this device already consumed in this epoch; each accumulation step counts as one."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,9 @@ class TrainLoader:
     epoch's order, from place `((k*A + m)*W + r) * b` on: whatever W and A are, a step is made of the same images.
     """
 
-    def __init__(self, split: AnySplit, plan: BatchPlan, *, rank: int, seed: int, position: Callable[[], Position]) -> None:
+    def __init__(
+        self, split: AnySplit, plan: BatchPlan, *, rank: int, seed: int, position: Callable[[], Position], repeats: int = 1
+    ) -> None:
         """Prepare to iterate; nothing is computed yet.
 
         Args:
@@ -92,11 +88,13 @@ class TrainLoader:
             rank: This process's number, from 0 to `plan.devices - 1`.
             seed: Seed of the order.
             position: Answers where an iteration begins; asked at its first batch.
+            repeats: Copies of an image in a batch, see `repeated`.
         """
         self.split = split
         self.plan = plan
         self.rank = rank
         self.seed = seed
+        self.repeats = repeats
         self._position = position
 
     def __len__(self) -> int:
@@ -112,7 +110,12 @@ class TrainLoader:
         order = permutation(len(self.split), self.seed, epoch, device=self.split.device)
         size = self.plan.per_device
         starts = ((batch * self.plan.devices + self.rank) * size for batch in range(done, len(self)))
-        yield from self.split.batches((order[start : start + size] for start in starts), epoch)
+        if self.repeats > 1:
+            order = repeated(order, self.plan.batch_size, self.repeats)
+        for batch in self.split.batches((order[start : start + size] for start in starts), epoch):
+            if not len(batch.labels):
+                raise ValueError(f"none of {size} images of a training batch can be read; `reslight data check` lists those that cannot")
+            yield batch
 
     def state_dict(self) -> dict[str, int]:
         """Return what the position in a checkpoint counts in; nothing is restored from it but the right to resume."""
@@ -139,6 +142,25 @@ class TrainLoader:
                     f"{names[key]} is {now}, but the checkpoint was taken at {state[key]}, where its position in the "
                     f"epoch counts differently; resume with {state[key]}"
                 )
+
+
+def repeated(order: Tensor, batch_size: int, repeats: int) -> Tensor:
+    """Repeated augmentation (Hoffer et al. 2019, arXiv:1901.09335): copies of an image, differently augmented, in one batch.
+
+    An epoch has as many places as before, so that each sees another part of the images. A batch is its distinct images one
+    after the other, then their copies: neighbours, which may be mixed, are never the same image.
+
+    Args:
+        order: int64 `(N,)`, the images of an epoch.
+        batch_size: Places of a batch; `repeats` divides it.
+        repeats: Copies of each image.
+
+    Returns:
+        int64 `(N // batch_size * batch_size,)`: copy c of image i is numbered `c * N + i`, see `EncodedSplit.batches`.
+    """
+    batches, distinct = len(order) // batch_size, batch_size // repeats
+    rows = order[: batches * distinct].view(batches, 1, distinct)
+    return (rows + torch.arange(repeats).view(1, repeats, 1) * len(order)).flatten()
 
 
 class EvalLoader:

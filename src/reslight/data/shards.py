@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from reslight.data.known import KnownSet, Part
 from reslight.data.source import Source, class_key, class_numbers, decode, to_tensors
 
 _SIZE = 32
-_IMAGE_COLUMNS = ("img", "image")
-_LABEL_COLUMNS = ("fine_label", "label", "labels")
+IMAGE_COLUMNS = ("img", "image")
+LABEL_COLUMNS = ("fine_label", "label", "labels")
 _ROWS = 1000  # decoded at a time
 
 
@@ -30,12 +31,12 @@ def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
         for place in [folder / name for name in sorted(within)]:
             # or as on the branch of the Hub's own conversions
             if files := sorted(place.glob(f"{part}[-.]*parquet")) or sorted((place / part).glob("*.parquet")):
-                _check_numbers(files)
+                check_numbers(files)
                 return Source(f"the parquet files in {place}", files, partial(_read, files, known))
     return None
 
 
-def _check_numbers(files: Sequence[Path]) -> None:
+def check_numbers(files: Sequence[Path]) -> None:
     """All of `train-00000-of-00002.parquet` and its like."""
     for file in files:
         if found := re.fullmatch(r"(.+)-(\d+)-of-(\d+)\.parquet", file.name):
@@ -58,6 +59,26 @@ def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
 
 def _rows(file: Path, known: KnownSet) -> Iterator[tuple[bytes, int]]:
     """Yield the encoded image and the official label of each row."""
+    with opened(file) as shard:
+        schema = shard.schema_arrow
+        image_column = column_of(file, schema.names, IMAGE_COLUMNS)
+        label_column = column_of(file, schema.names, LABEL_COLUMNS)
+        numbers = _official_numbers(file, schema.metadata or {}, label_column, known)
+        for batch in shard.iter_batches(_ROWS, columns=[image_column, label_column]):
+            cells, labels = batch.column(image_column).to_pylist(), batch.column(label_column).to_pylist()
+            for cell, label in zip(cells, labels, strict=True):
+                if not isinstance(label, int) or label not in numbers:
+                    raise ValueError(f"{file} has the label {label}, expected 0 to {len(numbers) - 1}; set data.name or data.root")
+                yield _bytes(cell), numbers[label]
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """A shard as pyarrow's ParquetFile; whatever goes wrong with it inside comes out as a line.
+
+    Raises:
+        ValueError: It is damaged, or there is nothing to read it with.
+    """
     try:
         import pyarrow as arrow
         from pyarrow import parquet
@@ -65,35 +86,41 @@ def _rows(file: Path, known: KnownSet) -> Iterator[tuple[bytes, int]]:
         raise ValueError(f"{file} needs pyarrow to be read; `pip install pyarrow`") from error
     try:
         with parquet.ParquetFile(file) as shard:
-            schema = shard.schema_arrow
-            image_column = _column(file, schema.names, _IMAGE_COLUMNS)
-            label_column = _column(file, schema.names, _LABEL_COLUMNS)
-            numbers = _official_numbers(file, schema.metadata or {}, label_column, known)
-            for batch in shard.iter_batches(_ROWS, columns=[image_column, label_column]):
-                cells, labels = batch.column(image_column).to_pylist(), batch.column(label_column).to_pylist()
-                for cell, label in zip(cells, labels, strict=True):
-                    if not isinstance(label, int) or label not in numbers:
-                        raise ValueError(f"{file} has the label {label}, expected 0 to {len(numbers) - 1}; set data.name or data.root")
-                    yield _bytes(cell), numbers[label]
+            yield shard
     except (arrow.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{file} is damaged or was cut short ({reason}); delete it, and get it again") from error
 
 
-def _column(file: Path, names: Sequence[str], candidates: Sequence[str]) -> str:
+def column_of(file: Path, names: Sequence[str], candidates: Sequence[str]) -> str:
+    """The first of the candidates that a shard has.
+
+    Raises:
+        ValueError: It has none.
+    """
     found = [name for name in candidates if name in names]
     if not found:
         raise ValueError(f"{file} has the columns {', '.join(names)}; one of them must be called {' or '.join(candidates)}")
     return found[0]
 
 
-def _official_numbers(file: Path, metadata: dict[bytes, bytes], column: str, known: KnownSet) -> dict[int, int]:
-    """Return the official number of each label of a shard: by name where the shard names its classes."""
+def names_of(file: Path, metadata: dict[bytes, bytes], column: str) -> list[str] | None:
+    """Names of the classes, where a shard's schema has them.
+
+    Raises:
+        ValueError: It has something else in their place.
+    """
     try:
         info = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
         names = info.get("features", {}).get(column, {}).get("names")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{file} has a schema whose class names cannot be read ({error}); get it again") from error
+    return list(map(str, names)) if names else None
+
+
+def _official_numbers(file: Path, metadata: dict[bytes, bytes], column: str, known: KnownSet) -> dict[int, int]:
+    """Return the official number of each label of a shard: by name where the shard names its classes."""
+    names = names_of(file, metadata, column)
     if not names:
         return {number: number for number in range(len(known.labels))}
     official = class_numbers(known.labels)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -15,10 +15,11 @@ from reslight.data.random import permutation
 class Batch(NamedTuple):
     """What a loader yields and, with float images, what a training step gets."""
 
-    images: Tensor
-    """`(N, C, H, W)`: uint8 from the loader; normalised, in the network's dtype, once on the device."""
+    images: Any
+    """`(N, C, H, W)`: uint8 from the loader; normalised, in the network's dtype, once on the device. Or, in a test on several
+    views of each image, a list of `Views`."""
     labels: Tensor
-    """int64 `(N,)`."""
+    """int64 `(N,)`; float32 `(N, num_classes)`, the probability of each class, where images were mixed."""
     indices: Tensor
     """int64 `(N,)`: each image's number in its split."""
 

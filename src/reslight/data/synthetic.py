@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reslight.data.augment import Augment
+from reslight.data.mix import Mix
 from reslight.data.module import SPLIT_SEED, ImageDataModule
 from reslight.data.random import Draw, bits
 from reslight.data.split import Split
@@ -63,6 +64,7 @@ class Synthetic(ImageDataModule):
         val_size: int = 128,
         seed: int | None = None,
         augment: Augment = NO_AUGMENT,
+        mix: Mix = Mix(),
     ) -> None:
         """Check and keep the settings.
 
@@ -74,6 +76,7 @@ class Synthetic(ImageDataModule):
                 validation.
             seed: Seed of the order and the augmentation; seed_everything's when left out, 0 where there is none.
             augment: Augmentation of training images.
+            mix: Training images mixed with one another (mixup, cutmix).
 
         Raises:
             ValueError: A setting is out of range.
@@ -88,6 +91,7 @@ class Synthetic(ImageDataModule):
             val_size=val_size,
             seed=seed,
             augment=augment,
+            mix=mix,
         )
         self.images = images
 

@@ -1,0 +1,91 @@
+"""Data sets of the Hugging Face Hub: their parquet files, in the Hub's own cache, at one commit, checked."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+def is_remote(root: str) -> bool:
+    """Whether a root is the name of a data set on the Hub, and no folder that is here."""
+    return root.partition("@")[0].count("/") == 1 and not root.startswith((".", "/", "~")) and root[-1] != "/" and not Path(root).exists()
+
+
+def fetch(name: str) -> Path:
+    """The folder that holds the parquet files of a data set.
+
+    Args:
+        name: `OWNER/DATASET` or `OWNER/DATASET@REVISION`.
+
+    Raises:
+        ConnectionError: They cannot be had; one line says why.
+        FileNotFoundError: There is no such data set, or it has no parquet files.
+        ValueError: A file came with other bytes than the Hub lists.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    repository, _, revision = name.partition("@")
+    try:
+        return _from_cache(repository, revision or None) if constants.HF_HUB_OFFLINE else _from_hub(HfApi(), repository, revision or None)
+    except GatedRepoError as error:
+        raise ConnectionError(f"{repository} is open only to those who accepted its terms on the Hub; do, and set HF_TOKEN") from error
+    except RevisionNotFoundError as error:
+        raise FileNotFoundError(f"{repository} has no revision {revision}; leave it out for main") from error
+    except RepositoryNotFoundError as error:
+        raise FileNotFoundError(
+            f"there is no folder {name}, and no data set of that name on the Hub that you may see; set data.root, or HF_TOKEN"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ConnectionError(f"{name} is not in the Hub's cache, and HF_HUB_OFFLINE is set") from error
+    except (ValueError, FileNotFoundError, ConnectionError):
+        raise
+    except Exception as error:  # the client has errors of many kinds, and all mean: it cannot be had
+        reason = " ".join(str(error).partition(" for url ")[0].split())[:160] or type(error).__name__
+        raise ConnectionError(f"there is no folder {name}, and the data set cannot be taken from the Hub: {reason}") from error
+
+
+def _from_cache(repository: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repository, repo_type="dataset", revision=revision, local_files_only=True))
+
+
+def _from_hub(api: Any, repository: str, revision: str | None) -> Path:
+    info = api.dataset_info(repository, revision=revision, files_metadata=True)
+    files = [one for one in info.siblings if one.rfilename.endswith(".parquet")]
+    if not files:
+        raise FileNotFoundError(f"{repository} has no parquet files; most data sets have them at {repository}@refs/convert/parquet")
+    log.info("%s at commit %s: %d files, %.2f GB", repository, info.sha[:12], len(files), sum(one.size or 0 for one in files) / 1e9)
+    folder = Path()
+    for one in files:
+        path = _file(api, repository, info.sha, one)
+        folder = path.parents[one.rfilename.count("/")]
+    if revision != info.sha:  # noted as the client does for what is taken by a branch's name: for times without network
+        note = folder.parents[1] / "refs" / (revision or "main")
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(info.sha)
+    return folder
+
+
+def _file(api: Any, repository: str, commit: str, known: Any) -> Path:
+    """A file in the cache; what is downloaded now is compared with the hash that the Hub lists, what was there before with its size."""
+    from huggingface_hub import try_to_load_from_cache
+
+    kept = try_to_load_from_cache(repository, known.rfilename, revision=commit, repo_type="dataset")
+    if isinstance(kept, str) and Path(kept).stat().st_size == known.size:
+        return Path(kept)
+    again = isinstance(kept, str)
+    path = Path(api.hf_hub_download(repository, known.rfilename, repo_type="dataset", revision=commit, force_download=again))
+    if known.lfs and _sha256(path) != known.lfs.sha256:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise ValueError(f"{known.rfilename} of {repository} came with other bytes than the Hub lists; it was deleted: try again")
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
