@@ -1,6 +1,7 @@
 """fit, validate, test and predict: Lightning's command line over reslight's classes, runs and checkpoints."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,11 @@ from reslight.training import (
     Runs,
     StopSignals,
 )
+from reslight.training.export import export
 from reslight.training.report import ending, measurement, scores, to_json
 from reslight.training.resume import compare, read_checkpoint, run_of
+from reslight.weights.folder import read_description
+from reslight.weights.source import locate
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +43,7 @@ HELP = {
     "trainer.logger": "Loggers beside the run's own metrics.csv and TensorBoard events. (default: null)",
 }
 """Where Lightning's own help would say something else than what happens here."""
+EXPORT = "When fit is done, measure the weights on the validation images and write them as a folder, `weights` in the run's."
 
 
 class CLI(LightningCLI):
@@ -81,6 +86,7 @@ class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Checkpoints as a group of settings of their own; the network's two ends come from the data."""
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        parser.add_argument("--export", type=bool, default=False, help=EXPORT)  # for all, as they read a run's own configuration
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
         parser.link_arguments("data.in_channels", "model.in_channels", apply_on="instantiate")
 
@@ -109,11 +115,26 @@ class CLI(LightningCLI):
             self.runs = self.runs.under(Path(root))
         self.checkpoint = self.runs.checkpoint(settings.ckpt_path, resume=self.subcommand == "fit")
         settings.ckpt_path = self.checkpoint and str(self.checkpoint)
+        self.init_from = settings.model.init_from
+        if self.init_from:
+            self._begin_with_weights(settings)
+
+    def _begin_with_weights(self, settings: Any) -> None:
+        """Put the network of the weights, and how it is fed, into the configuration, which stands on its own from then on."""
+        record = read_description(locate(self.init_from), accept_timm=True).record
+        if settings.model.net is None:
+            settings.model.net = {key: value for key, value in record.net.to_dict().items() if key not in ("num_classes", "in_channels")}
+        data = settings.data.init_args
+        if "preprocess" in data and data.preprocess is None:
+            data.preprocess = type(settings)(**asdict(record.preprocess))
+        if self.checkpoint:  # which has its weights
+            settings.model.init_from = None
 
     def after_instantiate_classes(self) -> None:
         """Compare the checkpoint with the configuration."""
         if self.checkpoint is None:
             return
+        self.config[self.subcommand].model.init_from = self.model.hparams["init_from"] = self.init_from  # for those who ask later
         contents = read_checkpoint(self.checkpoint)
         self.step = int(contents["global_step"])
         log.info("checkpoint %s, step %d", self.checkpoint, self.step)
@@ -158,7 +179,17 @@ class CLI(LightningCLI):
         if folder is None or config is None:
             log.info("done   nothing: the run was over before its first step (trainer.max_epochs, trainer.max_steps)")
             return
+        if self.config[self.subcommand].export:
+            self._export(folder)
         log.info("%s", "\n".join(ending(self.trainer, folder, config)))
+
+    def _export(self, folder: Path) -> None:
+        """Measure the run's last weights as `reslight validate` would, and write them as `reslight export` would."""
+        self.checkpoint, self.step = folder / "checkpoints" / "last.ckpt", self.trainer.global_step
+        if self.datamodule.has_validation:
+            self.trainer.validate(self.model, self.datamodule, ckpt_path=str(self.checkpoint), weights_only=True, verbose=False)
+            self.after_validate()
+        log.info("%s", "\n".join(export(self.checkpoint, folder / "weights")))
 
     def after_validate(self) -> None:
         """Print and keep the numbers."""
@@ -195,7 +226,8 @@ class CLI(LightningCLI):
         counts, details = self.model.counts, self.model.details
         if counts is None or details is None or not self.trainer.is_global_zero:
             return
-        path = self._results(name)
+        views = self.model.described.get("test_views", "centre")
+        path = self._results(name if views == "centre" else name.replace(".json", f".{views}.json"))
         report = {"checkpoint": str(self.checkpoint), "step": self.step, **measurement(split, counts, details, self.model)}
         path.write_text(to_json(report), encoding="utf-8")
         picture = path.with_suffix(".png")

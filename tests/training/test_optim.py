@@ -9,6 +9,7 @@ from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, SequentialLR
 
 from reslight.training import LearningRate, OptimConfig, ScheduleConfig
+from reslight.training.lamb import Lamb
 from reslight.training.optim import as_config, build_optimizer
 
 PAPER = LearningRate(ScheduleConfig("multistep", milestones=(32_000, 48_000)), peak=0.1, total_steps=64_000, steps_per_epoch=391)
@@ -112,7 +113,38 @@ def test_one_step_of_sgd_by_hand():
     assert values == pytest.approx([1.8, 1.43])
 
 
-@pytest.mark.parametrize(("config", "cls"), [(OptimConfig(), SGD), (OptimConfig("adamw", lr=1e-3), AdamW)])
+def test_the_head_has_a_rate_of_its_own():
+    net = Small()
+    groups = build_optimizer(OptimConfig(lr=0.5, body_lr=0.1, weight_decay=0.3), net.parameters(), head=net.fc.parameters()).param_groups
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert len(rates) == len(list(net.parameters()))
+    for name, parameter in net.named_parameters():
+        rate = 0.5 if name.startswith("fc.") else pytest.approx(0.05)
+        assert rates[id(parameter)] == (rate, 0.3 if parameter.ndim > 1 else 0.0), name
+
+
+def test_lamb_steps_as_timms():
+    timm_lamb = pytest.importorskip("timm.optim").Lamb
+    torch.manual_seed(0)
+    start, data = [torch.randn(8, 5), torch.randn(5), torch.zeros(3, 2)], [torch.randn(20, 8) * s for s in (0.1, 1, 40, 3)]
+
+    def train(make) -> list[torch.Tensor]:
+        weights = [nn.Parameter(value.clone()) for value in start]
+        groups = [{"params": [weights[0], weights[2]], "weight_decay": 0.02}, {"params": [weights[1]], "weight_decay": 0.0}]
+        optimizer = make(groups)
+        for x in data:  # with gradients above and below the length at which they are clipped
+            optimizer.zero_grad()
+            ((x @ weights[0] + weights[1]).square().mean() + (weights[2] * x[0, :2]).sum()).backward()
+            optimizer.step()
+        return [weight.detach() for weight in weights]
+
+    ours, theirs = train(lambda groups: Lamb(groups, lr=0.05)), train(lambda groups: timm_lamb(groups, lr=0.05))
+    for mine, other, before in zip(ours, theirs, start, strict=True):
+        assert not torch.equal(mine, before)
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("config", "cls"), [(OptimConfig(), SGD), (OptimConfig("adamw", lr=1e-3), AdamW), (OptimConfig("lamb"), Lamb)])
 def test_names_make_their_optimizers(config: OptimConfig, cls: type):
     assert type(build_optimizer(config, Small().parameters())) is cls
 
@@ -122,7 +154,8 @@ def test_names_make_their_optimizers(config: OptimConfig, cls: type):
     [
         (lambda: OptimConfig(lr=0), "optim.lr is 0; it must be above 0"),
         (lambda: OptimConfig(lr=float("nan")), "optim.lr is nan"),
-        (lambda: OptimConfig("lamb"), "optim.name is 'lamb'; allowed are sgd, adamw"),
+        (lambda: OptimConfig("lion"), "optim.name is 'lion'; allowed are sgd, adamw, lamb"),
+        (lambda: OptimConfig(body_lr=0), "optim.body_lr is 0; it must be above 0"),
         (lambda: OptimConfig(momentum=1.5), "optim.momentum is 1.5; it must be at least 0 and at most 1"),
         (lambda: OptimConfig(momentum=0, nesterov=True), "Nesterov needs momentum"),
         (lambda: OptimConfig(weight_decay=-1), "optim.weight_decay is -1"),

@@ -6,27 +6,32 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Self, get_args
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.nn import functional as F
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from reslight.metrics import Counts, Details, Measurer, TrainingSums
 from reslight.models import ResNet, ResNetConfig
+from reslight.training.guards import check_loss, check_total, check_weights
+from reslight.training.loss import Loss, class_of, training_loss
 from reslight.training.net import check_data, net_config
 from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer
 from reslight.training.resume import FORMAT, data_changes, environment, environment_changes
+from reslight.training.transfer import frozen_parts, initial_net
+from reslight.training.views import averaged
 from reslight.training.warmup import ErrorWarmup
 
 log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Images `(N, C, H, W)` in the network's dtype, labels `(N,)` int64, indices `(N,)` int64."""
+"""Images `(N, C, H, W)` in the network's dtype; labels int64 `(N,)`, or of mixed images probabilities `(N, num_classes)`; indices
+int64 `(N,)`. In a test images may be a list of views, see `training.views.averaged`."""
 
 
 class ImageClassifier(LightningModule):
@@ -34,12 +39,16 @@ class ImageClassifier(LightningModule):
 
     Args:
         net: The name of a variant (`resnet20`); a mapping of ResNetConfig's fields, alone or on top of a variant
-            (`{name: resnet20, shortcut: B}`); or a ResNetConfig.
+            (`{name: resnet20, shortcut: B}`); or a ResNetConfig. The network of `init_from` if None.
         optim: The optimizer.
         schedule: The learning rate over the run.
         ema: Decay per step of the exponential moving average of the weights, for example 0.999; none if null. Validation and test
             then use the average; the raw weights are kept beside it in the checkpoint.
         label_smoothing: Share of the target spread evenly over the classes, 0 to 1.
+        loss: cross_entropy, or bce: binary cross-entropy of each class for itself.
+        init_from: Weights to begin with, under a new classifier: a name of `reslight weights`, a folder, OWNER/NAME[@REVISION] on the
+            Hub, or timm/NAME.
+        freeze: Train only what comes behind this part: stem, layer1 and so on, or body for the classifier alone; all if null.
         channels_last: Keep images and weights in (N, H, W, C) memory order, which convolutions prefer on CPUs and tensor cores.
         compile: Compile the network with torch.compile, in place: the names of the weights stay as they are.
         num_classes: Classes of the data; the command line takes it from there. None: as `net` says.
@@ -51,12 +60,15 @@ class ImageClassifier(LightningModule):
 
     def __init__(
         self,
-        net: str | Mapping[str, Any] | ResNetConfig,
+        net: str | Mapping[str, Any] | ResNetConfig | None = None,
         optim: OptimConfig = OptimConfig(),
         schedule: ScheduleConfig = ScheduleConfig(),
         ema: float | None = None,
         *,
         label_smoothing: float = 0.0,
+        loss: Loss = "cross_entropy",
+        init_from: str | None = None,
+        freeze: str | None = None,
         channels_last: bool = True,
         compile: bool = False,
         num_classes: int | None = None,
@@ -67,22 +79,35 @@ class ImageClassifier(LightningModule):
             raise ValueError(f"model.label_smoothing is {label_smoothing}; it must be at least 0 and below 1")
         if ema is not None and not 0 < ema < 1:
             raise ValueError(f"model.ema is {ema}; it must be between 0 and 1, for example 0.999, or null for none")
-        self.config = net_config(net, num_classes=num_classes, in_channels=in_channels)
+        if loss not in get_args(Loss):
+            raise ValueError(f"model.loss is {loss!r}; it must be one of {', '.join(get_args(Loss))}")
+        if init_from is not None:
+            self.net = initial_net(init_from, net, num_classes, in_channels)
+        elif net is not None:
+            self.net = ResNet(net_config(net, num_classes=num_classes, in_channels=in_channels))
+        else:
+            raise ValueError("--model.net is missing; give it, or weights to begin with as --model.init_from, or a --config that has one")
+        self.config = self.net.config
+        self.frozen = frozen_parts(self.net, freeze)
+        for module in self.frozen:
+            module.requires_grad_(False)
         self.optim = as_config(OptimConfig, optim)
         self.schedule = as_config(ScheduleConfig, schedule)
-        self.label_smoothing, self.ema, self.compile_net = label_smoothing, ema, compile
+        self.label_smoothing, self.loss, self.ema, self.compile_net = label_smoothing, loss, ema, compile
         # Plain data, so that a checkpoint loads with weights_only=True and names exactly one network.
         settings = {
             "net": self.config.to_dict(),
             "optim": _plain(asdict(self.optim)),
             "schedule": _plain(asdict(self.schedule)),
             "label_smoothing": label_smoothing,
+            "loss": loss,
+            "init_from": init_from,
+            "freeze": freeze,
             "ema": ema,
             "channels_last": channels_last,
             "compile": compile,
         }
         self.save_hyperparameters(settings, logger=False)
-        self.net = ResNet(self.config)
         if channels_last:
             layout: dict[str, Any] = {"memory_format": torch.channels_last}  # a keyword that older torch does not declare
             self.net.to(**layout)
@@ -104,13 +129,20 @@ class ImageClassifier(LightningModule):
         logits: Tensor = self.net(images)
         return logits
 
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, or back; what is frozen stays as in evaluation."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
     def setup(self, stage: str) -> None:
         """Meet the data: check that they fit the network."""
         datamodule = getattr(self.trainer, "datamodule", None)
         describe = getattr(datamodule, "describe", None)  # a person's own data module may have none
         if describe:
             self.described = describe()
-            if warning := check_data(self.config, self.described):
+            for warning in check_data(self.config, self.described, self.net.preprocess):
                 log.warning("%s", warning)
         if self.compile_net and stage == "fit":
             self.net.compile()
@@ -131,7 +163,7 @@ class ImageClassifier(LightningModule):
                 f"an epoch has {self.trainer.num_training_batches} batches and had {self._batches_per_epoch} in the checkpoint, which "
                 "cannot go on in the middle of it; set data.batch_size, data.val_size and trainer.limit_train_batches as they were"
             )
-        optimizer = build_optimizer(self.optim, self.parameters())
+        optimizer = self._build_optimizer()
         scheduler = LambdaLR(optimizer, lambda step: self._lr_factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -154,12 +186,12 @@ class ImageClassifier(LightningModule):
         """After a resume: the optimizer's settings are the configuration's, not those that its state brought along."""
         self._steps_seen, self._trained = self.global_step, False
         optimizer = self.trainer.optimizers[0]
-        for group, meant in zip(optimizer.param_groups, build_optimizer(self.optim, self.parameters()).param_groups, strict=True):
+        for group, meant in zip(optimizer.param_groups, self._build_optimizer().param_groups, strict=True):
             group |= {key: value for key, value in meant.items() if key != "params"}
-            group["initial_lr"] = self.optim.lr
-            group["lr"] = self.optim.lr * self._lr_factor(self.global_step)
+            group["initial_lr"] = meant["lr"]
+            group["lr"] = meant["lr"] * self._lr_factor(self.global_step)
         for config in self.trainer.lr_scheduler_configs:
-            config.scheduler.base_lrs = [self.optim.lr] * len(optimizer.param_groups)
+            config.scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Give stochastic depth its own random numbers: a function of (seed, step, rank), not of what ran before."""
@@ -167,14 +199,15 @@ class ImageClassifier(LightningModule):
             torch.manual_seed(_step_seed(int(os.environ.get("PL_GLOBAL_SEED", 0)), self._batches_begun(), self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of one batch."""
+        """The loss of one batch."""
         images, labels, _ = batch
         self._warmup.check(self.global_step, self._sum_over_devices)
         logits = self(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        loss = training_loss(logits, labels, self.loss, self.label_smoothing)
+        labels = class_of(labels)
         # Reading the loss waits for the device: free on the CPU, so every step there; elsewhere only when it is read anyway.
         if loss.device.type == "cpu":
-            self._stop_unless_finite(float(loss.detach()), self.global_step + 1)
+            check_loss(float(loss.detach()), self.global_step + 1, self._rate_done())
         self.training_sums.update(loss, logits, labels)
         self._warmup.update(logits, labels)
         self._step_losses.append(loss.detach())
@@ -189,13 +222,13 @@ class ImageClassifier(LightningModule):
         losses, self._step_losses = self._step_losses, []
         if every and step % every == 0:
             loss = float(self._sum_over_devices(torch.stack(losses).float().mean())) / self.trainer.world_size
-            self._stop_unless_finite(loss, step)
+            check_loss(loss, step, self._rate_done())
             self._record({"train/loss_step": loss, "lr": self._rate_done()})
 
     def on_train_epoch_end(self) -> None:
         """Record the epoch's training loss and accuracy."""
         fractions = self.training_sums.fractions(self._sum_over_devices, self.device)
-        self._stop_unless_finite(fractions.get("loss", 0.0), self.global_step)
+        check_loss(fractions.get("loss", 0.0), self.global_step, self._rate_done())
         values = {f"train/{name}": value for name, value in fractions.items()}
         # A checkpoint from between validation and here ends its epoch again, under a schedule that may be another by now.
         self._record(values | ({"lr": self._rate_done()} if self._trained else {}))
@@ -236,8 +269,7 @@ class ImageClassifier(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Indices `(N,)` and probabilities `(N, num_classes)` in float32, on the CPU."""
-        images, _, indices = batch
-        return indices.cpu(), self(images).float().softmax(dim=1).cpu()
+        return batch[2].cpu(), self._answers(batch).float().softmax(dim=1).cpu()
 
     # -- checkpoints
 
@@ -247,7 +279,7 @@ class ImageClassifier(LightningModule):
         Raises:
             FloatingPointError: A weight is no longer a number: the checkpoint before, which this one would replace, is worth more.
         """
-        self._refuse_unless_finite(checkpoint["state_dict"])
+        check_weights(checkpoint["state_dict"], self.global_step, self._rate_done())
         checkpoint["reslight"] = {
             "format": FORMAT,
             "environment": environment(self.trainer),
@@ -282,9 +314,14 @@ class ImageClassifier(LightningModule):
         self._measurer = Measurer(self.config.num_classes, self.device, details=self.trainer.state.fn != "fit")
 
     def _count(self, batch: Batch) -> None:
-        images, labels, _ = batch
         if self._measurer is not None:
-            self._measurer.update(self(images), labels)
+            self._measurer.update(self._answers(batch), batch[1])
+
+    def _answers(self, batch: Batch) -> Tensor:
+        """Logits `(N, num_classes)`, whether there is one view of each image or several."""
+        images, labels, _ = batch
+        answers: Tensor = averaged(self, images, len(labels), self.config.num_classes) if isinstance(images, list) else self(images)
+        return answers
 
     def _finish_counting(self, split: str) -> None:
         if self._measurer is None or self.trainer.sanity_checking:
@@ -297,13 +334,16 @@ class ImageClassifier(LightningModule):
         self._record({f"{split}/{name}": value for name, value in self.counts.fractions().items()})
 
     def _check_total(self, split: str, total: int) -> None:
-        """Every image exactly once, or the number is not worth having."""
+        """Compare with what the data say of the split, unless fewer images were asked for."""
         trainer = self.trainer
         limit = trainer.limit_val_batches if split == "val" else trainer.limit_test_batches
-        whole = isinstance(limit, float) and limit == 1.0  # the whole number 1 is one batch
-        expected = self.described.get("splits", {}).get(split, {}).get("size")
-        if expected is not None and total != expected and whole and not getattr(trainer, "fast_dev_run", False):
-            raise RuntimeError(f"{split} measured {total} images and the set has {expected}; each must be counted exactly once")
+        describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
+        if describe:  # again, for images may have been skipped
+            self.described = describe()
+        splits = self.described.get("splits", {})
+        skipped = int(self._sum_over_devices(torch.tensor(splits.get(split, {}).get("skipped", 0), device=self.device)))
+        if isinstance(limit, float) and limit == 1.0 and not getattr(trainer, "fast_dev_run", False):  # the whole number 1 is one batch
+            check_total(split, total, splits.get(split), skipped)
 
     def _record(self, values: dict[str, float]) -> None:
         """Give values to the callbacks and, with the number of steps done, to the loggers.
@@ -322,21 +362,8 @@ class ImageClassifier(LightningModule):
     def _lr_factor(self, step: int) -> float:
         return self._rate(step, self._warmup.warm_at) / self._rate.peak if self._rate else 1.0
 
-    def _stop_unless_finite(self, loss: float, step: int) -> None:
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss is {loss} at step {step}; lower model.optim.lr (the rate was {self._rate_done():g}), "
-                "lengthen model.schedule.warmup, or set trainer.gradient_clip_val"
-            )
-
-    def _refuse_unless_finite(self, state: Mapping[str, Tensor]) -> None:
-        for name, value in state.items():
-            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise FloatingPointError(
-                    f"{name} is no longer finite at step {self.global_step}, whose checkpoint is not written: those before it are as they "
-                    f"were; lower model.optim.lr (the rate was {self._rate_done():g}) or set trainer.gradient_clip_val, and go on with "
-                    "--ckpt_path last"
-                )
+    def _build_optimizer(self) -> Optimizer:
+        return build_optimizer(self.optim, self.parameters(), head=self.net.fc.parameters())
 
     def _rate_done(self) -> float:
         """Learning rate of the step that was just done."""

@@ -38,9 +38,9 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
     data = kept["data"]
     about: dict[str, Any] = {
         "weights": "average" if averaged else "raw",
-        "data": {key: data[key] for key in ("name", "splits", "val_size", "normalize") if key in data},
+        "data": {key: data[key] for key in ("name", "kind", "splits", "val_size", "normalize") if key in data},
         "recipe": {key: value for key, value in settings.items() if key != "net"}
-        | {key: data[key] for key in ("batch_size", "augment") if key in data},
+        | {key: data[key] for key in ("batch_size", "augment", "crop", "mix", "repeats") if key in data},
         "run": {
             "seed": data.get("seed"),
             "steps": contents["global_step"],
@@ -49,7 +49,7 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
         },
         "license": license,
     }
-    measured = measurements(run_of(checkpoint), hashlib.sha256(model_bytes(net)).hexdigest())
+    measured = measurements(run_of(checkpoint), hashlib.sha256(model_bytes(net)).hexdigest(), data["preprocess"])
     save(net, folder, preprocess=net.preprocess, labels=net.labels, metrics=measured, **about)
     size = sum((folder / name).stat().st_size for name in FILES)
     lines = [f"written {folder}: {size / 1e6:.2f} MB, the {about['weights']} weights of step {contents['global_step']}"]
@@ -90,14 +90,16 @@ def network_of(contents: Mapping[str, Any], *, raw: bool = False) -> ResNet:
     return net.eval()
 
 
-def measurements(run: Path | None, sha256: str) -> tuple[Measured, ...]:
-    """What was measured of the very weights with this sha256 in a run."""
+def measurements(run: Path | None, sha256: str, preprocess: Mapping[str, Any]) -> tuple[Measured, ...]:
+    """What was measured in a run of the very weights with this sha256, fed so."""
     found = []
     for split, name in REPORTS.items():
         path = run / name if run else None
         report = json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
         whole = report and report["counts"]["total"] == report["data"]["splits"][split]["size"]  # not with limit_test_batches
-        if whole and report.get("sha256") == sha256 and report["batch_size"]:
+        # a card's numbers are of the centre of each image, prepared as the card says
+        plainly = report and report["data"].get("test_views", "centre") == "centre" and report["data"]["preprocess"] == preprocess
+        if whole and plainly and report.get("sha256") == sha256 and report["batch_size"]:
             about = {"precision": report["precision"], "batch_size": report["batch_size"]}
             found.append(Measured(split=split, fingerprint=report["data"]["splits"][split]["fingerprint"], **report["counts"], **about))
     return tuple(found)

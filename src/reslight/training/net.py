@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reslight.models import ResNetConfig, resolve_config
+from reslight.preprocess import Preprocess
 
 
 def net_config(net: str | Mapping[str, Any] | ResNetConfig, **data: int | None) -> ResNetConfig:
@@ -31,27 +32,32 @@ def net_config(net: str | Mapping[str, Any] | ResNetConfig, **data: int | None) 
     return resolve_config(ResNetConfig(depths=fields.pop("depths"), widths=fields.pop("widths")), **fields)
 
 
-def check_data(config: ResNetConfig, data: Mapping[str, Any]) -> str | None:
+def check_data(config: ResNetConfig, data: Mapping[str, Any], feed: Preprocess | None = None) -> list[str]:
     """Compare what the data are with what a network takes.
 
     Args:
         config: The network.
         data: What the data module's `describe()` says.
+        feed: How its first weights were fed, if they are not new.
 
     Returns:
-        A warning, if the network takes them but should not be given them.
+        Warnings, if the network takes them but should not be given them.
 
     Raises:
         ValueError: It cannot take them.
     """
-    name = data["name"]
+    name, warnings = data["name"], []
     for field, there in (("num_classes", "classes"), ("in_channels", "channels")):
         wanted = getattr(config, field)
         if data[field] != wanted:
             raise ValueError(f"{name} has {data[field]} {there} and the network has {wanted}; set model.{field} to the data's")
     if config.stem != "small" and data["image_size"] <= 64:
-        return (
+        warnings.append(
             f"the {config.stem} stem halves the image twice before the first block: too much for images of {data['image_size']} pixels; "
             "take a network with the small stem, such as resnet18_cifar"
         )
-    return None
+    here = data.get("preprocess", {})
+    if feed and (other := [key for key in ("mean", "std") if here.get(key, list(getattr(feed, key))) != list(getattr(feed, key))]):
+        said = " and ".join(f"{key} {here[key] if len(here[key]) < 10 else 'of each pixel'}" for key in other)
+        warnings.append(f"{name} is normalised with {said}, and the images that model.init_from was trained on were not")
+    return warnings

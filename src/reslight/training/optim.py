@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from reslight.training.lamb import Lamb
+
 Config = TypeVar("Config", "OptimConfig", "ScheduleConfig")
 
 
@@ -23,8 +25,8 @@ class OptimConfig:
     recipes spare the parameters that are vectors (gamma and beta of the norms, biases), which is the default here.
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
-    """Stochastic gradient descent, or Adam with decoupled weight decay."""
+    name: Literal["sgd", "adamw", "lamb"] = "sgd"
+    """Stochastic gradient descent; Adam with decoupled weight decay; or LAMB, for large batches."""
     lr: float = 0.1
     """Peak learning rate, for the global batch size; nothing scales it."""
     momentum: float = 0.9
@@ -32,19 +34,22 @@ class OptimConfig:
     nesterov: bool = False
     """Nesterov's form of momentum (SGD)."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of the two moments of AdamW."""
+    """Decay rates of the two moments of AdamW and LAMB."""
     weight_decay: float = 1e-4
-    """Weight decay: added to the gradient by SGD, decoupled in AdamW."""
+    """Weight decay: added to the gradient by SGD, decoupled in AdamW and LAMB."""
     decay_norms: bool = False
     """Decay vectors (norms, biases) too, as the paper does."""
+    body_lr: float = 1.0
+    """Learning rate of everything before the classifier, as a factor of `lr`: below 1 where it is trained already."""
 
     def __post_init__(self) -> None:
         """Check the values; ValueError names the bad one."""
         object.__setattr__(self, "betas", tuple(self.betas))
-        _choice("optim.name", self.name, ("sgd", "adamw"))
+        _choice("optim.name", self.name, ("sgd", "adamw", "lamb"))
         _within("optim.lr", self.lr, 0, None, open_low=True)
         _within("optim.momentum", self.momentum, 0, 1)
         _within("optim.weight_decay", self.weight_decay, 0, None)
+        _within("optim.body_lr", self.body_lr, 0, None, open_low=True)
         for beta in self.betas:
             _within("optim.betas", beta, 0, 1)
         if self.nesterov and self.momentum == 0:
@@ -149,20 +154,30 @@ class LearningRate:
         return length if self.schedule.unit == "step" else round(length * self.steps_per_epoch)
 
 
-def build_optimizer(config: OptimConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Make the optimizer, with the parameters in two groups: decayed and not.
+def build_optimizer(config: OptimConfig, parameters: Iterable[nn.Parameter], head: Iterable[nn.Parameter] = ()) -> Optimizer:
+    """Make the optimizer, with the parameters in groups: decayed and not, and where their rates differ the body's and the head's.
 
     Vectors are told from weights by their number of dimensions, not by their names: names miss the norm of a projection shortcut.
+
+    Args:
+        config: The settings.
+        parameters: All parameters; those that need no gradient are left out.
+        head: Those of them that have the full rate, whatever `body_lr` is.
     """
-    trained = [p for p in parameters if p.requires_grad]
-    decayed = [p for p in trained if config.decay_norms or p.ndim > 1]
-    spared = [p for p in trained if not config.decay_norms and p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": config.weight_decay}]
-    if spared:
-        groups.append({"params": spared, "weight_decay": 0.0})
-    if config.name == "adamw":
-        return AdamW(groups, lr=config.lr, betas=config.betas)
-    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+    full_rate = {id(p) for p in head} if config.body_lr != 1 else set()
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    for parameter in (p for p in parameters if p.requires_grad):
+        is_body, is_decayed = config.body_lr != 1 and id(parameter) not in full_rate, config.decay_norms or parameter.ndim > 1
+        settings = {
+            "params": [],
+            "lr": config.lr * (config.body_lr if is_body else 1),
+            "weight_decay": config.weight_decay if is_decayed else 0.0,
+        }
+        groups.setdefault((is_body, is_decayed), settings)["params"].append(parameter)
+    made = list(groups.values())
+    if config.name == "sgd":
+        return SGD(made, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+    return (AdamW if config.name == "adamw" else Lamb)(made, lr=config.lr, betas=config.betas)
 
 
 def as_config(cls: type[Config], value: Config | Mapping[str, Any]) -> Config:

@@ -77,8 +77,15 @@ def ending(trainer: Trainer, folder: Path, config: Path) -> list[str]:
     return [
         f"done   {trainer.global_step} steps{score}",
         f"files  {folder}: {', '.join(files)}",
-        f"next   reslight test --config {config}",
+        f"next   {_next(trainer, folder, config)}",
     ]
+
+
+def _next(trainer: Trainer, folder: Path, config: Path) -> str:
+    """What can be done with a run, and its images."""
+    if getattr(getattr(trainer, "datamodule", None), "has_test", True):
+        return f"reslight test --config {config}"
+    return f"reslight classify {folder / 'weights'} PICTURE" if (folder / "weights").is_dir() else f"reslight validate --config {config}"
 
 
 def scores(split: str, counts: Counts, details: Details) -> list[str]:

@@ -15,9 +15,13 @@ FREE_IN_NET = {"drop_path", "checkpoint", "zero_init"}
 FIXED_ON_RESUME = {
     "optim.name": "another optimizer",
     "optim.decay_norms": "other groups of parameters",
+    "optim.body_lr": "other groups of parameters",
+    "freeze": "other groups of parameters",
     "ema": "another average",
 }
 """Settings that the optimizer's or the average's state in a checkpoint cannot follow."""
+ADDED = {"optim.body_lr": 1.0, "loss": "cross_entropy", "freeze": None, "init_from": None}
+"""Settings that came after the first checkpoints, and what they were before."""
 FORMAT = 1
 """Of what `ImageClassifier` keeps in a checkpoint under `reslight`; counted up when its meaning changes."""
 FED = ("data.preprocess.", "data.normalize", "data.labels")
@@ -68,8 +72,9 @@ def compare(path: Path, contents: Mapping[str, Any], settings: Mapping[str, Any]
     Raises:
         ValueError: The checkpoint holds another network, or cannot be resumed under these settings.
     """
-    there, here = dict(_flat(contents["hyper_parameters"])), dict(_flat(settings))
-    differing = [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
+    there, here = ADDED | dict(_flat(contents["hyper_parameters"])), ADDED | dict(_flat(settings))
+    # where a run began, it does not begin again
+    differing = [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key) and key != "init_from"]
     net = [key for key in differing if key.startswith("net.") and key.removeprefix("net.") not in FREE_IN_NET]
     if net:
         what = "; ".join(f"{key.removeprefix('net.')} {there.get(key)} there, {here.get(key)} here" for key in net)

@@ -1,0 +1,44 @@
+"""Losses against timm's and sums by hand."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from reslight.training.loss import class_of, training_loss
+
+LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 3, 1, 1, 2, 0])
+MIXED = torch.softmax(3 * torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), dim=1)
+
+
+def test_cross_entropy_by_hand():
+    probabilities = LOGITS.double().softmax(dim=1)
+    expected = -sum(math.log(probabilities[row, label]) for row, label in enumerate(LABELS.tolist())) / 6
+    assert float(training_loss(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-6)
+    mixed = -float((MIXED.double() * probabilities.log()).sum()) / 6
+    assert float(training_loss(LOGITS, MIXED)) == pytest.approx(mixed, rel=1e-6)
+
+
+def test_bce_by_hand():
+    total = 0.0
+    for row in range(6):
+        for column in range(4):
+            p, target = 1 / (1 + math.exp(-float(LOGITS[row, column]))), float(MIXED[row, column]) * 0.9 + 0.1 / 4
+            total -= target * math.log(p) + (1 - target) * math.log(1 - p)
+    assert float(training_loss(LOGITS, MIXED, "bce", smoothing=0.1)) == pytest.approx(total / 24, rel=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_bce_is_timms(smoothing: float):
+    theirs = pytest.importorskip("timm.loss").BinaryCrossEntropy(smoothing=smoothing)
+    torch.testing.assert_close(training_loss(LOGITS, LABELS, "bce", smoothing), theirs(LOGITS, LABELS))
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "bce"])
+def test_labels_that_are_certain_are_labels(kind):
+    certain = F.one_hot(LABELS, 4).float()
+    for smoothing in (0.0, 0.2):
+        torch.testing.assert_close(training_loss(LOGITS, certain, kind, smoothing), training_loss(LOGITS, LABELS, kind, smoothing))
+    assert class_of(certain).tolist() == LABELS.tolist() == class_of(LABELS).tolist()
