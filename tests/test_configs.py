@@ -38,7 +38,7 @@ def test_a_file_is_short_and_says_only_what_differs(name: str):
 def test_a_recipe_parses(reslight, name: str):
     answer = reslight("fit", "--config", name, "--print_config")
     assert answer.code == 0, answer.err
-    assert yaml.safe_load(answer.out)["model"]["net"]
+    assert yaml.safe_load(answer.out)["model"]["net"] or name == "finetune"  # which takes the net of the weights
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -134,6 +134,71 @@ def test_a_recipe_trains_the_net_of_its_name(name: str):
     assert resolve_config(net_of(name)).num_classes == 10  # the command line sets it from the data
 
 
+EACH = ("imagenet/paper_plain18", "imagenet/v1_resnet18", "imagenet/v2_resnet50", "imagenet/a3_resnet18")  # the others differ in the net
+IMAGENET = [name for name in RECIPES if name.startswith("imagenet/")]
+# Top-1 accuracies as published: the paper's tables 2 to 4 (10-crop), torchvision's, and timm's of A3 at 224 pixels
+KNOWN = {
+    "paper": {"plain18": "72.06", "plain34": "71.46", "resnet18": "72.12", "resnet34": "74.97"}
+    | {"resnet50": "77.15", "resnet101": "78.25", "resnet152": "78.57"},
+    "v1": {"resnet18": "69.758", "resnet34": "73.314", "resnet50": "76.130", "resnet101": "77.374", "resnet152": "78.312"},
+    "v2": {"resnet50": "80.858", "resnet101": "81.886", "resnet152": "82.284"},
+    "a3": {"resnet18": "68.25", "resnet34": "73.00", "resnet50": "78.05", "resnet101": "79.84", "resnet152": "80.55"},
+}
+# Batch, epochs, optimizer, rate, decay, decay of norms, warm-up epochs, smoothing; crop, size of it; test size and resize; loss
+PUBLISHED = {
+    "paper": (256, None, "sgd", 0.1, 1e-4, True, 0, 0, "scale_jitter", 224, 224, 256, "cross_entropy"),
+    "v1": (256, 90, "sgd", 0.1, 1e-4, True, 0, 0, "random_resized", 224, 224, 256, "cross_entropy"),
+    "v2": (1024, 600, "sgd", 0.5, 2e-5, False, 5, 0.1, "random_resized", 176, 224, 232, "cross_entropy"),
+    "a3": (2048, 100, "lamb", 8e-3, 0.02, False, 5, 0, "random_resized", 160, 224, 235, "bce"),
+}
+
+
+def test_every_imagenet_recipe_is_known():
+    assert set(IMAGENET) == {f"imagenet/{family}_{net}" for family, nets in KNOWN.items() for net in nets}
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_an_imagenet_recipe_is_the_published_one(name: str):
+    family, _, net = name.removeprefix("imagenet/").partition("_")
+    text = find(name).read_text(encoding="utf-8")
+    assert f"top-1 {KNOWN[family][net]} %" in text
+    assert "Not run here." in text
+    content = yaml.safe_load(text)
+    model, data_ = content["model"], content["data"].get("init_args", {})
+    optim, schedule = OptimConfig(**model["optim"]), ScheduleConfig(**model["schedule"])
+    crop, feed = data.Crop(**data_.get("crop", {})), data_.get("preprocess", {"size": 224, "resize": 256})
+    batch = data_.get("batch_size", 256)
+    assert PUBLISHED[family] == (
+        *(batch, content["trainer"].get("max_epochs"), optim.name, optim.lr, optim.weight_decay, optim.decay_norms),
+        *(schedule.warmup, model.get("label_smoothing", 0), crop.kind, crop.size or feed["size"], feed["size"], feed["resize"]),
+        model.get("loss", "cross_entropy"),
+    )
+    made = resolve_config(net) if isinstance(model["net"], str) else resolve_config(model["net"].pop("name"), **model["net"])
+    expected = resolve_config(net, **({"shortcut": "A"} if net in ("resnet18", "resnet34") else {}) if family == "paper" else {})
+    if family == "paper" and expected.block == "bottleneck":
+        expected = resolve_config(net, stride_on="1x1")
+    assert made == expected
+
+
+def test_what_else_the_imagenet_recipes_say():
+    paper, v1, v2, a3 = (yaml.safe_load(find(name).read_text(encoding="utf-8")) for name in EACH)
+    assert (paper["trainer"], paper["data"]["init_args"]["augment"]) == ({"max_steps": 600_000}, {"pca": 0.1})
+    assert data.Crop(**paper["data"]["init_args"]["crop"]).shorter == (256, 480)
+    rate = LearningRate(ScheduleConfig(**v1["model"]["schedule"]), 0.1, 90 * 5004, 5004)
+    assert [rate(epoch * 5004) for epoch in (0, 29.9, 30, 60, 89)] == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.001])
+    second = v2["data"]["init_args"]
+    assert second["augment"] == {"policy": "trivialaugment", "erase": 0.1}
+    assert (second["mix"], second["repeats"]) == ({"mixup": 0.2, "cutmix": 1.0}, 4)
+    # torchvision: a decay of 0.99998 in every 32nd batch, of 8 devices with 128 images, scaled to 600 epochs
+    every_32nd = 1 - (1 - 0.99998) * 8 * 128 * 32 / 600
+    assert v2["model"]["ema"] == pytest.approx(every_32nd ** (1 / 32), abs=1e-6)
+    rate = LearningRate(ScheduleConfig(**a3["model"]["schedule"]), 8e-3, 100 * 625, 625)
+    assert [rate(0), rate(5 * 625), rate(100 * 625)] == pytest.approx([1e-4, 8e-3, 1e-6])
+    assert a3["data"]["init_args"]["mix"] == {"mixup": 0.1, "cutmix": 1.0}
+    assert a3["data"]["init_args"]["preprocess"]["resize"] == int(224 / 0.95)
+    assert a3["data"]["init_args"]["augment"] == {"policy": "randaugment", "magnitude": 6 / 10 * 30, "magnitude_std": 0.5 / 10 * 30}
+
+
 def defaults(owner: Any) -> dict[str, Any]:
     if hasattr(owner, "__dataclass_fields__"):
         return {field.name: field.default for field in fields(owner)}
@@ -164,14 +229,16 @@ SYNTHETIC = ["--data", "Synthetic", "--data.images.train_size", "64", "--data.im
 STEPS = ["--data.batch_size", "8", "--trainer.max_steps", "3", "--trainer.max_epochs", "-1", "--model.schedule.warmup", "0"]
 
 
-DAILY = [name for name in RECIPES if "1202" not in name] + ["cifar10/paper_resnet1202"]  # of 1,202 layers one takes a minute
+DAILY = [name for name in RECIPES if "1202" not in name and (name in EACH or not name.startswith("imagenet/"))]
+DAILY += ["cifar10/paper_resnet1202"]  # of 1,202 layers one takes a minute
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in DAILY else pytest.mark.nightly) for name in RECIPES])
 def test_a_recipe_trains(reslight, name: str):
     size = "8" if name == "digits" else "32"
-    answer = reslight("fit", "--config", name, *SYNTHETIC, "--data.images.size", size, *STEPS)
+    weights = ["--model.init_from", "resnet8.digits", "--data.images.in_channels", "1"] if name == "finetune" else []
+    answer = reslight("fit", "--config", name, *SYNTHETIC, "--data.images.size", size, *STEPS, *weights)
     assert answer.code == 0, answer.err
     assert "done   3 steps" in answer.out
 
