@@ -238,7 +238,8 @@ class CLI(LightningCLI):
             written = str(path)
         else:
             written = f"{path} and {picture.name}"
-        log.info("%s", "\n".join([*scores(split, counts, details), f"written {written}"]))
+        seen = [] if views == "centre" else [f"views  {views}: probabilities averaged"]
+        log.info("%s", "\n".join([*seen, *scores(split, counts, details), f"written {written}"]))
 
 
 def _as_list(value: Any) -> list[Any]:

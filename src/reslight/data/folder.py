@@ -236,7 +236,7 @@ class Folder(ImageDataModule):
     def _val_images(self, size: float) -> int:
         images = len(self._parts.parts["train"].labels)
         if not 0 <= size < images or (size > 1 and size != int(size)):
-            raise ValueError(f"data.val_size is {size}, must be a share below 1, or a whole number below the {images} training images")
+            raise ValueError(f"data.val_size is {size:g}, must be a share below 1, or a whole number below the {images} training images")
         return round(size * images) if size < 1 else int(size)
 
     def _threads_here(self) -> int:

@@ -118,8 +118,9 @@ def _body(record: Record, nbytes: int, place: str) -> str:
     parts = [f"# {title}", _intro(record, nbytes)]
     if record.metrics:
         rows = "\n".join(map(_row, record.metrics))
+        data = " --data ROOT" if record.data.get("kind") else ""
         head = "| split | top-1 | top-5 | mean NLL | precision | batch |\n|---|---|---|---|---|---|"
-        parts += ["## Measured", f"{head}\n{rows}", f"Measure it again, from these very files:\n\n    reslight verify {place}"]
+        parts += ["## Measured", f"{head}\n{rows}", f"Measure it again, from these very files:\n\n    reslight verify {place}{data}"]
     parts += ["## Use", _use(record, place), "## How it was made", _making(record)]
     return "\n\n".join(parts)
 
@@ -178,10 +179,9 @@ def _making(record: Record) -> str:
         rows = "\n".join(
             f"| {part} | {split.get('size', '')} | `{split.get('fingerprint', 'not known')}` |" for part, split in splits.items()
         )
-        parts.append(
-            f"Data: {record.data.get('name')}. sha256 over images and labels in canonical order:\n\n"
-            f"| split | images | fingerprint |\n|---|---|---|\n{rows}"
-        )
+        # of images that stay files, none is opened for it
+        over = "classes, and images' names and sizes" if record.data.get("kind") else "images and labels in canonical order"
+        parts.append(f"Data: {record.data.get('name')}. sha256 over {over}:\n\n| split | images | fingerprint |\n|---|---|---|\n{rows}")
     if record.run:
         parts.append("\n".join(f"- {key}: {_said(value)}" for key, value in record.run.items()))
     if record.recipe:

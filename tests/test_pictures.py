@@ -1,0 +1,119 @@
+"""A person's own pictures, and a miniature of ImageNet, from the command line to the classified picture."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.data.miniature import write_miniature
+
+import reslight as package
+
+SMALL = ["--data.preprocess.size", "32", "--data.preprocess.resize", "40"]
+SMALL += ["--data.preprocess.mean", "[0.485,0.456,0.406]", "--data.preprocess.std", "[0.229,0.224,0.225]"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Reddish and bluish ones, under names that people give."""
+    draw = np.random.default_rng(0)
+    for channel, name in ((0, "Häuser am See"), (2, "my cats (2023)")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = draw.integers(0, 100, (30, 40, 3))
+            pixels[..., channel] += 120
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "pictures" / name / f"Foto {number} ü.jpg")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    net = package.create_model("resnet8", num_classes=7)
+    package.save(net, tmp_path / "weights", preprocess=package.Preprocess(size=16, resize=20, mean=(0.4, 0.5, 0.6), std=(0.2,) * 3))
+    return tmp_path / "weights"
+
+
+@pytest.mark.slow
+def test_fine_tuning_in_one_line(reslight, pictures: Path, weights: Path):
+    line = ["--config", "finetune", "--data.root", pictures, "--model.init_from", weights, "--data.batch_size", 8]
+    answer = reslight("fit", *line, "--trainer.max_epochs", 8)
+    assert answer.code == 0, answer.err
+    assert "next   reslight classify runs/finetune/1/weights PICTURE" in answer.out
+    exported = Path("runs/finetune/1/weights")
+    config = json.loads((exported / "config.json").read_text())["reslight"]
+    assert config["preprocess"] | {"size": 16, "resize": 20, "mean": [0.4, 0.5, 0.6]} == config["preprocess"], "fed as the weights were"
+    assert config["labels"] == ["Häuser am See", "my cats (2023)"]
+    assert config["recipe"]["init_from"] == str(weights)
+    picture = pictures / "my cats (2023)" / "Foto 3 ü.jpg"
+    answer = reslight("classify", exported, picture)
+    assert answer.out.splitlines()[1].endswith("my cats (2023)")
+    answer = reslight("verify", exported, "--data", pictures)
+    assert answer.code == 0, answer.out + answer.err
+    # its own configuration means this run, without the weights that it began with
+    for path in weights.iterdir():
+        path.unlink()
+    weights.rmdir()
+    assert reslight("validate", "--config", "runs/finetune/1", "--model.init_from", "null").code == 0
+    assert package.load(exported).config.num_classes == 2
+
+
+@pytest.mark.slow
+def test_a_resumed_fine_tuning_ends_as_one_that_was_not_interrupted(reslight, pictures: Path, weights: Path):
+    line = ["--config", "finetune", "--data.root", pictures, "--model.init_from", weights, "--data.batch_size", 8, "--export", "false"]
+    line += ["--model.schedule.name", "constant", "--model.schedule.warmup", 0, "--model.freeze", "layer1"]
+    line += ["--data.mix.cutmix", 1.0, "--data.augment.policy", "trivialaugment"]
+    assert reslight("fit", *line, "--trainer.max_steps", 6).code == 0
+    assert reslight("fit", *line, "--trainer.max_steps", 3).code == 0
+    answer = reslight("fit", *line, "--trainer.max_steps", 6, "--ckpt_path", "last")
+    assert answer.code == 0, answer.err
+    assert "init_from" not in answer.err, "where it began is no change"
+    one, two = (torch.load(f"runs/finetune/{n}/checkpoints/last.ckpt", weights_only=True) for n in (1, 2))
+    assert one["global_step"] == two["global_step"] == 6
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
+    assert two["hyper_parameters"]["init_from"] == str(weights)
+
+
+@pytest.mark.slow
+def test_images_that_cannot_be_read(reslight, pictures: Path, weights: Path):
+    (pictures / "my cats (2023)" / "invoice.jpg").write_bytes(b"%PDF-1.7")
+    line = ["--config", "finetune", "--data.root", pictures, "--model.init_from", weights, "--data.batch_size", 8]
+    answer = reslight("fit", *line, "--trainer.max_epochs", 3)
+    assert answer.code == 2
+    assert answer.err.splitlines()[-1].startswith("reslight: error: ")
+    assert "invoice.jpg is no picture that Pillow reads; `reslight data check` lists" in answer.err
+    answer = reslight("data", "check", pictures)
+    assert answer.code == 1
+    assert "1  unreadable" in answer.out
+    answer = reslight("fit", *line, "--trainer.max_epochs", 3, "--data.on_bad_image", "skip")
+    assert answer.code == 0, answer.err
+    assert answer.err.count("invoice.jpg") == 1
+    (pictures / "my cats (2023)" / "invoice.jpg").unlink()
+    answer = reslight("data", "check", pictures)
+    assert answer.code == 0
+    assert "24 images (24 train) of 2 classes" in answer.out
+
+
+@pytest.mark.slow
+def test_imagenet_from_its_layout_to_a_classified_picture(reslight, tmp_path: Path):
+    made = write_miniature(tmp_path / "imagenet", synsets=10, train=4, val=2, layout="official")
+    line = ["--config", "imagenet/paper_plain18", "--data.root", made.root, *SMALL, "--data.crop.shorter", "[36,60]"]
+    line += ["--data.batch_size", 8, "--data.val_size", 10, "--trainer.max_steps", 6]
+    answer = reslight("fit", *line)
+    assert answer.code == 0, answer.err
+    assert "30 train, 10 val images" in answer.out
+    assert reslight("test", "--config", "runs/imagenet/paper_plain18/1").code == 0
+    for views in ("ten_crop", "multi_scale"):
+        answer = reslight("test", "--config", "runs/imagenet/paper_plain18/1", "--data.test_views", views, "--data.test_scales", "[32,40]")
+        assert answer.code == 0, answer.err
+        assert f"views  {views}" in answer.out
+    answer = reslight("export", "runs/imagenet/paper_plain18/1", "out")
+    right = json.loads(Path("runs/imagenet/paper_plain18/1/test.json").read_text())["counts"]["correct1"]
+    assert f"test: {right} of 20 right" in answer.out, "the card has the numbers of the centre crop"
+    assert reslight("verify", "out", "--data", made.root).code == 0
+    answer = reslight("classify", "out", *(path for path in (made.root / "val").glob("*.JPEG")))
+    assert answer.code == 0
+    assert answer.out.count("tench") + answer.out.count("English springer") > 0
