@@ -15,10 +15,11 @@ RUNS = {
     "input": (*FEW, "--batches", "2", "--peer-batches", "2"),
     "train": (*FEW, "--depth", "8", "--steps", "1", "--warm", "1", "--workers", "0"),
     "train --memory": (*FEW, "--memory", "--depth", "8", "--steps", "1", "--warm", "1"),
+    "folders": (*FEW, "--workers", "1", "--per-round", "32"),
     "overhead": (*FEW, "--steps", "5"),
     "leads": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
 }
-SHARED = ("images", "loops", "rounds", "train")
+SHARED = ("images", "loops", "pictures", "rounds", "train")
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 
 def test_every_benchmark_in_rounds_is_run_here():
-    written = {path.stem for path in FOLDER.glob("*.py") if "from rounds import" in path.read_text(encoding="utf-8")}
+    written = {path.stem for path in FOLDER.glob("*.py") if "from rounds import alternate" in path.read_text(encoding="utf-8")}
     assert written == {name.split()[0] for name in RUNS}
 
 
@@ -53,7 +54,7 @@ def test_a_benchmark_runs(name: str, benchmark: Callable[..., None], tmp_path: P
     assert "n = 1 alternating rounds" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "input", "train", "overhead", "leads"])
+@pytest.mark.parametrize("name", ["checkpoints", "folders", "input", "train", "overhead", "leads"])
 def test_help_says_what_is_measured(name: str, benchmark: Callable[..., None], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         benchmark(name, "--help")

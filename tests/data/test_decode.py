@@ -1,0 +1,145 @@
+"""Every kind of image file, against Pillow; and every kind of damage."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from reslight.data.decode import decode, jpeg_size
+
+DRAW = np.random.default_rng(0)
+RGB = DRAW.integers(0, 256, (11, 17, 3), dtype=np.uint8)
+GREY = DRAW.integers(0, 256, (11, 17), dtype=np.uint8)
+DEEP = DRAW.integers(0, 65536, (11, 17), dtype=np.uint16)
+
+
+def saved(image: Image.Image, kind: str, **settings) -> bytearray:
+    file = io.BytesIO()
+    image.save(file, kind, **settings)
+    return bytearray(file.getvalue())
+
+
+def tensor(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+
+
+def over_white(rgba: np.ndarray) -> np.ndarray:
+    alpha = rgba[..., 3:].astype(np.float64) / 255
+    return rgba[..., :3] * alpha + 255 * (1 - alpha)
+
+
+RGBA = np.dstack((RGB, GREY))
+KINDS = {
+    "RGB": (saved(Image.fromarray(RGB), "PNG"), RGB),
+    "grey": (saved(Image.fromarray(GREY), "PNG"), np.dstack([GREY] * 3)),
+    "1 bit": (saved(Image.fromarray(GREY > 127), "PNG"), np.dstack([np.where(GREY > 127, 255, 0)] * 3)),
+    "palette": (saved(Image.fromarray(GREY).convert("P"), "PNG"), np.dstack([GREY] * 3)),
+    "BMP": (saved(Image.fromarray(RGB), "BMP"), RGB),
+    "TIFF": (saved(Image.fromarray(RGB), "TIFF"), RGB),
+    "16 bit PNG": (saved(Image.fromarray(DEEP), "PNG"), np.dstack([np.round(DEEP / 65535 * 255)] * 3)),
+    "16 bit TIFF": (saved(Image.fromarray(DEEP), "TIFF"), np.dstack([np.round(DEEP / 65535 * 255)] * 3)),
+    "float TIFF": (saved(Image.fromarray((GREY / 255).astype(np.float32)), "TIFF"), np.dstack([GREY] * 3)),
+    "RGBA": (saved(Image.fromarray(RGBA), "PNG"), over_white(RGBA)),
+    "grey and alpha": (
+        saved(Image.merge("LA", (Image.fromarray(GREY), Image.fromarray(255 - GREY))), "PNG"),
+        over_white(np.dstack([GREY] * 3 + [255 - GREY])),
+    ),
+    "animated GIF": (
+        saved(Image.fromarray(GREY), "GIF", save_all=True, append_images=[Image.fromarray(255 - GREY)]),
+        np.dstack([GREY] * 3),
+    ),
+    "animated WebP": (
+        saved(Image.fromarray(RGB), "WEBP", lossless=True, save_all=True, append_images=[Image.fromarray(255 - RGB)]),
+        RGB,
+    ),
+    "one pixel": (saved(Image.new("RGB", (1, 1), (250, 3, 7)), "GIF"), np.array([[[250, 3, 7]]])),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_by_hand(name: str):
+    data, expected = KINDS[name]
+    got = decode(data, name)
+    assert got.dtype == torch.uint8
+    assert (got.double() - tensor(expected).double()).abs().max() <= (1 if "alpha" in name or name == "RGBA" else 0)
+    grey = decode(data, name, channels=1)
+    assert grey.shape == (1, *got.shape[1:])
+    luma = (got.double() * torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(3, 1, 1)).sum(0)
+    assert (grey[0] - luma).abs().max() <= 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"quality": 30}, {"subsampling": 0}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_is_torchvisions(mode: str, settings):
+    data = saved(Image.fromarray(RGB).convert(mode), "JPEG", **settings)
+    assert jpeg_size(data) == (11, 17)
+    assert torch.equal(decode(data, "x"), decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.RGB))
+    assert decode(data, "x", channels=1).shape == (1, 11, 17)
+
+
+def test_a_jpeg_of_four_inks_is_pillows():
+    data = saved(Image.fromarray(RGB).convert("CMYK"), "JPEG")
+    assert jpeg_size(data) is None
+    assert torch.equal(decode(data, "x"), tensor(np.array(Image.open(io.BytesIO(data)).convert("RGB"))))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_as_its_exif_says(kind: str, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    blocks = np.kron(np.array([[0, 80, 160], [240, 40, 200]], dtype=np.uint8), np.ones((16, 16), dtype=np.uint8))  # survives JPEG
+    got = decode(saved(Image.fromarray(np.dstack([blocks] * 3)), kind, exif=exif), "x")[0].numpy().astype(int)
+    turns = {
+        1: lambda a: a,
+        2: np.fliplr,
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: np.transpose,
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a, 2).T,
+        8: np.rot90,
+    }
+    assert np.abs(got - turns[orientation](blocks)).max() <= (12 if kind != "PNG" else 0)
+
+
+def bomb() -> bytearray:
+    """A PNG that says it has 20,000 x 20,000 pixels, and has none."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    return bytearray(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+
+
+def large_jpeg() -> bytearray:
+    data = saved(Image.fromarray(RGB), "JPEG")
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 9] = struct.pack(">HH", 40_000, 40_000)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (bytearray(), "dir/a.jpg is empty"),
+        (bytearray(b"%PDF-1.7 and more"), "dir/a.jpg is no picture that Pillow reads"),
+        (saved(Image.fromarray(RGB), "JPEG")[:300], "dir/a.jpg cannot be read: "),
+        (saved(Image.fromarray(RGB), "PNG")[:200], "dir/a.jpg cannot be read: "),
+        (bytearray(b"\xff\xd8\xff"), "dir/a.jpg is no picture that Pillow reads"),
+        (bomb(), "dir/a.jpg has more than 178,956,970 pixels and is taken for a decompression bomb; shrink it, or remove it"),
+        (large_jpeg(), "dir/a.jpg has more than 178,956,970 pixels"),
+        (saved(Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)), "TIFF"), "it holds values that are no numbers"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(data: bytearray, says: str):
+    with pytest.raises(ValueError, match=says) as caught:
+        decode(data, "dir/a.jpg")
+    assert "\n" not in str(caught.value)
+    assert "/vision/" not in str(caught.value)

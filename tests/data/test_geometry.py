@@ -1,0 +1,83 @@
+"""Crops against torchvision's: the same distribution where they are random, the same bits where they are not."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tvf
+
+from reslight.data.geometry import Centre, RandomResizedCrop, ScaleJitter, resized, shorter_to
+from reslight.preprocess import Preprocess
+
+INDICES = torch.arange(4000)
+IMAGE = torch.randint(0, 256, (3, 61, 83), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_random_resized_crop_is_distributed_as_torchvisions():
+    crop, height, width = RandomResizedCrop(224), 375, 500
+    ours = [crop.window(height, width, rows) for rows in crop.draw(INDICES, seed=3, epoch=1).tolist()]
+    torch.manual_seed(0)
+    theirs = [v2.RandomResizedCrop(224).make_params([torch.empty(3, height, width)]) for _ in range(4000)]
+
+    def facts(top: int, left: int, h: int, w: int) -> tuple[float, ...]:
+        return (h * w / (height * width), math.log(w / h), top / (height - h + 1), left / (width - w + 1))
+
+    mine = zip(*(facts(window.top, window.left, window.height, window.width) for window in ours), strict=True)
+    other = zip(*(facts(one["top"], one["left"], one["height"], one["width"]) for one in theirs), strict=True)
+    for name, a, b in zip(("area", "ratio", "row", "column"), mine, other, strict=True):
+        assert stats.ks_2samp(a, b).pvalue > 1e-3, name
+    assert all(window.top + window.height <= height and window.left + window.width <= width for window in ours)
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 400), (400, 10), (1, 1)])
+def test_where_no_box_fits_the_middle_is_taken_as_in_torchvision(height: int, width: int):
+    crop = RandomResizedCrop(8, scale=(0.9, 1.0), ratio=(0.99, 1.01))
+    window = crop.window(height, width, crop.draw(torch.tensor([5]), 0, 0)[0].tolist())
+    there = v2.RandomResizedCrop(8, scale=(0.9, 1.0), ratio=(0.99, 1.01)).make_params([torch.empty(3, height, width)])
+    assert window[:4] == (there["top"], there["left"], there["height"], there["width"])
+
+
+def test_scale_jitter_is_uniform():
+    jitter = ScaleJitter(8, shorter=(8, 20))
+    numbers = jitter.draw(INDICES, seed=1, epoch=0)
+    lengths = torch.bincount(8 + (numbers[:, 0] * 13).int(), minlength=21)[8:]
+    assert stats.chisquare(lengths.numpy()).pvalue > 1e-3
+    picture = jitter(IMAGE, torch.tensor([0.999, 0.999, 0.0]))
+    whole = tvf.resize_image(IMAGE, [20, int(20 * 83 / 61)], antialias=True)
+    assert torch.equal(picture, whole[:, -8:, :8])  # the last rows, the first columns
+    assert jitter(IMAGE, torch.tensor([0.0, 0.0, 0.0])).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(61, 83), (83, 61), (40, 40), (33, 200), (7, 5), (224, 300)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_centre_is_torchvisions_and_preprocesss(height: int, width: int, interpolation):
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    got = Centre(32, 40, interpolation)(image, torch.empty(0))
+    how = v2.InterpolationMode(interpolation)
+    assert torch.equal(got, v2.CenterCrop(32)(v2.Resize(40, how, antialias=True)(image)))
+    feed = Preprocess(size=32, resize=40, mean=(0.5,) * 3, std=(0.2,) * 3, interpolation=interpolation)
+    assert torch.equal(feed.normalize(got), feed(image))
+
+
+def test_a_part_is_resized_as_a_whole_image_would_be():
+    for image in (IMAGE, IMAGE.permute(1, 2, 0).contiguous().permute(2, 0, 1)):  # planes, and a decoder's layout
+        part = image[:, 5:50, 3:70]
+        got = resized(part, (24, 30), "bilinear")
+        assert torch.equal(got, tvf.resize_image(part.contiguous(), [24, 30], antialias=True))
+    assert resized(IMAGE, (61, 83), "bilinear") is IMAGE
+
+
+def test_random_parts_are_functions_of_seed_epoch_and_index():
+    for geometry in (RandomResizedCrop(16), ScaleJitter(16, (16, 30))):
+        together = geometry.draw(INDICES[:50], seed=4, epoch=2)
+        alone = torch.cat([geometry.draw(INDICES[n : n + 1], seed=4, epoch=2) for n in range(50)])
+        assert torch.equal(together, alone)
+        for seed, epoch in ((5, 2), (4, 3)):
+            assert not torch.equal(together, geometry.draw(INDICES[:50], seed=seed, epoch=epoch))
+
+
+def test_shorter_side_as_in_torchvision():
+    for height, width in ((61, 83), (83, 61), (500, 333)):
+        assert shorter_to(40, height, width) == tuple(v2.Resize(40)(torch.empty(3, height, width)).shape[-2:])
