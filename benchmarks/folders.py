@@ -42,12 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     about = f", {nbytes / files / 1e3:.0f} kB each" if nbytes else ""
     introduce(f"Folders: {files:,} images{about}, batch {options.batch_size}, {options.workers} workers")
     images = min(options.per_round, files // options.batch_size * options.batch_size)
+    # before anything else was decoded here: what this process has once had, it does not grow by again
+    memory = {name: [_memory(road, options.workers)] for name, road in _roads(folder, options).items()}
     roads = _roads(folder, options)
     sides = {name: _timed(road, images, options.batch_size) for name, road in roads.items()}
     sides |= {f"decoding alone, {n} thread{'s' if n > 1 else ''}": _decoding(folder, n, images) for n in (1, options.workers)}
     values = alternate(sides, options.rounds)
     show("Folders", "images/s", values, base="torchvision PIL")
-    memory = {name: [_memory(road, options.workers)] for name, road in _roads(folder, options).items()}
     show("Memory", f"MB that each of {options.workers} threads or workers adds", memory, base="torchvision PIL")
     keep(options, {"images per second": values, "MB per worker": memory})
 
