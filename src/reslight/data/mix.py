@@ -102,7 +102,7 @@ class Mix:
             y, x = integers(seed, epoch, indices, (Draw.MIX_Y, Draw.MIX_X), (height, width))
             box = cut_box(quantile(u_lambda, self.cutmix), y, x, height, width)
             box = box._replace(height=box.height * (is_mixed & is_cut))
-            own = own - box.height * box.width / (height * width)
+            own = own - (box.height * box.width).double() / (height * width)  # whole numbers would be divided in float32
             of_pixels = of_pixels.masked_fill(inside(height, width, *box), 0)
         return own.float(), of_pixels.float()
 
