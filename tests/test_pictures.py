@@ -61,6 +61,18 @@ def test_fine_tuning_in_one_line(reslight, pictures: Path, weights: Path):
 
 
 @pytest.mark.slow
+def test_an_average_is_exported_with_its_own_numbers(reslight):
+    answer = reslight("fit", "--config", "digits", "--trainer.max_epochs", 3, "--model.ema", 0.9, "--export", "true")
+    assert answer.code == 0, answer.err
+    at_the_end = json.loads(Path("runs/digits/1/validate.json").read_text())
+    assert f"val: {at_the_end['counts']['correct1']} of 180 right" in answer.out
+    assert reslight("validate", "--config", "runs/digits/1").code == 0
+    later = json.loads(Path("runs/digits/1/validate.json").read_text())
+    assert (later["counts"], later["sha256"]) == (at_the_end["counts"], at_the_end["sha256"])
+    assert reslight("verify", "runs/digits/1/weights").code == 0
+
+
+@pytest.mark.slow
 def test_a_resumed_fine_tuning_ends_as_one_that_was_not_interrupted(reslight, pictures: Path, weights: Path):
     line = ["--config", "finetune", "--data.root", pictures, "--model.init_from", weights, "--data.batch_size", 8, "--export", "false"]
     line += ["--model.schedule.name", "constant", "--model.schedule.warmup", 0, "--model.freeze", "layer1"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from reslight import recipes
@@ -173,23 +173,28 @@ class CLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where things are and what to type next."""
-        if self.run_folder is None or not self.trainer.is_global_zero or getattr(self.trainer, "fast_dev_run", False):
+        if self.run_folder is None or getattr(self.trainer, "fast_dev_run", False):
             return
         folder, config = self.run_folder.path, self.run_folder.config
+        if folder is not None and self.config[self.subcommand].export:
+            self._export(folder)
+        if not self.trainer.is_global_zero:
+            return
         if folder is None or config is None:
             log.info("done   nothing: the run was over before its first step (trainer.max_epochs, trainer.max_steps)")
             return
-        if self.config[self.subcommand].export:
-            self._export(folder)
         log.info("%s", "\n".join(ending(self.trainer, folder, config)))
 
     def _export(self, folder: Path) -> None:
-        """Measure the run's last weights as `reslight validate` would, and write them as `reslight export` would."""
+        """Measure the run's last weights as `reslight validate` would, all devices together, and write them as `reslight export` would."""
         self.checkpoint, self.step = folder / "checkpoints" / "last.ckpt", self.trainer.global_step
+        # a checkpoint's weights are the average already; the callback would swap them for the raw ones when it is done
+        self.trainer.callbacks = [one for one in self.trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
         if self.datamodule.has_validation:
             self.trainer.validate(self.model, self.datamodule, ckpt_path=str(self.checkpoint), weights_only=True, verbose=False)
             self.after_validate()
-        log.info("%s", "\n".join(export(self.checkpoint, folder / "weights")))
+        if self.trainer.is_global_zero:
+            log.info("%s", "\n".join(export(self.checkpoint, folder / "weights")))
 
     def after_validate(self) -> None:
         """Print and keep the numbers."""

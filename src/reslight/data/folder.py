@@ -9,11 +9,12 @@ from typing import Any, Literal, get_args
 import torch
 
 from reslight.data.augment import Augment
+from reslight.data.described import plain
 from reslight.data.encoded import EncodedSplit, OnBadImage
 from reslight.data.find import find_parts
 from reslight.data.geometry import Centre, Geometry, RandomResizedCrop, ScaleJitter
 from reslight.data.mix import Mix
-from reslight.data.module import ImageDataModule, plain
+from reslight.data.module import ImageDataModule
 from reslight.data.parts import PartName, Parts
 from reslight.data.resident import AnySplit
 from reslight.data.views import MultiScale, TenCrop

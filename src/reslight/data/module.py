@@ -10,16 +10,16 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 
 from reslight.data.augment import Augment
+from reslight.data.described import described_split, plain
 from reslight.data.format import network_format
 from reslight.data.mix import Mix
-from reslight.data.position import Position, position_of
+from reslight.data.position import Position, order_position_of, position_of
 from reslight.data.random import Draw
 from reslight.data.resident import AnySplit, BatchPlan, EvalLoader, TrainLoader
 from reslight.data.split import Batch, Split, carve
@@ -163,7 +163,7 @@ class ImageDataModule(LightningDataModule, ABC):
             "image_size": self.image_size,
             "labels": list(self.labels),
             "preprocess": self.preprocess.to_dict(),
-            "splits": {part: _described(split) for part, split in self._splits.items()},
+            "splits": {part: described_split(split) for part, split in self._splits.items()},
             "seed": self.seed,
             "batch_size": self.batch_size,
             "val_size": self.val_size,
@@ -291,33 +291,10 @@ class ImageDataModule(LightningDataModule, ABC):
         return position_of(self.trainer)
 
     def _order_position(self) -> Position:
-        """Return where in which epoch's order training is.
-
-        Raises:
-            ValueError: The accumulation is not the one that the batch was divided by.
-        """
-        accumulation = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
-        if accumulation != self._accumulation:
-            raise ValueError(
-                f"accumulate_grad_batches went from {self._accumulation} to {accumulation} in training, which would "
-                f"change the batch size; keep it constant, without GradientAccumulationScheduler"
-            )
-        position = self._position()
-        # To overfit some batches they must be the same ones in every epoch. (getattr: Lightning sets it unseen by mypy)
-        return position._replace(epoch=0) if getattr(self.trainer, "overfit_batches", 0) else position
+        return order_position_of(self.trainer, self._accumulation)
 
     def _normalizer_for(self, device: torch.device, dtype: torch.dtype) -> Normalizer:
         kept = self._normalizer
         if kept is None or kept.dtype != dtype or kept.scale.device != device:
             kept = self._normalizer = self.preprocess.normalizer(device, dtype)
         return kept
-
-
-def plain(settings: Any) -> dict[str, Any]:
-    """A dataclass of settings in JSON types."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
-
-
-def _described(split: AnySplit) -> dict[str, Any]:
-    skipped = 0 if isinstance(split, Split) else split.skipped
-    return {"size": len(split), "fingerprint": split.fingerprint} | ({"skipped": skipped} if skipped else {})

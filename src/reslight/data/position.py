@@ -22,3 +22,24 @@ def position_of(trainer: Trainer | None) -> Position:
     # checkpoint that was saved as training ended, or as an epoch began.
     done = trainer.fit_loop.epoch_loop.batch_progress.total.completed
     return Position(*divmod(done, int(trainer.num_training_batches)))
+
+
+def order_position_of(trainer: Trainer | None, accumulation: int) -> Position:
+    """Where in which epoch's order training is.
+
+    Args:
+        trainer: The trainer, if there is one.
+        accumulation: What the batch was divided by.
+
+    Raises:
+        ValueError: The trainer's accumulation is another by now.
+    """
+    now = 1 if trainer is None else trainer.accumulate_grad_batches
+    if now != accumulation:
+        raise ValueError(
+            f"accumulate_grad_batches went from {accumulation} to {now} in training, which would "
+            f"change the batch size; keep it constant, without GradientAccumulationScheduler"
+        )
+    position = position_of(trainer)
+    # To overfit some batches they must be the same ones in every epoch. (getattr: Lightning sets it unseen by mypy)
+    return position._replace(epoch=0) if getattr(trainer, "overfit_batches", 0) else position
