@@ -9,32 +9,27 @@ from dataclasses import asdict, replace
 from typing import Any, Self, get_args
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from reslight.metrics import Counts, Details, Measurer, TrainingSums
+from reslight.metrics import TrainingSums
 from reslight.models import ResNet, ResNetConfig
-from reslight.training.guards import check_loss, check_total, check_weights
+from reslight.training.guards import check_loss, check_weights
 from reslight.training.loss import Loss, class_of, training_loss
+from reslight.training.measuring import Batch, Measuring
 from reslight.training.net import check_data, net_config
 from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer
 from reslight.training.resume import FORMAT, data_changes, environment, environment_changes
 from reslight.training.transfer import frozen_parts, initial_net
-from reslight.training.views import averaged
 from reslight.training.warmup import ErrorWarmup
 
 log = logging.getLogger(__name__)
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Images `(N, C, H, W)` in the network's dtype; labels int64 `(N,)`, or of mixed images probabilities `(N, num_classes)`; indices
-int64 `(N,)`. In a test images may be a list of views, see `training.views.averaged`."""
 
-
-class ImageClassifier(LightningModule):
+class ImageClassifier(Measuring):
     """Trains and measures a ResNet on batches of (images, labels, indices).
 
     Args:
@@ -111,8 +106,6 @@ class ImageClassifier(LightningModule):
         if channels_last:
             layout: dict[str, Any] = {"memory_format": torch.channels_last}  # a keyword that older torch does not declare
             self.net.to(**layout)
-        self.described: dict[str, Any] = {}
-        self.recorded: dict[str, float] = {}
         self.training_sums = TrainingSums()
         self._warmup = ErrorWarmup(self.schedule.warmup_until_error)
         self._rate: LearningRate | None = None
@@ -120,9 +113,6 @@ class ImageClassifier(LightningModule):
         self._trained = False
         self._batches_per_epoch: float | None = None
         self._step_losses: list[Tensor] = []  # of the batches that make the present step
-        self._measurer: Measurer | None = None
-        self.counts: Counts | None = None
-        self.details: Details | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(N, num_classes)` of images `(N, C, H, W)`."""
@@ -241,36 +231,6 @@ class ImageClassifier(LightningModule):
                 return
         self.training_sums.reset()
 
-    # -- measuring
-
-    def on_validation_epoch_start(self) -> None:
-        """Start counting."""
-        self._start_counting()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one batch."""
-        self._count(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Record val/loss, val/acc1 and val/acc5."""
-        self._finish_counting("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Start counting."""
-        self._start_counting()
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one batch."""
-        self._count(batch)
-
-    def on_test_epoch_end(self) -> None:
-        """Record test/loss, test/acc1 and test/acc5."""
-        self._finish_counting("test")
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Indices `(N,)` and probabilities `(N, num_classes)` in float32, on the CPU."""
-        return batch[2].cpu(), self._answers(batch).float().softmax(dim=1).cpu()
-
     # -- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -310,41 +270,6 @@ class ImageClassifier(LightningModule):
 
     # -- inside
 
-    def _start_counting(self) -> None:
-        self._measurer = Measurer(self.config.num_classes, self.device, details=self.trainer.state.fn != "fit")
-
-    def _count(self, batch: Batch) -> None:
-        if self._measurer is not None:
-            self._measurer.update(self._answers(batch), batch[1])
-
-    def _answers(self, batch: Batch) -> Tensor:
-        """Logits `(N, num_classes)`, whether there is one view of each image or several."""
-        images, labels, _ = batch
-        answers: Tensor = averaged(self, images, len(labels), self.config.num_classes) if isinstance(images, list) else self(images)
-        return answers
-
-    def _finish_counting(self, split: str) -> None:
-        if self._measurer is None or self.trainer.sanity_checking:
-            return
-        self.counts = self._measurer.counts(self._sum_over_devices)
-        self.details = self._measurer.details(self._sum_over_devices)
-        self._check_total(split, self.counts.total)
-        if not math.isfinite(self.counts.nll):
-            log.warning("the %s loss is %s: the network's answers are no longer numbers; lower model.optim.lr", split, self.counts.nll)
-        self._record({f"{split}/{name}": value for name, value in self.counts.fractions().items()})
-
-    def _check_total(self, split: str, total: int) -> None:
-        """Compare with what the data say of the split, unless fewer images were asked for."""
-        trainer = self.trainer
-        limit = trainer.limit_val_batches if split == "val" else trainer.limit_test_batches
-        describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
-        if describe:  # again, for images may have been skipped
-            self.described = describe()
-        splits = self.described.get("splits", {})
-        skipped = int(self._sum_over_devices(torch.tensor(splits.get(split, {}).get("skipped", 0), device=self.device)))
-        if isinstance(limit, float) and limit == 1.0 and not getattr(trainer, "fast_dev_run", False):  # the whole number 1 is one batch
-            check_total(split, total, splits.get(split), skipped)
-
     def _record(self, values: dict[str, float]) -> None:
         """Give values to the callbacks and, with the number of steps done, to the loggers.
 
@@ -377,11 +302,6 @@ class ImageClassifier(LightningModule):
         """The epoch of the present batch, counted from 1."""
         per_epoch = self.trainer.num_training_batches
         return self.current_epoch + 1 if math.isinf(per_epoch) else (self._batches_begun() - 1) // int(per_epoch) + 1
-
-    def _sum_over_devices(self, tensor: Tensor) -> Tensor:
-        if self.trainer.world_size > 1:
-            torch.distributed.all_reduce(tensor)
-        return tensor
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
