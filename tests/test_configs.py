@@ -166,7 +166,7 @@ def test_an_imagenet_recipe_is_the_published_one(name: str):
     content = yaml.safe_load(text)
     model, data_ = content["model"], content["data"].get("init_args", {})
     optim, schedule = OptimConfig(**model["optim"]), ScheduleConfig(**model["schedule"])
-    crop, feed = data.Crop(**data_.get("crop", {})), data_.get("preprocess", {"size": 224, "resize": 256})
+    crop, feed = data.Crop(**data_.get("crop", {})), {"size": 224, "resize": 256} | data_.get("preprocess", {})
     batch = data_.get("batch_size", 256)
     assert PUBLISHED[family] == (
         *(batch, content["trainer"].get("max_epochs"), optim.name, optim.lr, optim.weight_decay, optim.decay_norms),
@@ -195,7 +195,7 @@ def test_what_else_the_imagenet_recipes_say():
     rate = LearningRate(ScheduleConfig(**a3["model"]["schedule"]), 8e-3, 100 * 625, 625)
     assert [rate(0), rate(5 * 625), rate(100 * 625)] == pytest.approx([1e-4, 8e-3, 1e-6])
     assert a3["data"]["init_args"]["mix"] == {"mixup": 0.1, "cutmix": 1.0}
-    assert a3["data"]["init_args"]["preprocess"]["resize"] == int(224 / 0.95)
+    assert a3["data"]["init_args"]["preprocess"] == {"resize": int(224 / 0.95), "interpolation": "bicubic"}
     assert a3["data"]["init_args"]["augment"] == {"policy": "randaugment", "magnitude": 6 / 10 * 30, "magnitude_std": 0.5 / 10 * 30}
 
 

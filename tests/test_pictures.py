@@ -12,7 +12,6 @@ from tests.data.miniature import write_miniature
 import reslight as package
 
 SMALL = ["--data.preprocess.size", "32", "--data.preprocess.resize", "40"]
-SMALL += ["--data.preprocess.mean", "[0.485,0.456,0.406]", "--data.preprocess.std", "[0.229,0.224,0.225]"]
 
 
 @pytest.fixture
@@ -52,6 +51,8 @@ def test_fine_tuning_in_one_line(reslight, pictures: Path, weights: Path):
     assert answer.out.splitlines()[1].endswith("my cats (2023)")
     answer = reslight("verify", exported, "--data", pictures)
     assert answer.code == 0, answer.out + answer.err
+    larger = reslight("validate", "--config", "runs/finetune/1", "--data.preprocess.size", 24, "--data.preprocess.resize", 30)
+    assert "data.preprocess.size was 16 when the checkpoint was written, is 24 now" in larger.err
     # its own configuration means this run, without the weights that it began with
     for path in weights.iterdir():
         path.unlink()

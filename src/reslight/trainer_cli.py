@@ -14,6 +14,7 @@ from reslight import recipes
 from reslight.allocator import keep_freed_blocks
 from reslight.analysis import draw_measurement, save
 from reslight.data import ImageDataModule
+from reslight.data.folder import IMAGENET
 from reslight.explain import Parser, UsageError, explain
 from reslight.training import (
     AtomicCheckpointIO,
@@ -124,9 +125,11 @@ class CLI(LightningCLI):
         record = read_description(locate(self.init_from), accept_timm=True).record
         if settings.model.net is None:
             settings.model.net = {key: value for key, value in record.net.to_dict().items() if key not in ("num_classes", "in_channels")}
-        data = settings.data.init_args
-        if "preprocess" in data and data.preprocess is None:
-            data.preprocess = type(settings)(**asdict(record.preprocess))
+        if "preprocess" in (data := settings.data.init_args):
+            usual, weights = (asdict(feed) for feed in (IMAGENET, record.preprocess))
+            for name, value in vars(data.preprocess).items():
+                if value in (usual[name], _as_list(usual[name])):  # what a person set otherwise stays
+                    data.preprocess[name] = weights[name]
         if self.checkpoint:  # which has its weights
             settings.model.init_from = None
 

@@ -93,7 +93,7 @@ class Folder(ImageDataModule):
     def __init__(
         self,
         root: str,
-        preprocess: Preprocess | None = None,
+        preprocess: Preprocess = IMAGENET,
         crop: Crop = Crop(),
         batch_size: int = 64,
         eval_batch_size: int | None = None,
@@ -111,7 +111,7 @@ class Folder(ImageDataModule):
 
         Args:
             root: Folder of the images, or OWNER/DATASET[@REVISION] on the Hub.
-            preprocess: How to feed the network; as model.init_from is fed, else as ImageNet's networks are, when left out.
+            preprocess: How to feed the network: as ImageNet's are. On the command line model.init_from says what is not set otherwise.
             crop: Which part of a training image is seen.
             batch_size: Training images per optimizer step, over all devices and accumulation steps.
             eval_batch_size: Images per evaluation batch, over all devices; batch_size when left out.
@@ -140,17 +140,18 @@ class Folder(ImageDataModule):
         self.root = root
         self._threads, self.on_bad_image, self.crop = threads, on_bad_image, crop
         self.test_views, self.test_scales = test_views, tuple(test_scales)
-        feed = preprocess or IMAGENET
-        if feed.channels == 1 and augment.fill == AUGMENT.fill:
+        if preprocess.channels == 1 and augment.fill == AUGMENT.fill:
             augment = replace(augment, fill=_GREY)
-        if test_views == "ten_crop" and (feed.resize or feed.size) == feed.size:
-            raise ValueError(f"data.preprocess.resize is {feed.resize}; for ten crops it must be above preprocess.size {feed.size}")
-        crop.geometry(feed)  # complains of what does not fit
+        if test_views == "ten_crop" and (preprocess.resize or preprocess.size) == preprocess.size:
+            raise ValueError(
+                f"data.preprocess.resize is {preprocess.resize}; for ten crops it must be above preprocess.size {preprocess.size}"
+            )
+        crop.geometry(preprocess)  # complains of what does not fit
         self._parts = self.find_parts()
         super().__init__(
             name=Path(root).expanduser().absolute().name,
             labels=self.class_names(),
-            preprocess=feed,
+            preprocess=preprocess,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             val_size=0 if "val" in self._parts.parts else self._val_images(val_size),

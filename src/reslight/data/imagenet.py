@@ -9,7 +9,7 @@ import torch
 from reslight.data.augment import Augment
 from reslight.data.class_tree import ClassTree, fingerprint_of, read_tree
 from reslight.data.encoded import Files, OnBadImage
-from reslight.data.folder import AUGMENT, SCALES, Crop, Folder, TestViews
+from reslight.data.folder import AUGMENT, IMAGENET, SCALES, Crop, Folder, TestViews
 from reslight.data.label_file import find_label_file, read_label_file
 from reslight.data.mix import Mix
 from reslight.data.parts import FOLDERS, Part, PartName, Parts, parts_of
@@ -47,7 +47,7 @@ class ImageNet(Folder):
     def __init__(
         self,
         root: str,
-        preprocess: Preprocess | None = None,
+        preprocess: Preprocess = IMAGENET,
         crop: Crop = Crop(),
         batch_size: int = 256,
         eval_batch_size: int | None = 500,
@@ -65,7 +65,7 @@ class ImageNet(Folder):
 
         Args:
             root: Folder of the images, or OWNER/DATASET[@REVISION] on the Hub.
-            preprocess: How to feed the network; as model.init_from is fed, else as ImageNet's networks are, when left out.
+            preprocess: How to feed the network: as ImageNet's are. On the command line model.init_from says what is not set otherwise.
             crop: Which part of a training image is seen.
             batch_size: Training images per optimizer step, over all devices and accumulation steps.
             eval_batch_size: Images per evaluation batch, over all devices; batch_size when left out.
