@@ -1,6 +1,7 @@
 """A person's own pictures, and a miniature of ImageNet, from the command line to the classified picture."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,9 @@ def test_fine_tuning_in_one_line(reslight, pictures: Path, weights: Path):
     for path in weights.iterdir():
         path.unlink()
     weights.rmdir()
-    assert reslight("validate", "--config", "runs/finetune/1", "--model.init_from", "null").code == 0
+    assert reslight("validate", "--config", "runs/finetune/1").code == 0
+    answer = reslight("fit", *line, "--trainer.max_epochs", 9, "--ckpt_path", "last")
+    assert answer.code == 0, answer.err
     assert package.load(exported).config.num_classes == 2
 
 
@@ -104,6 +107,11 @@ def test_images_that_cannot_be_read(reslight, pictures: Path, weights: Path):
     answer = reslight("fit", *line, "--trainer.max_epochs", 3, "--data.on_bad_image", "skip")
     assert answer.code == 0, answer.err
     assert answer.err.count("invoice.jpg") == 1
+    (pictures.parent / "split").mkdir()
+    for part in ("train", "val"):
+        shutil.copytree(pictures, pictures.parent / "split" / part)
+    answer = reslight("fit", *line, "--data.root", pictures.parent / "split", "--trainer.max_epochs", 3, "--data.on_bad_image", "skip")
+    assert "with no measurement of these weights: 1 of the val images could not be read, and a card counts all" in answer.out
     (pictures / "my cats (2023)" / "invoice.jpg").unlink()
     answer = reslight("data", "check", pictures)
     assert answer.code == 0

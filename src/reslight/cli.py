@@ -29,6 +29,7 @@ NOT_FOR_USERS = (
     r"You defined a `validation_step` but have no `val_dataloader`",  # val_size is 0, as asked
     r"It is recommended to use `self.log",  # the numbers are summed over the devices before they are logged
     r"Be aware that when using `ckpt_path`.*: \['EMAWeightAveraging'\]",  # validate, test and predict take the average itself
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # what model.freeze left as it was
     r".*LeafSpec.* is deprecated",  # of Lightning's to torch
 )
 """Beginnings of warnings that a person can do nothing about."""

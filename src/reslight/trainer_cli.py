@@ -122,16 +122,20 @@ class CLI(LightningCLI):
 
     def _begin_with_weights(self, settings: Any) -> None:
         """Put the network of the weights, and how it is fed, into the configuration, which stands on its own from then on."""
-        record = read_description(locate(self.init_from), accept_timm=True).record
+        if self.checkpoint:  # it has its own weights: those that it began with may be gone
+            contents = read_checkpoint(self.checkpoint)
+            net, weights = contents["hyper_parameters"]["net"], contents["reslight"]["data"]["preprocess"]
+            settings.model.init_from = None
+        else:
+            record = read_description(locate(self.init_from), accept_timm=True).record
+            net, weights = record.net.to_dict(), record.preprocess.to_dict()
         if settings.model.net is None:
-            settings.model.net = {key: value for key, value in record.net.to_dict().items() if key not in ("num_classes", "in_channels")}
+            settings.model.net = {key: value for key, value in net.items() if key not in ("num_classes", "in_channels")}
         if "preprocess" in (data := settings.data.init_args):
-            usual, weights = (asdict(feed) for feed in (IMAGENET, record.preprocess))
+            usual = asdict(IMAGENET)
             for name, value in vars(data.preprocess).items():
                 if value in (usual[name], _as_list(usual[name])):  # what a person set otherwise stays
                     data.preprocess[name] = weights[name]
-        if self.checkpoint:  # which has its weights
-            settings.model.init_from = None
 
     def after_instantiate_classes(self) -> None:
         """Compare the checkpoint with the configuration."""

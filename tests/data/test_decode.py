@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from reslight.data.decode import decode, jpeg_size
@@ -34,6 +34,13 @@ def over_white(rgba: np.ndarray) -> np.ndarray:
 
 
 RGBA = np.dstack((RGB, GREY))
+PALETTE = Image.fromarray(np.where(GREY < 9, 9, GREY)).convert("P")  # index 3 is free, and shall be transparent
+PALETTE.putpixel((4, 2), 3)
+OVER_WHITE = np.array(PALETTE)
+OVER_WHITE[2, 4] = 255
+FIRST_IS_CLEAR = RGB.copy()
+FIRST_IS_CLEAR[(RGB == RGB[0, 0]).all(axis=-1)] = 255
+LOW = -GREY.astype(np.float32) * 3 + 7  # values that stand for nothing: their own least and greatest are black and white
 KINDS = {
     "RGB": (saved(Image.fromarray(RGB), "PNG"), RGB),
     "grey": (saved(Image.fromarray(GREY), "PNG"), np.dstack([GREY] * 3)),
@@ -57,6 +64,17 @@ KINDS = {
         saved(Image.fromarray(RGB), "WEBP", lossless=True, save_all=True, append_images=[Image.fromarray(255 - RGB)]),
         RGB,
     ),
+    "palette with a transparent colour": (saved(PALETTE, "PNG", transparency=3), np.dstack([OVER_WHITE] * 3)),
+    "palette with alpha": (saved(PALETTE, "PNG", transparency=bytes([255, 255, 255, 0])), np.dstack([OVER_WHITE] * 3)),
+    "GIF with a transparent colour": (saved(PALETTE, "GIF", transparency=3), np.dstack([OVER_WHITE] * 3)),
+    "RGB with a transparent colour": (saved(Image.fromarray(RGB), "PNG", transparency=tuple(RGB[0, 0].tolist())), FIRST_IS_CLEAR),
+    "float TIFF to 255": (saved(Image.fromarray(GREY.astype(np.float32)), "TIFF"), np.dstack([GREY] * 3)),
+    "float TIFF of anything": (
+        saved(Image.fromarray(LOW), "TIFF"),
+        np.dstack([np.round((LOW.astype(float) - LOW.min()) * 255 / np.ptp(LOW))] * 3),
+    ),
+    "32 bit TIFF": (saved(Image.fromarray(DEEP.astype(np.int32)), "TIFF"), np.dstack([np.round(DEEP / 65535 * 255)] * 3)),
+    "one value": (saved(Image.fromarray(np.full((3, 2), 500, dtype=np.float32)), "TIFF"), np.zeros((3, 2, 3))),
     "one pixel": (saved(Image.new("RGB", (1, 1), (250, 3, 7)), "GIF"), np.array([[[250, 3, 7]]])),
 }
 
@@ -73,13 +91,21 @@ def test_every_kind_by_hand(name: str):
     assert (grey[0] - luma).abs().max() <= 1
 
 
+@pytest.mark.parametrize("name", ["RGB", "grey", "1 bit", "palette", "BMP", "TIFF", "animated GIF", "animated WebP", "one pixel"])
+@pytest.mark.parametrize(("channels", "mode"), [(3, "RGB"), (1, "L")])
+def test_what_is_no_jpeg_is_pillows(name: str, channels: int, mode: str):
+    data = KINDS[name][0]
+    expected = np.atleast_3d(np.array(Image.open(io.BytesIO(data)).convert(mode)))
+    assert torch.equal(decode(data, name, channels), tensor(expected))
+
+
 @pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"quality": 30}, {"subsampling": 0}])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_jpeg_is_torchvisions(mode: str, settings):
     data = saved(Image.fromarray(RGB).convert(mode), "JPEG", **settings)
     assert jpeg_size(data) == (11, 17)
     assert torch.equal(decode(data, "x"), decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.RGB))
-    assert decode(data, "x", channels=1).shape == (1, 11, 17)
+    assert torch.equal(decode(data, "x", channels=1), decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.GRAY))
 
 
 def test_a_jpeg_of_four_inks_is_pillows():
@@ -94,7 +120,8 @@ def test_turned_as_its_exif_says(kind: str, orientation: int):
     exif = Image.Exif()
     exif[0x0112] = orientation
     blocks = np.kron(np.array([[0, 80, 160], [240, 40, 200]], dtype=np.uint8), np.ones((16, 16), dtype=np.uint8))  # survives JPEG
-    got = decode(saved(Image.fromarray(np.dstack([blocks] * 3)), kind, exif=exif), "x")[0].numpy().astype(int)
+    data = saved(Image.fromarray(np.dstack([blocks] * 3)), kind, exif=exif)
+    got, grey = decode(data, "x")[0].numpy().astype(int), decode(data, "x", channels=1)[0].numpy().astype(int)
     turns = {
         1: lambda a: a,
         2: np.fliplr,
@@ -106,6 +133,7 @@ def test_turned_as_its_exif_says(kind: str, orientation: int):
         8: np.rot90,
     }
     assert np.abs(got - turns[orientation](blocks)).max() <= (12 if kind != "PNG" else 0)
+    assert np.abs(grey - turns[orientation](blocks)).max() <= (12 if kind != "PNG" else 0)
 
 
 def bomb() -> bytearray:
@@ -143,3 +171,44 @@ def test_what_cannot_be_read_is_one_line(data: bytearray, says: str):
         decode(data, "dir/a.jpg")
     assert "\n" not in str(caught.value)
     assert "/vision/" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [bomb(), large_jpeg()], ids=["PNG", "JPEG"])
+def test_a_bomb_is_refused_by_its_header(data: bytearray, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    monkeypatch.setattr("reslight.data.decode.decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
+    with pytest.raises(ValueError, match="is taken for a decompression bomb"):
+        decode(data, "a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
+def test_half_an_image_is_never_taken_for_a_whole_one(kind: str):
+    data = saved(Image.fromarray(RGB), kind)
+    whole = decode(data, "x")
+    refused = 0
+    for length in range(len(data)):
+        try:
+            pixels = decode(data[:length], "dir/a.jpg")
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith("dir/a.jpg ")
+            assert "\n" not in str(error)
+        else:  # what comes after the last pixel may be missing: a checksum, the mark of the end
+            assert torch.equal(pixels, whole), length
+    assert refused >= len(data) - 24
+    assert kind != "JPEG" or refused == len(data), "torchvision wants the mark of the end"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF"])
+def test_damage_is_one_line_or_an_image(kind: str, capfd: pytest.CaptureFixture[str]):
+    data = saved(Image.fromarray(RGB), kind)
+    for place in range(0, len(data), 3):  # what decoders print themselves of it is kept back by capfd
+        damaged = data.copy()
+        damaged[place] ^= 0x55
+        try:
+            pixels = decode(damaged, "dir/a.jpg")
+        except ValueError as error:
+            assert str(error).startswith("dir/a.jpg ")
+            assert "\n" not in str(error)
+        else:
+            assert (pixels.dtype, pixels.ndim, len(pixels)) == (torch.uint8, 3, 3)

@@ -3,17 +3,20 @@
 import io
 import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from reslight.data.decode import decode
 from reslight.data.encoded import EncodedSplit, Files
 from reslight.data.geometry import Centre, RandomResizedCrop
 from reslight.data.position import Position
 from reslight.data.resident import BatchPlan, EvalLoader, TrainLoader, repeated
 from reslight.data.split import Batch
+from reslight.data.views import TenCrop
 
 BAD = 5
 
@@ -122,17 +125,77 @@ def test_leaving_early_leaves_no_thread():
     assert threading.active_count() == before
 
 
+def test_stopping_at_a_bad_image_leaves_no_thread():
+    before = set(threading.enumerate())
+    with pytest.raises(ValueError, match="picture 5"):
+        batches(split(3, bad=(BAD,)), *[list(range(8))] * 4)
+    assert set(threading.enumerate()) == before
+
+
+def test_only_a_few_batches_are_under_way():
+    asked = []
+
+    def numbers():
+        for batch in range(10):
+            asked.append(batch)
+            yield torch.arange(4)
+
+    road = split().batches(numbers(), 0)
+    assert asked == [], "nothing is begun before the first batch is wanted: a trainer may still be resuming"
+    for taken in range(1, 4):
+        next(road)
+        assert asked == list(range(taken + 2)), "memory holds the batch that is wanted, and two ahead"
+    road.close()
+
+
+def test_a_bad_image_in_training_leaves_the_others_as_they_are(caplog: pytest.LogCaptureFixture):
+    def epoch(made: EncodedSplit) -> list[Batch]:
+        return list(TrainLoader(made, BatchPlan(8, 1, 1), rank=0, seed=0, position=lambda: Position(2, 0)))
+
+    lost = 0
+    for sound, batch in zip(epoch(split()), epoch(split(bad=(BAD, 6), on_bad_image="skip")), strict=True):
+        kept = ~torch.isin(sound.indices, torch.tensor([BAD, 6]))
+        lost += int((~kept).sum())
+        assert torch.equal(batch.indices, sound.indices[kept])
+        assert torch.equal(batch.labels, sound.labels[kept])
+        assert torch.equal(batch.images, sound.images[kept])
+    assert lost == len(caplog.records) == 2
+
+
+def test_views_of_images_that_cannot_be_read():
+    made = split(bad=(BAD, *range(8, 12)), on_bad_image="skip", views=TenCrop(16, 20))
+    first, second, third, *_ = EvalLoader(made, batch_size=4, rank=0, devices=1)
+    assert first.indices.tolist() == [0, 1, 2, 3]
+    (views,) = second.images
+    assert second.indices.tolist() == [4, 6, 7]
+    assert views.owners.tolist() == [0] * 10 + [1] * 10 + [2] * 10, "places in the batch as it is"
+    for place, number in enumerate((4, 6, 7)):
+        expected = TenCrop(16, 20)(decode(bytearray(jpeg(number)), "x"))[0]
+        assert torch.equal(views.images[views.owners == place], expected)
+    assert (third.images, third.labels.tolist(), third.indices.tolist()) == ([], [], [])
+    assert made.skipped == 5
+
+
 def test_in_inference_mode():
     with torch.inference_mode():
         (batch,) = batches(split(), [1, 2, 3])
     assert torch.equal(batch.images, batches(split(), [1, 2, 3])[0].images)
 
 
-def test_a_file_that_goes_away(tmp_path):
+@pytest.mark.parametrize("how", ["gone", "a link to nowhere", "a folder by now"])
+def test_a_file_that_goes_away(tmp_path: Path, how: str):
     path = tmp_path / "a.jpg"
+    if how == "a link to nowhere":
+        path.symlink_to(tmp_path / "nowhere.jpg")
+    if how == "a folder by now":
+        path.mkdir()
+    says = "Is a directory" if path.is_dir() else "No such file or directory"
     made = replace(split(), images=Files([path]), numbers=torch.tensor([0]), labels=torch.tensor([1]))
-    with pytest.raises(ValueError, match=r"a\.jpg cannot be read: No such file or directory; `reslight data check`"):
+    with pytest.raises(ValueError, match=rf"a\.jpg cannot be read: {says}; `reslight data check`") as caught:
         batches(made, [0])
+    assert "\n" not in str(caught.value)
+    (batch,) = batches(replace(made, on_bad_image="skip"), [0])
+    assert len(batch.labels) == 0
 
 
 def test_copies_of_an_image_are_cropped_for_themselves():
@@ -142,6 +205,8 @@ def test_copies_of_an_image_are_cropped_for_themselves():
     assert not torch.equal(batch.images[0], batch.images[1])
     (fixed,) = batches(replace(split(), geometry=Centre(16, 18)), [3, 27])
     assert torch.equal(fixed.images[0], fixed.images[1])
+    one = replace(split(), channels=1)
+    assert batches(one, [3])[0].images.shape == (1, 1, 16, 16)
 
 
 def test_repeated_augmentation_by_hand():

@@ -132,6 +132,7 @@ def test_a_folder_that_changes_has_another_name(tmp_path: Path):
         (lambda root: None, {"on_bad_image": "shrug"}, "data.on_bad_image is 'shrug', must be one of: stop, skip"),
         (lambda root: None, {"test_views": "ten"}, "data.test_views is 'ten', must be one of: centre, ten_crop, multi_scale"),
         (lambda root: None, {"test_scales": ()}, r"data.test_scales is \[\], must be lengths"),
+        (lambda root: None, {"repeats": 32, "mix": Mix(cutmix=1.0), "batch_size": 32}, "every image would be mixed with itself; use 64"),
         (lambda root: None, {"repeats": 3}, "data.batch_size is 64, which 3 copies of each image"),
         (lambda root: None, {"augment": Augment(pad=9, pad_mode="reflect")}, "augment.pad is 9"),
         (lambda root: None, {"preprocess": Preprocess(size=8, mean=(0,), std=(1,)), "test_views": "ten_crop"}, "for ten crops it must be"),
@@ -155,6 +156,16 @@ def test_classes_that_training_has_not(tmp_path: Path, caplog: pytest.LogCapture
     fill(tmp_path / "set" / "val", d=1)
     with pytest.raises(ValueError, match=r"has classes that .*train has not: d; give both the same folders"):
         Folder(str(tmp_path / "set"), FEED)
+
+
+def test_an_empty_root_is_not_this_folder():
+    with pytest.raises(ValueError, match=r"data\.root is empty"):
+        Folder("")
+
+
+def test_a_small_part_of_the_image_in_evaluation_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    Folder(str(fill(tmp_path / "set", a=4, b=4)), Preprocess(size=8, resize=256, mean=(0.5,) * 3, std=(0.25,) * 3))
+    assert caplog.messages == ["evaluation sees the middle 8 x 8 pixels of images with a shorter side of 256; set data.preprocess.resize"]
 
 
 def test_nothing_to_test_on(tmp_path: Path):

@@ -39,6 +39,45 @@ def test_where_no_box_fits_the_middle_is_taken_as_in_torchvision(height: int, wi
     assert window[:4] == (there["top"], there["left"], there["height"], there["width"])
 
 
+def test_the_middle_of_strips_of_any_size_is_torchvisions():
+    scale = (0.99, 1.0)  # of nearly the whole area no box of the allowed shapes lies within a strip
+    crop, theirs = RandomResizedCrop(8, scale), v2.RandomResizedCrop(8, scale)
+    numbers = crop.draw(torch.tensor([1]), 0, 0)[0].tolist()
+    for short in range(1, 12):
+        for long in range(2 * short + 1, 2 * short + 9):
+            for height, width in ((short, long), (long, short)):
+                there = theirs.make_params([torch.empty(3, height, width)])
+                assert crop.window(height, width, numbers)[:4] == (there["top"], there["left"], there["height"], there["width"])
+
+
+@pytest.mark.parametrize("geometry", [RandomResizedCrop(16), ScaleJitter(16, (16, 40)), Centre(16, 20)], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (2, 1), (1, 31), (33, 1), (1, 3000), (3000, 1), (3, 400), (16, 16)])
+def test_an_image_of_any_size_becomes_a_square(geometry, height: int, width: int):
+    image = torch.full((3, height, width), 77, dtype=torch.uint8)
+    for numbers in geometry.draw(INDICES[:5], seed=1, epoch=1):
+        assert torch.equal(geometry(image, numbers), torch.full((3, 16, 16), 77, dtype=torch.uint8))
+
+
+def test_scale_jitter_takes_the_papers_lengths(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr("reslight.data.geometry.resized", lambda image, size, how: asked.append(size) or image)
+    for numbers in ScaleJitter(224).draw(INDICES, seed=1, epoch=0):
+        ScaleJitter(224)(IMAGE, numbers)
+    lengths = torch.tensor(asked)[:, 0]  # the image is wider than high
+    assert (lengths.min(), lengths.max()) == (256, 480)
+    assert stats.chisquare(torch.bincount(lengths - 256).numpy()).pvalue > 1e-3
+
+
+def test_scale_jitter_cuts_out_anywhere():
+    rows, columns = torch.meshgrid(torch.arange(20), torch.arange(17), indexing="ij")
+    image = torch.stack((rows, columns, columns)).to(torch.uint8)  # each pixel says where it is; not resized, it keeps that
+    jitter = ScaleJitter(8, shorter=(17, 17))
+    places = torch.stack([jitter(image, numbers)[:2, 0, 0] for numbers in jitter.draw(INDICES, seed=2, epoch=0)]).long()
+    counts = torch.bincount(places[:, 0] * 10 + places[:, 1], minlength=130)  # 13 rows x 10 columns, all alike
+    assert len(counts) == 130
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
 def test_scale_jitter_is_uniform():
     jitter = ScaleJitter(8, shorter=(8, 20))
     numbers = jitter.draw(INDICES, seed=1, epoch=0)
@@ -61,11 +100,26 @@ def test_centre_is_torchvisions_and_preprocesss(height: int, width: int, interpo
     assert torch.equal(feed.normalize(got), feed(image))
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_centre_is_preprocesss_for_any_size(interpolation):
+    feed = Preprocess(size=13, resize=16, mean=(0.5,) * 3, std=(0.2,) * 3, interpolation=interpolation)
+    draw = torch.Generator().manual_seed(1)
+    for height, width in [*torch.randint(1, 90, (40, 2), generator=draw).tolist(), (1, 700), (900, 2), (3, 97), (1, 33)]:
+        image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=draw)
+        got = Centre(13, 16, interpolation)(image, torch.empty(0))
+        assert torch.equal(feed.normalize(got), feed(image)), (height, width)
+        if max(height, width) <= 32 * min(height, width):  # of longer strips torchvision would resize all, to keep the middle
+            how = v2.InterpolationMode(interpolation)
+            assert torch.equal(got, v2.CenterCrop(13)(v2.Resize(16, how, antialias=True)(image))), (height, width)
+
+
 def test_a_part_is_resized_as_a_whole_image_would_be():
     for image in (IMAGE, IMAGE.permute(1, 2, 0).contiguous().permute(2, 0, 1)):  # planes, and a decoder's layout
         part = image[:, 5:50, 3:70]
-        got = resized(part, (24, 30), "bilinear")
-        assert torch.equal(got, tvf.resize_image(part.contiguous(), [24, 30], antialias=True))
+        for size in ((24, 30), (90, 7), (45, 66), (1, 1)):
+            for how in ("bilinear", "bicubic"):
+                expected = tvf.resize_image(part.contiguous(), list(size), v2.InterpolationMode(how), antialias=True)
+                assert torch.equal(resized(part, size, how), expected), (size, how)
     assert resized(IMAGE, (61, 83), "bilinear") is IMAGE
 
 

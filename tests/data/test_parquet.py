@@ -133,6 +133,7 @@ def no_folder_for_the_cache(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
+        (lambda root: write(root / "data/test-00000-of-00001.parquet", [png(1), png(2)], [0, None]), "has images without a label"),
         (damaged, "train-00000-of-00002.parquet is damaged or was cut short"),
         (no_folder_for_the_cache, "cannot be kept in .*make room, or set RESLIGHT_CACHE"),
         (lambda root: (root / "data/train-00001-of-00002.parquet").unlink(), "lacks train-00001-of-00002.parquet"),

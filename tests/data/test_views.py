@@ -1,11 +1,31 @@
 """Views of test images against torchvision's."""
 
+import pytest
 import torch
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
 from reslight.data.views import MultiScale, TenCrop, gathered
 
 IMAGE = torch.randint(0, 256, (3, 61, 83), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("height", "width"), [(61, 83), (83, 61), (40, 40), (7, 5), (33, 200), (1, 31)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_ten_crop_of_any_size(height: int, width: int, interpolation):
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    (views,) = TenCrop(13, 16, interpolation)(image)
+    resized = v2.Resize(16, v2.InterpolationMode(interpolation), antialias=True)(image)
+    assert torch.equal(views, torch.stack(v2.TenCrop(13)(resized)))
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 300), (1, 300, 2)])
+def test_of_a_strip_the_middle_is_seen(shape: tuple[int, ...]):
+    image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    middle = image[:, 118:182] if shape[1] > shape[2] else image[..., 118:182]  # 32 times as long as wide, as in `Preprocess`
+    for views in (TenCrop(4, 5), MultiScale((4, 6))):
+        for got, expected in zip(views(image), views(middle), strict=True):
+            assert torch.equal(got, expected)
 
 
 def test_ten_crop_is_torchvisions_of_the_resized_image():
@@ -34,3 +54,20 @@ def test_views_of_one_shape_are_one_tensor():
     assert groups[0].images[:, 0, 0, 0].tolist() == [0, 0, 3, 3]
     assert groups[1].images[:, 0, 0, 0].tolist() == [1, 2]
     assert gathered([]) == []
+
+
+def test_every_view_keeps_its_owner_and_pixels():
+    images = [torch.full((1, *shape), value, dtype=torch.uint8) for value, shape in enumerate([(8, 8), (8, 12), (12, 8), (8, 8), (16, 24)])]
+    groups = gathered([MultiScale((4, 6))(image) for image in images])
+    assert [(*group.images.shape[2:], group.owners.tolist()) for group in groups] == [
+        (4, 4, [0, 0, 3, 3]),
+        (6, 6, [0, 0, 3, 3]),
+        (4, 6, [1, 1, 4, 4]),
+        (6, 9, [1, 1, 4, 4]),
+        (6, 4, [2, 2]),
+        (9, 6, [2, 2]),
+    ]
+    for group in groups:
+        assert torch.equal(group.images[:, 0, 0, 0].long(), group.owners)
+    (crops,) = gathered([TenCrop(4, 5)(image) for image in images])
+    assert crops.owners.tolist() == [place for place in range(5) for _ in range(10)]

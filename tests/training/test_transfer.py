@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 import reslight as package
+from reslight.data import Synthetic, SyntheticImages
 from reslight.preprocess import Preprocess
 from reslight.training import ImageClassifier, OptimConfig
 from reslight.training.transfer import frozen_parts, initial_net
@@ -63,6 +65,16 @@ def test_what_is_frozen_does_not_move(weights: str, through: str | None, free: t
     for name, value in model.net.state_dict().items():
         moved = not torch.equal(value, before[name])  # running statistics, too
         assert moved == (name.split(".")[0] in free), name
+
+
+def test_a_trainer_leaves_what_is_frozen_as_it_is(weights: str, tmp_path: Path):
+    data = Synthetic(SyntheticImages(size=8, num_classes=2, train_size=32), batch_size=8, val_size=8)
+    model = ImageClassifier(init_from=weights, num_classes=2, freeze="layer2")
+    before = {name: value.clone() for name, value in model.net.state_dict().items()}
+    Trainer(max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu").fit(model, data)
+    moved = {name.split(".")[0] for name, value in model.net.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"layer3", "fc"}
+    assert not torch.equal(model.net.layer3[0].bn1.running_mean, before["layer3.0.bn1.running_mean"])
 
 
 def test_a_preactivation_network_freezes_its_last_norm_with_its_last_stage():

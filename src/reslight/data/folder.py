@@ -32,6 +32,8 @@ SCALES = (224, 256, 384, 480, 640)
 """The paper's (section 3.4)."""
 TestViews = Literal["centre", "ten_crop", "multi_scale"]
 _MOST_THREADS = 16
+_LARGE = 1.5
+"""The shorter side in evaluation over the size of what is cut out of it; ImageNet's is 1.14."""
 
 
 @dataclass(frozen=True)
@@ -137,15 +139,21 @@ class Folder(ImageDataModule):
                 raise ValueError(f"data.{name} is {value!r}, must be one of: {', '.join(allowed)}")
         if not test_scales or min(test_scales) < 1:
             raise ValueError(f"data.test_scales is {list(test_scales)}, must be lengths of 1 pixel or more")
+        if not root.strip():
+            raise ValueError("data.root is empty; set it to the folder of your images")
+        if (preprocess.resize or 0) > _LARGE * preprocess.size:
+            log.warning(
+                "evaluation sees the middle %d x %d pixels of images with a shorter side of %d; set data.preprocess.resize",
+                *(preprocess.size, preprocess.size, preprocess.resize),
+            )
         self.root = root
         self._threads, self.on_bad_image, self.crop = threads, on_bad_image, crop
         self.test_views, self.test_scales = test_views, tuple(test_scales)
         if preprocess.channels == 1 and augment.fill == AUGMENT.fill:
             augment = replace(augment, fill=_GREY)
         if test_views == "ten_crop" and (preprocess.resize or preprocess.size) == preprocess.size:
-            raise ValueError(
-                f"data.preprocess.resize is {preprocess.resize}; for ten crops it must be above preprocess.size {preprocess.size}"
-            )
+            shorter = preprocess.resize or "null"
+            raise ValueError(f"data.preprocess.resize is {shorter}; for ten crops it must be above data.preprocess.size {preprocess.size}")
         crop.geometry(preprocess)  # complains of what does not fit
         self._parts = self.find_parts()
         super().__init__(
@@ -190,6 +198,9 @@ class Folder(ImageDataModule):
         for remark in self._parts.remarks if not self._splits else ():
             log.warning("%s", remark)
         super().setup(stage if stage or self.has_test else "fit")
+        for part, split in self.splits.items():  # those of an earlier command too, which may have shown others
+            if part != "train" and isinstance(split, EncodedSplit):
+                self._splits[part] = replace(split, views=self._views_here())
 
     def load_split(self, part: Literal["train", "test"]) -> EncodedSplit:
         """Return the images of a part."""
@@ -207,7 +218,6 @@ class Folder(ImageDataModule):
             labels=found.labels,
             fingerprint=found.fingerprint,
             geometry=Centre(self.preprocess.size, self._shorter, self.preprocess.interpolation),
-            views=self._views_here(),
             channels=self.in_channels,
             threads=self._threads_here(),
             on_bad_image=self.on_bad_image,

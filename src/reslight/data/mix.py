@@ -30,7 +30,8 @@ class Mix:
 
     The image at place 2k and the one at place 2k + 1 are each other's partner, which are random partners, as the order
     of an epoch is random; each has a lambda and a box of its own. So a mixture does not depend on how a global batch is
-    cut up over devices and accumulation steps, as long as each part is even. The last of an odd batch is left as it is.
+    cut up over devices and accumulation steps, as long as each part is even and no
+    image is skipped. The last of an odd batch is left as it is.
     """
 
     mixup: float = 0.0

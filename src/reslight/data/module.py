@@ -83,6 +83,10 @@ class ImageDataModule(LightningDataModule, ABC):
                 raise ValueError(f"data.{what} is {value}, must be at least {least}")
         if batch_size % repeats:
             raise ValueError(f"data.batch_size is {batch_size}, which {repeats} copies of each image (data.repeats) cannot divide")
+        if repeats > 1 and batch_size < 2 * repeats and mix.is_on(0):
+            raise ValueError(
+                f"data.repeats is {repeats} in batches of {batch_size}: every image would be mixed with itself; use {2 * repeats} or more"
+            )
         augment.check(preprocess.channels, preprocess.size)
         self.name = name
         self.labels = tuple(labels)

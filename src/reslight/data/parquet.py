@@ -194,6 +194,8 @@ def _columns(file: Path) -> Iterator[tuple[Any, Any]]:
         if not arrow.types.is_integer(shard.schema_arrow.field(label).type):
             raise ValueError(f"{file} has {shard.schema_arrow.field(label).type} in the column {label}; labels must be whole numbers")
         for batch in shard.iter_batches(_ROWS, columns=[image, label]):
+            if batch.column(label).null_count:
+                raise ValueError(f"{file} has images without a label; remove them, or set data.root to another set")
             images = batch.column(image)
             if arrow.types.is_struct(images.type):
                 images = images.field("bytes")

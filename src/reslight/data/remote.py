@@ -2,15 +2,19 @@
 
 import hashlib
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
 
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\S+)?")
+"""What the Hub lets a data set be called, and a revision."""
+
 
 def is_remote(root: str) -> bool:
     """Whether a root is the name of a data set on the Hub, and no folder that is here."""
-    return root.partition("@")[0].count("/") == 1 and not root.startswith((".", "/", "~")) and root[-1] != "/" and not Path(root).exists()
+    return bool(_NAME.fullmatch(root)) and not Path(root).exists()
 
 
 def fetch(name: str) -> Path:

@@ -1,7 +1,6 @@
 """What lies in the folders of a set of images, whatever state it is in: the half of `check` that opens no image."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ from reslight.data.imagenet import KAGGLE, Layout, label_places, labelled
 from reslight.data.label_file import META, NAMES
 from reslight.data.parts import FOLDERS, PartName
 from reslight.data.problems import Problem
+from reslight.data.remote import is_remote
 from reslight.data.synsets import SYNSET
 
-_HUB = re.compile(r"[\w.-]+/[\w.-]+(@.+)?")
-"""OWNER/DATASET[@REVISION]."""
 _SHARDS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
 
 
@@ -64,9 +62,11 @@ class Survey:
         """
         self.groups: list[Group] = []
         self.problems: list[Problem] = []
+        if not root.strip():
+            raise ValueError("the root is empty; give the folder of your images")
         self._root = Path(root).expanduser()
         if not self._root.is_dir():
-            if self._root.exists() or not _HUB.fullmatch(root):
+            if not is_remote(root):
                 raise FileNotFoundError(f"there is no folder {root}; give the folder of your images")
             self._add_shards(root)
             return

@@ -85,7 +85,7 @@ class ImageClassifier(Measuring):
         self.config = self.net.config
         self.frozen = frozen_parts(self.net, freeze)
         for module in self.frozen:
-            module.requires_grad_(False)
+            module.requires_grad_(False).eval()  # running statistics, too; Lightning leaves modes as they are
         self.optim = as_config(OptimConfig, optim)
         self.schedule = as_config(ScheduleConfig, schedule)
         self.label_smoothing, self.loss, self.ema, self.compile_net = label_smoothing, loss, ema, compile

@@ -54,7 +54,7 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
     size = sum((folder / name).stat().st_size for name in FILES)
     lines = [f"written {folder}: {size / 1e6:.2f} MB, the {about['weights']} weights of step {contents['global_step']}"]
     lines += [f"{one.split}: {one.correct1} of {one.total} right" for one in measured]
-    return lines if measured else [*lines, "with no measurement of these weights: `reslight test` them, then export again"]
+    return lines if measured else [*lines, f"with no measurement of these weights: {_why_none(run_of(checkpoint))}"]
 
 
 def trained(contents: Mapping[str, Any], checkpoint: Path, *, raw: bool = False) -> tuple[ResNet, bool]:
@@ -88,6 +88,16 @@ def network_of(contents: Mapping[str, Any], *, raw: bool = False) -> ResNet:
     net = ResNet(ResNetConfig.from_dict(contents["hyper_parameters"]["net"])).to(weights["fc.weight"].dtype)
     net.load_state_dict(weights)
     return net.eval()
+
+
+def _why_none(run: Path | None) -> str:
+    """Why there is no measurement for the card, and what can be done."""
+    for split, name in REPORTS.items():
+        path = run / name if run else None
+        report = json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {"data": {"splits": {}}}
+        if skipped := report["data"]["splits"].get(split, {}).get("skipped"):
+            return f"{skipped} of the {split} images could not be read, and a card counts all of them; `reslight data check` lists which"
+    return "`reslight test` them, or `reslight validate`, where there are images for it, then export again"
 
 
 def measurements(run: Path | None, sha256: str, preprocess: Mapping[str, Any]) -> tuple[Measured, ...]:

@@ -126,7 +126,7 @@ class LearningRate:
                 raise ValueError(f"schedule.min_lr {self.schedule.min_lr} is above optim.lr {self.peak}; lower it")
         if warmup and warmup >= self.total_steps:
             raise ValueError(
-                f"schedule.warmup is {warmup:g} steps and the run has {self.total_steps:g}; shorten the warm-up or lengthen the run"
+                f"model.schedule.warmup is {warmup:g} steps and the run has {self.total_steps:g}; shorten the warm-up or lengthen the run"
             )
 
     def __call__(self, step: int, warm_at: int | None = 0) -> float:
