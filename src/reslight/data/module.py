@@ -51,7 +51,7 @@ class ImageDataModule(LightningDataModule, ABC):
         val_size: int,
         seed: int | None,
         augment: Augment,
-        mix: Mix,
+        mix: Mix = Mix(),
         repeats: int = 1,
     ) -> None:
         """Check and keep the settings; nothing is read or downloaded before `prepare_data` and `setup`.
