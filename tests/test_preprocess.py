@@ -81,6 +81,36 @@ def test_normalize(dtype, memory_format):
         assert torch.equal(got, RGB.normalize(images).to(dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    "shape", [(5, 3, 8, 8), (1, 3, 8, 8), (2, 3, 8, 11), (3, 3, 1, 8), (3, 3, 8, 1), (3, 3, 1, 1), (0, 3, 8, 8), (4, 1, 8, 8)]
+)
+def test_images_in_a_decoders_layout_are_the_same_to_the_bit(dtype, memory_format, shape):
+    feed = GREY if shape[1] == 1 else RGB
+    images = some_tensor(*shape)
+    as_decoded = images.contiguous(memory_format=torch.channels_last)
+    got = feed.normalize(as_decoded, dtype, memory_format)
+    assert torch.equal(got, feed.normalize(images, dtype, memory_format))
+    assert got.dtype == dtype
+    assert got.is_contiguous(memory_format=memory_format)
+    assert torch.equal(as_decoded, images), "what is normalised stays as it is"
+
+
+def test_every_layout_is_the_same_to_the_bit():
+    large = some_tensor(9, 8, 9, 3)
+    batch = large.permute(0, 3, 1, 2)  # (N, C, H, W) that lies in memory as (N, H, W, C)
+    for images in (batch[::2], batch[:, :, ::2, 1:], batch[..., 3:7], batch.flip(1), some_tensor(8, 9, 3, 5).permute(3, 2, 0, 1), batch[2]):
+        assert torch.equal(RGB.normalize(images), RGB.normalize(images.contiguous()))
+
+
+def test_mean_of_every_pixel_in_a_decoders_layout():
+    mean = tuple(torch.rand(3 * 8 * 8, generator=torch.Generator().manual_seed(0)).tolist())
+    feed = Preprocess(size=8, mean=mean, std=(0.5, 1.0, 2.0))
+    images = some_tensor(4, 3, 8, 8)
+    assert torch.equal(feed.normalize(images.contiguous(memory_format=torch.channels_last)), feed.normalize(images))
+
+
 def test_one_image_and_batch_agree_to_the_bit():
     images = some_tensor(5, 3, 8, 8)
     normalizer = RGB.normalizer()

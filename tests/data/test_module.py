@@ -6,10 +6,14 @@ import pickle
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
+from tests.data.test_trainer import make_trainer
 from torch import nn
 
-from reslight.data import Augment, Digits, Split, Synthetic, SyntheticImages
+from reslight.data import Augment, Batch, Digits, Mix, Split, Synthetic, SyntheticImages
+from reslight.data.augment import flip
 from reslight.data.format import network_format
+from reslight.data.views import Views
 from reslight.preprocess import Preprocess
 
 SMALL = SyntheticImages(size=8, in_channels=3, num_classes=4, train_size=100, test_size=30)
@@ -99,6 +103,80 @@ def test_without_a_trainer_the_loaders_show_epoch_0():
         assert torch.equal(torch.cat([batch.indices for batch in loader]), torch.arange(size))
     finished = data.on_after_batch_transfer(train[0], 0)
     assert torch.equal(finished.images, data.preprocess(train[0].images))
+
+
+class Keeper(LightningModule):
+    """Keeps its batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3, 4)
+        self.seen = {"train": [], "val": []}
+
+    def training_step(self, batch, _):
+        self.seen["train"].append(batch)
+        return nn.functional.cross_entropy(self.net(batch[0].mean((2, 3))), batch[1])
+
+    def validation_step(self, batch, _):
+        self.seen["val"].append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def test_training_images_are_augmented_then_normalised_then_mixed():
+    data = small(seed=3, mix=Mix(mixup=1.0, cutmix=1.0, until_epoch=1), augment=Augment(pad=1, flip="random"))
+    module = Keeper()
+    make_trainer().fit(module, data)
+    images, classes = data.splits["train"].images, data.splits["train"].labels
+    assert len(module.seen["train"]) == 8
+    for step, (pixels, labels, indices) in enumerate(module.seen["train"]):
+        expected = data.preprocess.normalize(data.augment(images[indices], indices, seed=3, epoch=step // 4))
+        of_class = classes[indices]
+        if step < 4:
+            expected, of_class = data.mix(expected, of_class, indices, num_classes=4, seed=3, epoch=0)
+            assert ((labels > 0).sum(dim=1) == 2).any(), "images of two classes"
+        assert torch.equal(pixels, expected), step
+        assert labels.dtype == of_class.dtype
+        assert torch.equal(labels, of_class), step
+    validation = data.splits["val"]
+    for pixels, labels, indices in module.seen["val"]:
+        assert torch.equal(pixels, data.preprocess.normalize(validation.images[indices]))
+        assert torch.equal(labels, validation.labels[indices])
+
+
+def test_every_view_is_normalised():
+    data = small()
+    draw = torch.Generator().manual_seed(0)
+    views = [
+        Views(torch.randint(0, 256, (len(owners), 3, *shape), dtype=torch.uint8, generator=draw), torch.tensor(owners))
+        for shape, owners in (((8, 8), [0, 0, 1]), ((8, 12), [1]))
+    ]
+    got = data.on_after_batch_transfer(Batch(views, torch.tensor([3, 1]), torch.tensor([5, 6])), 0)
+    assert (got.labels.tolist(), got.indices.tolist()) == ([3, 1], [5, 6])
+    for one, before in zip(got.images, views, strict=True):
+        assert torch.equal(one.images, data.preprocess.normalize(before.images))
+        assert torch.equal(one.owners, before.owners)
+    nothing = torch.empty(0, dtype=torch.int64)
+    assert data.on_after_batch_transfer(Batch([], nothing, nothing), 0).images == []
+
+
+@pytest.mark.parametrize("shape", [(7, 3, 9, 5), (7, 1, 9, 5), (1, 3, 4, 4), (4, 3, 1, 1)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_flips_of_a_batch_in_a_decoders_layout(shape, layout):
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=layout)
+    before = images.clone()
+    for is_flipped in (
+        torch.arange(len(images)) % 2,
+        torch.zeros(len(images), dtype=torch.int64),
+        torch.ones(len(images), dtype=torch.int64),
+    ):
+        got = flip(images, is_flipped)
+        for mirrored, image, there in zip(is_flipped.tolist(), before, got, strict=True):
+            assert torch.equal(there, torch.from_numpy(image.numpy()[..., ::-1].copy()) if mirrored else image)
+        assert got.is_contiguous(memory_format=layout)
+        got.fill_(9)
+        assert torch.equal(images, before), "a copy"
 
 
 def test_eval_batch_size():

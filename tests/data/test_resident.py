@@ -5,8 +5,8 @@ import torch
 
 from reslight.data.augment import Augment
 from reslight.data.random import permutation
-from reslight.data.resident import BatchPlan, EvalLoader, Position, TrainLoader
-from reslight.data.split import Split
+from reslight.data.resident import BatchPlan, EvalLoader, Position, TrainLoader, repeated
+from reslight.data.split import Batch, Split
 
 DIVISIONS = [(devices, accumulation) for devices in (1, 2, 3) for accumulation in (1, 2)]
 
@@ -109,6 +109,47 @@ def test_checkpoint_of_another_division_is_refused():
         make_loader(split, batch_size=24, accumulation=2).load_state_dict(state)
     with pytest.raises(ValueError, match="the number of training images is 90, but the checkpoint was taken at 100"):
         make_loader(make_split(90), accumulation=2).load_state_dict(state)
+
+
+@pytest.mark.parametrize(("images", "batch_size", "repeats"), [(24, 8, 2), (25, 8, 4), (100, 12, 3), (7, 6, 6), (9, 4, 1), (3, 4, 2)])
+def test_copies_of_an_image_equal_the_slow_way(images: int, batch_size: int, repeats: int):
+    order = permutation(images, 5, 1)
+    distinct, slow = batch_size // repeats, []
+    for batch in range(images // batch_size):
+        for copy in range(repeats):
+            slow += [int(order[batch * distinct + place]) + copy * images for place in range(distinct)]
+    assert repeated(order, batch_size, repeats).tolist() == slow
+    assert len(slow) == images // batch_size * batch_size, "as many places as without copies"
+
+
+class Numbers:
+    """A split that hands out the numbers that it is asked for."""
+
+    device = torch.device("cpu")
+
+    def __len__(self):
+        return 50
+
+    def batches(self, numbers, epoch):
+        return (Batch(batch, batch % 50 % 10, batch) for batch in numbers)
+
+
+@pytest.mark.parametrize(("devices", "accumulation"), DIVISIONS)
+def test_copies_do_not_depend_on_the_division_or_on_where_training_resumes(devices, accumulation):
+    def steps(devices, accumulation, begun=0):
+        plan, at = BatchPlan(12, devices, accumulation), Position(1, begun * accumulation)
+        ranks = [list(TrainLoader(Numbers(), plan, rank=rank, seed=5, position=lambda: at, repeats=3)) for rank in range(devices)]
+        micro = [batch.indices for together in zip(*ranks, strict=True) for batch in together]
+        parts = devices * accumulation
+        return [torch.cat(micro[start : start + parts]).tolist() for start in range(0, len(micro), parts)]
+
+    whole = steps(1, 1)
+    assert [sorted(place % 50 for place in step) for step in whole] == [
+        sorted(permutation(50, 5, 1)[4 * step : 4 * step + 4].tolist() * 3) for step in range(4)
+    ]
+    assert all(len(set(step)) == 12 for step in whole), "each copy has a number, and so an augmentation, of its own"
+    assert steps(devices, accumulation) == whole
+    assert steps(devices, accumulation, begun=2) == whole[2:]
 
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 5])
