@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,25 @@ def check_numbers(files: Sequence[Path]) -> None:
             names = [f"{found[1]}-{number:0{len(found[2])}}-of-{found[3]}.parquet" for number in range(int(found[3]))]
             if missing := [name for name in names if not (file.parent / name).is_file()]:
                 raise ValueError(f"{file.parent} lacks {', '.join(missing)}; put what is missing there too")
+
+
+def check_one_set(files: Sequence[Path]) -> None:
+    """All of `train-00000-of-00002-0123456789abcdef.parquet` and its like too, and each once: what an older upload left is no more of it.
+
+    Raises:
+        ValueError: One is missing, or they are of two sets.
+    """
+    totals: dict[str, str] = {}
+    there: dict[str, set[int]] = {}
+    for file in files:
+        if found := re.fullmatch(r"(.+)-(\d+)-of-(\d+)(-[0-9a-f]+)?\.parquet", file.name):
+            stem, number, total = found[1], int(found[2]), found[3]
+            if totals.setdefault(stem, total) != total or number in there.setdefault(stem, set()):
+                raise ValueError(f"{file} and others of {stem} there are of two sets of shards; delete the older ones")
+            there[stem].add(number)
+    for stem, total in totals.items():
+        if missing := [f"{stem}-{number:0{len(total)}}-of-{total}" for number in range(int(total)) if number not in there[stem]]:
+            raise ValueError(f"{files[0].parent} lacks {', '.join(missing)}; put what is missing there too")
 
 
 def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
@@ -102,6 +121,38 @@ def column_of(file: Path, names: Sequence[str], candidates: Sequence[str]) -> st
     if not found:
         raise ValueError(f"{file} has the columns {', '.join(names)}; one of them must be called {' or '.join(candidates)}")
     return found[0]
+
+
+def column_of_kind(file: Path, schema: Any, called: Sequence[str], fits: Callable[[Any], bool], must: str) -> str:
+    """The column of one of these names, or else the only one that fits.
+
+    Args:
+        file: The shard, for messages.
+        schema: Its Arrow schema.
+        called: The names.
+        fits: Whether a column of this Arrow type does.
+        must: What it has to be, for messages.
+
+    Raises:
+        ValueError: There is none, or what is called so does not fit.
+    """
+    fitting = [name for name, kind in zip(schema.names, schema.types, strict=True) if fits(kind)]
+    if len(fitting) == 1 and not set(called) & set(schema.names):
+        return str(fitting[0])
+    name = column_of(file, schema.names, called)
+    if name not in fitting:
+        raise ValueError(f"{file} has {schema.field(name).type} in the column {name}; {must}")
+    return name
+
+
+def holds_images(kind: Any) -> bool:
+    """Whether a column of this Arrow type is of bytes, or of the Hub's structs with bytes."""
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        place = kind.get_field_index("bytes")
+        kind = kind.field(place).type if place >= 0 else kind
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def names_of(file: Path, metadata: dict[bytes, bytes], column: str) -> list[str] | None:
