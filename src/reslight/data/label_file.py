@@ -185,7 +185,7 @@ def _devkit_synsets(path: Path) -> Mapping[int, str]:
     Raises:
         ValueError: meta.mat is not there or is damaged.
     """
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     meta = path.with_name(META)
     if not meta.is_file():

@@ -162,6 +162,6 @@ def quantile(u: Tensor, alpha: float) -> Tensor:
 def _probabilities(alpha: float, device: torch.device) -> Tensor:
     """The probability of Beta(alpha, alpha) below each of 2**17 + 1 evenly spaced values."""
     import numpy as np
-    from scipy.special import betainc  # type: ignore[import-untyped]
+    from scipy.special import betainc
 
     return torch.from_numpy(betainc(alpha, alpha, np.linspace(0, 1, _KNOTS + 1))).to(device)
