@@ -12,6 +12,7 @@ from reslight.preprocess import Preprocess
 
 RGB = Preprocess(size=8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 GREY = Preprocess(size=8, mean=(0.3,), std=(0.4,))
+UNLIKE = Preprocess(size=8, mean=(0.3, 0.5, 0.9), std=(0.2, 0.1, 0.3))  # in RGB mean / std is 2 of each channel
 
 
 def some_tensor(*shape):
@@ -87,7 +88,7 @@ def test_normalize(dtype, memory_format):
     "shape", [(5, 3, 8, 8), (1, 3, 8, 8), (2, 3, 8, 11), (3, 3, 1, 8), (3, 3, 8, 1), (3, 3, 1, 1), (0, 3, 8, 8), (4, 1, 8, 8)]
 )
 def test_images_in_a_decoders_layout_are_the_same_to_the_bit(dtype, memory_format, shape):
-    feed = GREY if shape[1] == 1 else RGB
+    feed = GREY if shape[1] == 1 else UNLIKE
     images = some_tensor(*shape)
     as_decoded = images.contiguous(memory_format=torch.channels_last)
     got = feed.normalize(as_decoded, dtype, memory_format)
@@ -101,7 +102,7 @@ def test_every_layout_is_the_same_to_the_bit():
     large = some_tensor(9, 8, 9, 3)
     batch = large.permute(0, 3, 1, 2)  # (N, C, H, W) that lies in memory as (N, H, W, C)
     for images in (batch[::2], batch[:, :, ::2, 1:], batch[..., 3:7], batch.flip(1), some_tensor(8, 9, 3, 5).permute(3, 2, 0, 1), batch[2]):
-        assert torch.equal(RGB.normalize(images), RGB.normalize(images.contiguous()))
+        assert torch.equal(UNLIKE.normalize(images), UNLIKE.normalize(images.contiguous()))
 
 
 def test_mean_of_every_pixel_in_a_decoders_layout():

@@ -36,6 +36,7 @@ def test_everything_is_where_it_is_looked_for(tmp_path: Path):
     root = write(
         tmp_path / "set",
         *("cats/10.png", "cats/9.JPG", "cats/young cats/à.png", "cats/young cats/deep/z.webp", "cats/about.txt"),
+        *("cats/old/1.png", "cats/old/deep/2.png", "cats/older/3.png"),
         *("Bäume im Wald/ß.png", "10/x.png", "9/x.png", "loose.png", "list.csv"),
         *(".DS_Store", ".git/a.png", "__MACOSX/a.png", "cats/.hidden.png", "cats/Thumbs.db", "cats/DESKTOP.INI", "cats/.thumbs/a.png"),
     )
@@ -46,7 +47,8 @@ def test_everything_is_where_it_is_looked_for(tmp_path: Path):
         ("10", "10/x.png"),
         ("9", "9/x.png"),
         ("Bäume im Wald", "Bäume im Wald/ß.png"),
-        *(("cats", f"cats/{name}") for name in ("10.png", "9.JPG", "young cats/à.png", "young cats/deep/z.webp")),
+        *(("cats", f"cats/{name}") for name in ("10.png", "9.JPG", "old/1.png", "old/deep/2.png", "older/3.png")),
+        *(("cats", f"cats/young cats/{name}") for name in ("à.png", "deep/z.webp")),
     ]
     assert tree.empty == ["empty"]
     assert [path.name for path in tree.misplaced] == ["loose.png"]

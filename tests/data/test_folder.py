@@ -13,6 +13,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from reslight.data import Augment, Crop, Folder, Mix
+from reslight.data.geometry import RandomResizedCrop
 from reslight.preprocess import Preprocess
 from reslight.training import ImageClassifier, ScheduleConfig
 
@@ -91,6 +92,18 @@ def test_training_sees_crops_and_evaluation_the_centre(tmp_path: Path):
     picture = Image.open(data.splits["val"].images.name(int(data.splits["val"].numbers[0])))
     expected = FEED(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
     assert torch.equal(FEED.normalize(batch.images)[0], expected)
+
+
+def test_training_crops_are_functions_of_seed_and_index(tmp_path: Path):
+    root = str(fill(tmp_path / "set", a=4, b=4))
+    for seed in (1, 2):
+        data = Folder(root, FEED, Crop(scale=(0.2, 0.5)), batch_size=8, val_size=0, seed=seed)
+        data.setup("fit")
+        (batch,) = data.train_dataloader()
+        crop = RandomResizedCrop(8, scale=(0.2, 0.5))
+        for place, (number, drawn) in enumerate(zip(batch.indices.tolist(), crop.draw(batch.indices, seed, epoch=0), strict=True)):
+            picture = Image.open(data.splits["train"].images.name(number))
+            assert torch.equal(batch.images[place], crop(torch.from_numpy(np.array(picture)).permute(2, 0, 1), drawn))
 
 
 def test_describe_is_plain_and_says_all(tmp_path: Path):

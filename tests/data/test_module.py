@@ -125,16 +125,16 @@ class Keeper(LightningModule):
 
 
 def test_training_images_are_augmented_then_normalised_then_mixed():
-    data = small(seed=3, mix=Mix(mixup=1.0, cutmix=1.0, until_epoch=1), augment=Augment(pad=1, flip="random"))
+    data = small(seed=3, mix=Mix(mixup=1.0, cutmix=1.0, until_epoch=2), augment=Augment(pad=1, flip="random"))
     module = Keeper()
-    make_trainer().fit(module, data)
+    make_trainer(max_epochs=3).fit(module, data)
     images, classes = data.splits["train"].images, data.splits["train"].labels
-    assert len(module.seen["train"]) == 8
+    assert len(module.seen["train"]) == 12
     for step, (pixels, labels, indices) in enumerate(module.seen["train"]):
         expected = data.preprocess.normalize(data.augment(images[indices], indices, seed=3, epoch=step // 4))
         of_class = classes[indices]
-        if step < 4:
-            expected, of_class = data.mix(expected, of_class, indices, num_classes=4, seed=3, epoch=0)
+        if step < 8:
+            expected, of_class = data.mix(expected, of_class, indices, num_classes=4, seed=3, epoch=step // 4)
             assert ((labels > 0).sum(dim=1) == 2).any(), "images of two classes"
         assert torch.equal(pixels, expected), step
         assert labels.dtype == of_class.dtype

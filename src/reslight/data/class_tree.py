@@ -46,7 +46,7 @@ class ClassTree:
 
     def fingerprint(self) -> str:
         """Names the set by its classes and the names and sizes of its images: none need be opened."""
-        return fingerprint_of(self.classes, ((path.relative_to(self.root).as_posix(), _size(path)) for path in self.paths))
+        return fingerprint_of(self.classes, ((path.relative_to(self.root).as_posix(), size_of(path)) for path in self.paths))
 
 
 def read_tree(root: Path) -> ClassTree:
@@ -85,7 +85,7 @@ def fingerprint_of(classes: Sequence[str], images: Iterable[tuple[str, int]]) ->
     return digest.hexdigest()
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
     """In bytes; -1 of what cannot be looked at, such as a link to nowhere, which is told when it is read."""
     try:
         return path.stat().st_size

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from reslight.data.augment import Augment
-from reslight.data.class_tree import ClassTree, fingerprint_of, read_tree
+from reslight.data.class_tree import ClassTree, fingerprint_of, read_tree, size_of
 from reslight.data.encoded import Files, OnBadImage
 from reslight.data.folder import AUGMENT, IMAGENET, SCALES, Crop, Folder, TestViews
 from reslight.data.label_file import find_label_file, read_label_file
@@ -193,7 +193,7 @@ def _by_name(tree: ClassTree, classes: Sequence[str]) -> Part:
     numbers = {name: number for number, name in enumerate(classes)}
     rows = sorted((path.name, tree.classes[label], path) for path, label in zip(tree.paths, tree.labels, strict=True))
     labels = torch.tensor([numbers[synset] for _, synset, _ in rows], dtype=torch.int64)
-    fingerprint = fingerprint_of(classes, ((f"{synset}/{name}", path.stat().st_size) for name, synset, path in rows))
+    fingerprint = fingerprint_of(classes, ((f"{synset}/{name}", size_of(path)) for name, synset, path in rows))
     return Part(Files([path for _, _, path in rows]), labels, fingerprint)
 
 
