@@ -196,7 +196,9 @@ class CLI(LightningCLI):
         """Measure the run's last weights as `reslight validate` would, all devices together, and write them as `reslight export` would."""
         self.checkpoint, self.step = folder / "checkpoints" / "last.ckpt", self.trainer.global_step
         # a checkpoint's weights are the average already; the callback would swap them for the raw ones when it is done
-        self.trainer.callbacks = [one for one in self.trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
+        # (type: ignore: Lightning sets the list unseen by mypy)
+        kept = [one for one in self.trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
+        self.trainer.callbacks = kept  # type: ignore[attr-defined]
         if self.datamodule.has_validation:
             self.trainer.validate(self.model, self.datamodule, ckpt_path=str(self.checkpoint), weights_only=True, verbose=False)
             self.after_validate()
