@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reslight.models import ResNet, ResNetConfig, cifar_config, create_model, list_models
+    from reslight.models import ResNet, ResNetConfig, cifar_config, create_model, deepen, list_models
     from reslight.preprocess import Preprocess
     from reslight.weights import list_weights, load, save
     from reslight.weights.hub import pull
@@ -20,6 +20,7 @@ _HOME = {
     "ResNetConfig": "reslight.models",
     "cifar_config": "reslight.models",
     "create_model": "reslight.models",
+    "deepen": "reslight.models",
     "list_models": "reslight.models",
     "list_weights": "reslight.weights",
     "load": "reslight.weights",
@@ -35,6 +36,7 @@ __all__ = [
     "ResNetConfig",
     "cifar_config",
     "create_model",
+    "deepen",
     "list_models",
     "list_weights",
     "load",

@@ -33,6 +33,16 @@ NOT_FOR_USERS = (
     r".*LeafSpec.* is deprecated",  # of Lightning's to torch
 )
 """Beginnings of warnings that a person can do nothing about."""
+EXPERIMENTS = ("degradation", "depth", "shortcuts", "responses", "identity")
+BUDGETS = {
+    "tiny": "a minute, on digits, to see that everything works",
+    "short": "an evening, a twentieth of the paper's iterations",
+    "full": "the paper's 64,000",
+}
+PAPER = (
+    "Trains the networks of an experiment of He et al. 2015, measures them on the test images, draws the paper's figure again and prints "
+    "a table. What was trained before is not trained again; after a stop the same command goes on."
+)
 LIBRARIES = ("torchvision", "timm", "transformers", "akamaster", "chenyaofo", "kuangliu")
 LOST = ("gloo/transport", "remote process exited", "Connection closed by peer", "Connection reset by peer")
 """What torch.distributed says when another process of the run has died."""
@@ -117,6 +127,21 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, such as runs/digits/1; runs/digits is its newest run")
     plot.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture; .png, .pdf or .svg")
     plot.set_defaults(run=lambda options: _commands().plot(options.runs, options.output))
+    about = "draw the standard deviations of networks' layer responses"
+    responses = commands.add_parser("responses", help=about, description=f"{about.capitalize()}, as figure 7 of He et al. 2015 does.")
+    responses.add_argument("sources", nargs="+", metavar="RUN|FOLDER|NAME", help="a run's folder, or weights")
+    responses.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture; .png, .pdf or .svg")
+    responses.add_argument("--data", default="data", metavar="ROOT", help="folder of the images (default: data)")
+    responses.add_argument("--images", type=int, default=1000, metavar="N", help="test images to measure on, at most (default: 1000)")
+    responses.set_defaults(run=lambda options: _commands().responses(options.sources, options.output, options.data, options.images))
+    paper = commands.add_parser("paper", help="run an experiment of the paper: networks, table, picture", description=PAPER)
+    paper.add_argument("name", metavar="NAME", choices=EXPERIMENTS, help=", ".join(EXPERIMENTS))
+    paper.add_argument("--budget", choices=BUDGETS, default="short", help="; ".join(f"{name}: {text}" for name, text in BUDGETS.items()))
+    paper.add_argument("--seeds", type=int, default=1, metavar="N", help="train each network with the seeds 1 to N (default: 1)")
+    paper.add_argument("--nets", nargs="+", default=[], metavar="NET", help="only these of its networks")
+    paper.add_argument("--data", default="data", metavar="ROOT", help="folder of CIFAR-10 (default: data)")
+    paper.add_argument("--root", default="runs/paper", metavar="DIR", help="where runs and results are kept (default: runs/paper)")
+    paper.set_defaults(run=_paper)
     export = commands.add_parser("export", help="write a checkpoint's weights as a folder to load, publish and read elsewhere")
     more = "; for ONNX also a folder or a name of weights"
     export.add_argument("source", metavar="CKPT", help=f"a checkpoint, or a run's folder, such as runs/digits/1{more}")
@@ -131,6 +156,14 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(
         run=lambda options: _commands().export(options.source, options.output, **_only(options, "format", "raw", "license"))
     )
+    about = "add layers that change nothing: the deeper network computes the same, and can be trained on"
+    deepen = commands.add_parser("deepen", help=about, description=f"{about.capitalize()} (He et al. 2015, section 1).")
+    deepen.add_argument(
+        "source", metavar="RUN|FOLDER|NAME", help="a run, to go on with it deeper, its optimizer's state carried over; or weights"
+    )
+    deepen.add_argument("output", metavar="OUT", help="the folder to write: a run for a run, weights for weights")
+    deepen.add_argument("--to", required=True, metavar="ARCH", help="the deeper architecture, such as resnet56 for a resnet20")
+    deepen.set_defaults(run=lambda options: _commands().deepen(options.source, options.output, options.to))
     push = commands.add_parser("push", help="publish a folder of weights on the Hugging Face Hub, as one commit or not at all")
     push.add_argument("folder", metavar="FOLDER", help="what `reslight export` wrote")
     push.add_argument("repository", metavar="OWNER/NAME[@BRANCH]", help="where to; it is made if it is not there")
@@ -182,6 +215,13 @@ def _parser() -> argparse.ArgumentParser:
     weights.add_argument("--remote", metavar="OWNER", help="list this owner's on the Hugging Face Hub instead")
     weights.set_defaults(run=lambda options: _commands().weights(options.pattern, options.remote))
     return parser
+
+
+def _paper(options: argparse.Namespace) -> None:
+    from reslight import trainer_cli  # noqa: F401  # it trains; what is set up here is set up behind Lightning's own
+
+    _talk_plainly(debug=False)
+    _commands().paper(**_only(options, "name", "budget", "seeds", "nets", "data", "root"))
 
 
 def _only(options: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -50,6 +50,68 @@ def plot(runs: Sequence[str], output: str) -> None:
         print(f"{name.ljust(max(map(len, names)))}  {_outcome(history)}")
 
 
+def responses(sources: Sequence[str], output: str, root: str, images: int) -> None:
+    """Measure the layer responses of networks on test images, draw them as Figure 7 of He et al. 2015, and print their means.
+
+    Args:
+        sources: Runs, or folders or names of weights.
+        output: Where the picture goes; its ending says in which format.
+        root: Folder of the images, for data sets that have one.
+        images: How many test images at most.
+
+    Raises:
+        OSError: Something is not there, or cannot be written.
+        ValueError: A network or its data set cannot be had, or there is nothing to draw with.
+    """
+    from reslight.analysis.picture import check_name, new_figure, save
+    from reslight.analysis.responses import draw_responses, test_batches
+    from reslight.analysis.responses import responses as measure
+    from reslight.training.export import described_net
+
+    if images < 1:
+        raise ValueError(f"--images is {images}; it must be at least 1")
+    check_name(Path(output))
+    new_figure(1, 1)  # that there is matplotlib is better known before
+    measured = []
+    for source in sources:
+        net, data, name = described_net(source)
+        measured.append(measure(net, test_batches(net, data, root, images), name))
+        one = measured[-1]
+        print(f"{one.name}  {len(one.layers)} layers, mean std {one.mean:.4f}, on {one.images:,} test images of {data['name']}", flush=True)
+    save(draw_responses(measured), Path(output))
+    print(f"written {output}")
+
+
+def paper(name: str, budget: str, seeds: int, nets: Sequence[str], data: str, root: str) -> None:
+    """Run an experiment of the paper, write what came of it, and print its table.
+
+    Args:
+        name: Of the experiment.
+        budget: `tiny`, `short` or `full`.
+        seeds: Each network is trained with the seeds 1 to this.
+        nets: Names of the networks; all if empty.
+        data: Folder of CIFAR-10.
+        root: Where runs and results are kept: in `<root>/<budget>`.
+
+    Raises:
+        OSError: The data are not there, or something cannot be written.
+        ValueError: An unknown name, or runs that are there were made with other settings.
+    """
+    from reslight.analysis.outcome import summary
+    from reslight.analysis.paper import BUDGETS, PAPER_STEPS
+    from reslight.analysis.picture import new_figure
+    from reslight.experiment import Plan, run_experiment, write_outcome
+
+    new_figure(1, 1)  # an evening is too long to learn that there is no matplotlib
+    plan = Plan(name, BUDGETS[budget], Path(root) / budget, data)
+    finished = run_experiment(plan, seeds, nets)
+    written = write_outcome(plan, finished, plan.root)
+    print(f"\n{plan.experiment.title}")
+    print(f"here {plan.budget.data}, {plan.budget.steps:,} iterations; in the paper CIFAR-10, {PAPER_STEPS:,} iterations\n")
+    print(table(*summary(plan.experiment, plan.budget, finished)))
+    print("\n" + "\n".join(f"written {path}" for path in written))
+
+
 def export(source: str, output: str, *, format: str | None = None, raw: bool = False, license: str | None = None) -> None:
     """Write the weights of a checkpoint as a folder to publish or to load, or as an ONNX file.
 
@@ -83,6 +145,34 @@ def export(source: str, output: str, *, format: str | None = None, raw: bool = F
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}; give a run's folder, such as runs/digits/1, or a file")
     print("\n".join(export(path, Path(output), raw=raw, license=license)))
+
+
+def deepen(source: str, output: str, to: str) -> None:
+    """Write weights, or a run to go on with, of a deeper network that computes the same, see `reslight.deepen`.
+
+    Args:
+        source: A run's folder, or a folder or a name of weights.
+        output: The folder to write: a run for a run, weights for weights.
+        to: The architecture.
+
+    Raises:
+        OSError: There is no such run or weight, or it cannot be written.
+        ValueError: `to` is no deeper version of the network.
+    """
+    if (Path(source) / "checkpoints").is_dir():
+        from reslight.training.deepen import fork_run
+
+        step = fork_run(Path(source), Path(output), to)
+        print(f"written {output}: the run {source} at step {step:,}, its network now {to}")
+        print(f"next   reslight fit --config {output}/config.yaml --ckpt_path {output}, with a larger --trainer.max_epochs or max_steps")
+        return
+    from reslight.models import count_parameters
+    from reslight.weights.deepen import deepen_folder
+
+    net, deeper, difference = deepen_folder(source, Path(output), to)
+    same = "equal to the bit" if difference == 0 else f"the largest difference is {difference:.1e} of the largest logit"
+    print(f"written {output}: {to}, {count_parameters(deeper.config):,} parameters where {count_parameters(net.config):,} were")
+    print(f"checked on the golden images: {same}")
 
 
 def push(folder: str, repository: str, *, private: bool, create_pr: bool, dry_run: bool) -> None:

@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from reslight.analysis import Curve, History, draw, find_run, names_of, read_run, save
-from reslight.analysis.curves import COLOURS, limits
+from reslight.analysis.curves import limits
+from reslight.analysis.picture import COLOURS
 
 SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<?xml"}
 

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from reslight.analysis.picture import COLOURS, GREY, new_figure
+
 if TYPE_CHECKING:  # an optional extra, and half a second
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, RED, GREY = "#0072B2", "#D55E00", "0.35"
+BLUE, RED = COLOURS[:2]
 MOST_NAMED = 20
 """Classes that can be read along an axis; of more, the worst are listed."""
 
@@ -18,11 +20,7 @@ def draw_measurement(report: Mapping[str, Any]) -> "Figure":
     Raises:
         ValueError: There is no matplotlib to draw with.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ValueError("drawing takes matplotlib, which is not installed; pip install 'reslight[plot]'") from error
-    figure = Figure(figsize=(15, 5), layout="constrained")
+    figure = new_figure(15, 5)
     confusion, classes, calibration = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
     names = [str(row["label"]).replace("$", r"\$") for row in report["per_class"]]
     _draw_confusion(confusion, report["confusion"], names)

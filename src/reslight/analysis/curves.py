@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reslight.analysis.history import History
+from reslight.analysis.picture import COLOURS, FONT, GREY, PALE, dress, new_figure
 
 if TYPE_CHECKING:  # an optional extra, and half a second
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = ("png", "pdf", "svg")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which the colour-blind can tell apart; without their yellow, too pale for a line on white."""
 MARKERS = ("", "s", "^", "v")
 """On the validation error, where there are more runs than colours."""
 STYLES: Mapping[str, dict[str, Any]] = {
@@ -22,7 +20,6 @@ STYLES: Mapping[str, dict[str, Any]] = {
     "test": {"linestyle": "", "marker": "o", "markersize": 9, "markeredgecolor": "white", "clip_on": False, "zorder": 5},
 }
 """How each split is drawn; the dot may lie on the edge of the axes, which must not cut it in half."""
-GREY, FONT = "0.35", 13
 LONG_RUN = 20_000
 """From this many iterations on the axis counts ten thousands, as the paper's does."""
 
@@ -73,6 +70,21 @@ def _round_up(value: float) -> float:
     return next(digit * power for digit in (1, 2, 5, 10) if digit * power >= value)
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One of the pictures that stand side by side.
+
+    Args:
+        title: What is in it.
+        runs: The runs.
+        names: What each is called.
+    """
+
+    title: str
+    runs: Sequence[History]
+    names: Sequence[str]
+
+
 def draw(runs: Sequence[History]) -> "Figure":
     """Draw runs in one picture: thin and dashed the training error, bold the validation error, a dot the test error.
 
@@ -81,16 +93,27 @@ def draw(runs: Sequence[History]) -> "Figure":
     """
     if not runs:
         raise ValueError("there is no run to draw; give one, such as runs/digits")
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ValueError("drawing takes matplotlib, which is not installed; pip install 'reslight[plot]'") from error
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-    axes = figure.subplots()
-    for number, (run, name) in enumerate(zip(runs, names_of(runs), strict=True)):
-        _draw_run(axes, run, name, number)
-    _scale(axes, runs)
-    _explain(axes, runs)
+    return draw_panels([Panel("", runs, names_of(runs))])
+
+
+def draw_panels(panels: Sequence[Panel], x: str = "") -> "Figure":
+    """Draw runs as `draw` does, in one or more panels with the same axes.
+
+    Args:
+        panels: From left to right; none of them empty.
+        x: What the steps count, if not iterations.
+
+    Raises:
+        ValueError: There is no matplotlib to draw with.
+    """
+    figure = new_figure(7.2 if len(panels) == 1 else 5.6 * len(panels), 4.6)
+    everything = [run for panel in panels for run in panel.runs]
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for number, (run, name) in enumerate(zip(panel.runs, panel.names, strict=True)):
+            _draw_run(axes, run, name, number)
+        _scale(axes, everything, x)
+        _explain(axes, panel)
+        axes.set_title(panel.title, fontsize=FONT)
     return figure
 
 
@@ -112,7 +135,7 @@ def _draw_run(axes: "Axes", run: History, name: str, number: int) -> None:
             axes.plot(curve.steps, curve.errors, label=f"{name} {split}", **look)
 
 
-def _scale(axes: "Axes", runs: Sequence[History]) -> None:
+def _scale(axes: "Axes", runs: Sequence[History], x: str) -> None:
     """What the axes show, and what they say."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -120,50 +143,22 @@ def _scale(axes: "Axes", runs: Sequence[History]) -> None:
     is_long = longest >= LONG_RUN
     axes.set_xlim(0, max(longest, 1))
     axes.set_ylim(bottom - (top - bottom) / 50, top)  # a line along the bottom stays in sight
-    axes.set_xlabel("iter. (1e4)" if is_long else "iteration", fontsize=FONT)
-    axes.set_ylabel("error (%)", fontsize=FONT)
+    dress(axes, f"{x or 'iter.'} (1e4)" if is_long else x or "iteration", "error (%)")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e4:g}" if is_long else f"{x:,.0f}"))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
-    axes.tick_params(labelsize=FONT)
-    axes.grid(axis="y", color="0.88")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
-def _explain(axes: "Axes", runs: Sequence[History]) -> None:
+def _explain(axes: "Axes", panel: Panel) -> None:
     """The legend: the runs by colour, then in grey what each kind of line is."""
     from matplotlib.lines import Line2D
 
     entries = {}
-    for number, (run, name) in enumerate(zip(runs, names_of(runs), strict=True)):
+    for number, (run, name) in enumerate(zip(panel.runs, panel.names, strict=True)):
         main = "validation" if run.validation.steps else "training"
         entries[name] = Line2D([], [], **_look(main, number) | {"markevery": None})
-    for split, curves in zip(STYLES, zip(*(run.curves for run in runs), strict=True), strict=True):
+    for split, curves in zip(STYLES, zip(*(run.curves for run in panel.runs), strict=True), strict=True):
         if any(curve.steps for curve in curves):
             entries[split] = Line2D([], [], **{"color": GREY} | STYLES[split])
     names = [name.replace("$", r"\$") for name in entries]  # between two of them would be mathematics
-    outside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(runs) > len(COLOURS) else {"loc": "best"}
-    axes.legend(list(entries.values()), names, fontsize=FONT, framealpha=0.9, edgecolor="0.88", **outside)
-
-
-def save(figure: "Figure", file: Path) -> None:
-    """Write a picture, in the format that the file's ending names; the same picture gives the same bytes.
-
-    Raises:
-        ValueError: The ending names no format that is written.
-        FileNotFoundError: The file's folder does not exist.
-    """
-    from matplotlib import rc_context
-
-    kind = file.suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise ValueError(
-            f"{file} is no name of a picture; it must end in {', '.join(f'.{name}' for name in FORMATS[:-1])} or .{FORMATS[-1]}"
-        )
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"{file.parent}, where {file.name} would go, is no folder; make it, or choose another")
-    if file.is_dir():
-        raise ValueError(f"{file} is a folder; give the name of a file in it, such as {file / 'curves.png'}")
-    undated = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
-    with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "reslight"}):  # 42: fonts that every publisher takes
-        figure.savefig(file, format=kind, dpi=200, metadata=undated)
+    outside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(panel.runs) > len(COLOURS) else {"loc": "best"}
+    axes.legend(list(entries.values()), names, fontsize=FONT, framealpha=0.9, edgecolor=PALE, **outside)

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import torch
 
 from reslight.metrics import Counts, Measurer
 from reslight.models import ResNet
+from reslight.preprocess import Preprocess
 from reslight.weights import Measured, Record
 from reslight.weights.card import numbers_in
 from reslight.weights.folder import CARD, Description, load_network, read_card, read_golden
@@ -93,22 +94,34 @@ def _compare(measured: Measured, counts: Counts, data: "ImageDataModule") -> Che
     return Check(f"{measured.split}: {said}; {claim}", same)
 
 
-def _data_of(record: Record, root: str) -> "ImageDataModule":
-    """The data set of a record, with the splits that were measured."""
+def data_set(data: Mapping[str, Any], preprocess: Preprocess, root: str) -> "ImageDataModule":
+    """The data set that a card or a checkpoint names, with nothing read yet.
+
+    Args:
+        data: What is known of the training data: name, kind, val_size.
+        preprocess: How images are prepared, for folders of them.
+        root: Folder of the images, for data sets that have one.
+
+    Raises:
+        ValueError: It is none that reslight has.
+    """
     from reslight.data import CIFAR, Digits, Folder, ImageNet
 
-    name, val_size = record.data.get("name"), record.data.get("val_size", 0)
+    name, val_size = data.get("name"), data.get("val_size", 0)
     if type(val_size) is not int:
         raise ValueError(f"reslight.data.val_size is {str(val_size)[:40]!r}, must be a whole number")
-    made: ImageDataModule
     if name == "digits":
-        made = Digits(val_size=val_size)
-    elif name in ("cifar10", "cifar100"):
-        made = CIFAR(name, root, val_size=val_size)
-    elif (kind := record.data.get("kind")) in ("Folder", "ImageNet"):
-        made = (ImageNet if kind == "ImageNet" else Folder)(root, preprocess=record.preprocess, val_size=val_size)
-    else:
-        raise ValueError(f"the card's data set {str(name)[:40]!r} is none that reslight has; it has digits, cifar10, cifar100, folders")
+        return Digits(val_size=val_size)
+    if name in ("cifar10", "cifar100"):
+        return CIFAR(name, root, val_size=val_size)
+    if (kind := data.get("kind")) in ("Folder", "ImageNet"):
+        return (ImageNet if kind == "ImageNet" else Folder)(root, preprocess=preprocess, val_size=val_size)
+    raise ValueError(f"the card's data set {str(name)[:40]!r} is none that reslight has; it has digits, cifar10, cifar100, folders")
+
+
+def _data_of(record: Record, root: str) -> "ImageDataModule":
+    """The data set of a record, with the splits that were measured."""
+    made = data_set(record.data, record.preprocess, root)
     if record.labels is not None and len(made.labels) == len(record.labels) and made.labels != tuple(record.labels):
         raise ValueError(f"{root} has other classes than the card: {_first_difference(made.labels, record.labels)}")
     if (made.num_classes, made.in_channels) != (record.net.num_classes, record.net.in_channels):

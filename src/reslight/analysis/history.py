@@ -5,7 +5,7 @@ import difflib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -53,6 +53,21 @@ class History:
     def steps(self) -> int:
         """The last step at which anything was measured."""
         return max(curve.steps[-1] for curve in self.curves if curve.steps)
+
+
+def average(runs: Sequence[History]) -> History:
+    """One history for several seeds: the mean of their errors at the steps at which all of them were measured.
+
+    Args:
+        runs: One or more runs of the same length.
+    """
+    curves = []
+    for found in zip(*(run.curves for run in runs), strict=True):
+        errors = [dict(zip(curve.steps, curve.errors, strict=True)) for curve in found]
+        steps = sorted(set.intersection(*map(set, errors)))
+        curves.append(Curve(tuple(steps), tuple(sum(one[step] for one in errors) / len(errors) for step in steps)))
+    training, validation, test = curves
+    return replace(runs[0], training=training, validation=validation, test=test)
 
 
 def find_run(path: str | Path) -> Path:

@@ -9,9 +9,11 @@ from typing import Any
 from reslight.models import ResNet, ResNetConfig
 from reslight.preprocess import Preprocess
 from reslight.training.resume import read_checkpoint, run_of
-from reslight.weights.folder import FILES, model_bytes
-from reslight.weights.loading import save
+from reslight.weights.catalog import CATALOG
+from reslight.weights.folder import FILES, model_bytes, read_description
+from reslight.weights.loading import load, save
 from reslight.weights.record import Measured
+from reslight.weights.source import locate
 
 REPORTS = {"test": "test.json", "val": "validate.json"}
 """Where `reslight test` and `validate` leave what they measured, beside the run."""
@@ -79,6 +81,28 @@ def trained(contents: Mapping[str, Any], checkpoint: Path, *, raw: bool = False)
     net = network_of(contents, raw=raw)
     net.preprocess, net.labels = Preprocess.from_dict(data["preprocess"]), data["labels"]
     return net, averaged and not raw
+
+
+def described_net(source: str) -> tuple[ResNet, Mapping[str, Any], str]:
+    """A network, what is known of the data it was trained on, and what to call it.
+
+    Args:
+        source: A run's folder, which means its last.ckpt, or what `reslight.load` takes.
+
+    Raises:
+        OSError: There is no such run or weight.
+        ValueError: It is damaged, or says nothing of its data.
+    """
+    path = Path(source) / "checkpoints" / "last.ckpt"
+    if path.parent.is_dir():
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no checkpoint {path}; give another run")
+        contents = read_checkpoint(path)
+        return trained(contents, path)[0], contents["reslight"]["data"], "/".join(Path(source).resolve().parts[-2:])
+    net, record = load(source), read_description(locate(source)).record
+    if "name" not in record.data:
+        raise ValueError(f"{source} does not say which data it was trained on, so there is nothing to show it")
+    return net, record.data, source if source in CATALOG else record.name
 
 
 def network_of(contents: Mapping[str, Any], *, raw: bool = False) -> ResNet:

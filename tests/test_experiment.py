@@ -1,0 +1,198 @@
+"""`reslight paper`: what was run has numbers, what was not has none, and nothing is run twice."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reslight.analysis import paper
+from reslight.analysis.history import Curve, History, average
+from reslight.analysis.outcome import Finished, draw_outcome, summary
+from reslight.analysis.paper import EXPERIMENTS, Arm, Budget
+
+NET = {"depths": [1, 1, 1], "widths": [4, 8, 8]}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget of some seconds."""
+    budget = Budget(steps=8, data="digits", without=("resnet1202",), about="seconds")
+    monkeypatch.setattr(paper, "BUDGETS", {**paper.BUDGETS, "tiny": budget})
+
+
+def rows_of(path: str) -> list[dict[str, str]]:
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_only_what_was_run_has_a_row_and_is_not_run_again(reslight: Callable[..., Any], quick: None):
+    words = ("paper", "degradation", "--budget", "tiny", "--nets", "plain20", "resnet20")
+    first = reslight(*words)
+    assert first.code == 0, first.err
+    table = first.out.partition("64,000 iterations\n\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in table] == ["net", "plain-20", "ResNet-20"]
+    assert "std" not in table[0].split()  # of one seed there is none
+    for net in ("plain20", "resnet20"):
+        run = Path(f"runs/paper/tiny/{net}/1")
+        test = json.loads((run / "test.json").read_text())
+        (row,) = [row for row in rows_of("runs/paper/tiny/degradation.csv") if row["name"] == net]
+        assert (int(row["test_correct"]), int(row["test_total"])) == (test["counts"]["correct1"], 360)
+        assert float(row["test_error"]) == pytest.approx(100 * (1 - test["counts"]["correct1"] / 360), abs=1e-4)
+        line = next(line for line in table if line.startswith("plain" if net == "plain20" else "ResNet"))
+        assert f"{float(row['test_error']):.2f}" in line.split()
+    checkpoint = Path("runs/paper/tiny/plain20/1/checkpoints/last.ckpt")
+    before = checkpoint.stat().st_mtime_ns
+    again = reslight(*words, "--seeds", "2")
+    assert again.code == 0, again.err
+    assert "is done   runs/paper/tiny/plain20/1" in again.out
+    assert checkpoint.stat().st_mtime_ns == before
+    assert [(row["name"], row["seed"]) for row in rows_of("runs/paper/tiny/degradation.csv")] == [
+        ("plain20", "1"),
+        ("plain20", "2"),
+        ("resnet20", "1"),
+        ("resnet20", "2"),
+    ]
+    seeds = json.loads(Path("runs/paper/tiny/degradation.json").read_text())
+    assert [row["n"] for row in seeds["table"]] == ["2", "2"]
+    assert {run["environment"]["precision"] for run in seeds["runs"]} == {"32-true"}
+    assert Path("runs/paper/tiny/degradation.png").stat().st_size > 10_000
+
+
+def test_a_run_that_was_stopped_goes_on(reslight: Callable[..., Any], quick: None, monkeypatch: pytest.MonkeyPatch):
+    words = ("paper", "depth", "--budget", "tiny", "--nets", "resnet20")
+    assert reslight(*words).code == 0
+    whole = rows_of("runs/paper/tiny/depth.csv")
+    config = yaml.safe_load(Path("runs/paper/tiny/resnet20.yaml").read_text())
+    Path("part.yaml").write_text(yaml.safe_dump(config))
+    # the same run, stopped after five of its eight steps
+    stopped = ("--trainer.max_steps", "5", "--trainer.default_root_dir", "other/tiny")
+    Path("other/tiny").mkdir(parents=True)
+    Path("other/tiny/resnet20.yaml").write_text(yaml.safe_dump(config))
+    assert reslight("fit", "--config", "other/tiny/resnet20.yaml", *stopped).code == 0
+    answer = reslight(*words, "--root", "other")
+    assert answer.code == 0, answer.err
+    assert "goes on with other/tiny/resnet20/1 at iteration 5" in answer.out
+    (row,) = rows_of("other/tiny/depth.csv")
+    assert {**row, "run": ""} == {**whole[0], "run": ""}
+    assert not Path("other/tiny/resnet20/2").exists()
+
+
+def test_runs_with_other_settings_are_no_part_of_it(reslight: Callable[..., Any], quick: None):
+    Path("runs/paper/tiny").mkdir(parents=True)
+    Path("runs/paper/tiny/plain20.yaml").write_text("trainer: {max_steps: 7}\n")
+    answer = reslight("paper", "degradation", "--budget", "tiny", "--nets", "plain20")
+    assert answer.code == 2
+    assert answer.err.startswith("reslight: error: runs/paper/tiny/plain20.yaml has other settings than this experiment")
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_mistakes_are_one_line(reslight: Callable[..., Any]):
+    for words, said in (
+        (("degradatio",), "there is no command degradatio; did you mean degradation?"),
+        (("depth", "--budget", "huge"), "--budget knows no huge; there are tiny, short, full"),
+        (("depth", "--seeds", "0"), "--seeds is 0; it must be at least 1"),
+        (("depth", "--budget", "tiny", "--nets", "resnet21"), "--nets has resnet21, which this experiment or this budget has not"),
+    ):
+        answer = reslight("paper", *words)
+        assert answer.code == 2
+        assert said in answer.err
+        assert len(answer.err.splitlines()) == 1
+    assert not Path("runs").exists()
+    answer = reslight("paper", "depth", "--budget", "short", "--nets", "resnet20", "--data", "nowhere/at/all.tar.gz")
+    assert answer.code == 2
+    assert len(answer.err.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["responses", "identity"])
+def test_experiments_that_are_more_than_training(reslight: Callable[..., Any], quick: None, name: str):
+    words = ("--nets", "plain20", "resnet20") if name == "responses" else ()
+    answer = reslight("paper", name, "--budget", "tiny", *words)
+    assert answer.code == 0, answer.err
+    rows = {row["name"]: row for row in rows_of(f"runs/paper/tiny/{name}.csv")}
+    assert Path(f"runs/paper/tiny/{name}.png").stat().st_size > 10_000
+    if name == "responses":
+        layers = rows_of("runs/paper/tiny/responses_layers.csv")
+        for net in ("plain20", "resnet20"):
+            std = [float(row["std"]) for row in layers if row["name"] == net]
+            assert len(std) == 19
+            assert float(rows[net]["mean_response_std"]) == pytest.approx(sum(std) / 19, abs=1e-5)
+        return
+    assert rows["deepened"]["test_correct"] == rows["resnet20"]["test_correct"]
+    assert [int(rows[arm]["iterations"]) for arm in ("deepened", "deepened_on", "resnet20_on")] == [8, 10, 14]
+    table = json.loads(Path("runs/paper/tiny/identity.json").read_text())["table"]
+    assert [row["compute"] for row in table] == ["1.00", "1.00", "1.77", "1.75", "1.93"]  # in whole iterations; a real run has more of them
+
+
+@pytest.mark.slow
+def test_the_tiny_budget_runs_the_whole_of_the_degradation(reslight: Callable[..., Any]):
+    answer = reslight("paper", "degradation", "--budget", "tiny")
+    assert answer.code == 0, answer.err
+    names = [row["name"] for row in rows_of("runs/paper/tiny/degradation.csv")]
+    assert names == ["plain20", "plain32", "plain44", "plain56", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"]
+
+
+# -- what the table and the pictures say, on runs that nobody ran
+
+
+def finished(arm: Arm, seed: int, correct: int, training: float = 10.0, steps: int = 3200) -> Finished:
+    curve = Curve((steps // 2, steps), (50.0, training))
+    test = Curve((steps,), (100 - correct / 100,))
+    return Finished(arm, seed, History(Path(f"runs/{arm.name}/{seed}"), arm.net, 9, curve, curve, test), correct, 10_000)
+
+
+def test_the_table_has_the_mean_and_the_sample_standard_deviation():
+    arms = {arm.name: arm for arm in EXPERIMENTS["depth"].arms}
+    runs = [finished(arms["resnet20"], seed, correct) for seed, correct in enumerate((9100, 9120, 9150), start=1)]
+    header, rows = summary(EXPERIMENTS["depth"], paper.BUDGETS["short"], [*runs, finished(arms["resnet110"], 1, 9339, 3.5)])
+    assert header == ["net", "iterations", "paper", "test error (%)", "std", "n", "training error (%)"]
+    assert rows == [
+        ["ResNet-20", "3,200", "8.75", "8.77", "0.25", "3", "10.00"],  # 9.00, 8.80, 8.50
+        ["ResNet-110", "3,200", "6.61 ± 0.16 (n = 5)", "6.61", "", "1", "3.50"],
+    ]
+
+
+def test_several_seeds_are_drawn_as_their_mean():
+    runs = [finished(EXPERIMENTS["depth"].arms[0], 1, 9000, 10).history, finished(EXPERIMENTS["depth"].arms[0], 2, 9200, 20).history]
+    one = average(runs)
+    assert one.training == Curve((1600, 3200), (50.0, 15.0))
+    assert one.test == Curve((3200,), (9.0,))
+    longer = average([runs[0], finished(EXPERIMENTS["depth"].arms[0], 3, 9200, 20, steps=1600).history])
+    assert longer.training.steps == (1600,)  # where both were measured
+
+
+def test_the_figures_have_a_panel_for_plain_and_one_for_residual_nets():
+    degradation = EXPERIMENTS["degradation"]
+    figure = draw_outcome(degradation, paper.BUDGETS["short"], [finished(arm, 1, 9000) for arm in degradation.arms])
+    assert [axes.get_title() for axes in figure.axes] == ["plain", "ResNet"]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][:4] == ["plain-20", "plain-32", "plain-44", "plain-56"]
+    shortcuts = EXPERIMENTS["shortcuts"]
+    figure = draw_outcome(shortcuts, paper.BUDGETS["short"], [finished(arm, 1, 9000) for arm in shortcuts.arms])
+    assert [axes.get_title() for axes in figure.axes] == ["ResNet-20", "ResNet-56"]
+
+
+def test_depth_is_drawn_with_the_papers_numbers_beside_ours():
+    depth = EXPERIMENTS["depth"]
+    arms = [arm for arm in depth.arms if arm.name != "resnet1202"]  # not run, so not drawn, not even the paper's
+    (axes,) = draw_outcome(depth, paper.BUDGETS["short"], [finished(arm, seed, 9000 + seed) for arm in arms for seed in (1, 2)]).axes
+    theirs, ours = axes.lines[:2]
+    assert list(theirs.get_xdata()) == list(ours.get_xdata()) == [20, 32, 44, 56, 110]
+    assert list(theirs.get_ydata()) == [8.75, 7.51, 7.17, 6.97, 6.61]
+    assert list(ours.get_ydata()) == pytest.approx([9.985] * 5)
+
+
+def test_the_thought_experiment_is_drawn_over_compute():
+    identity = EXPERIMENTS["identity"]
+    ends = {"resnet20": 3200, "deepened": 3200, "deepened_on": 4000, "resnet20_on": 5676, "resnet56_anew": 1834}
+    (axes,) = draw_outcome(identity, paper.BUDGETS["short"], [finished(arm, 1, 9000, steps=ends[arm.name]) for arm in identity.arms]).axes
+    assert axes.get_xlabel() == "iterations of ResNet-20"
+    lines = {line.get_label(): line.get_xdata()[-1] for line in axes.lines if line.get_label().endswith(" test")}
+    assert lines == {
+        "deepened, trained on test": pytest.approx(5676, abs=1),
+        "ResNet-20, trained on test": 5676,
+        "ResNet-56 from scratch test": pytest.approx(5676, abs=3),
+    }
