@@ -92,7 +92,7 @@ def test_runs_with_other_settings_are_no_part_of_it(reslight: Callable[..., Any]
 
 def test_mistakes_are_one_line(reslight: Callable[..., Any]):
     for words, said in (
-        (("degradatio",), "there is no command degradatio; did you mean degradation?"),
+        (("degradatio",), "reslight paper knows no degradatio; did you mean degradation?"),
         (("depth", "--budget", "huge"), "--budget knows no huge; there are tiny, short, full"),
         (("depth", "--seeds", "0"), "--seeds is 0; it must be at least 1"),
         (("depth", "--budget", "tiny", "--nets", "resnet21"), "--nets has resnet21, which this experiment or this budget has not"),

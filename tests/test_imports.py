@@ -27,7 +27,9 @@ OURS = {
     "experiment": {"analysis", "recipes", "trainer_cli", "training"},
     "explain": {"training", "data", "preprocess", "recipes"},
     "trainer_cli": {"allocator", "analysis", "explain", "recipes", "training", "data", "weights"},
-    "cli": {"commands", "trainer_cli"},
+    "weight_commands": {"weights", "analysis", "training", "models", "commands"},
+    "parser": {"__version__"},
+    "cli": {"parser", "trainer_cli"},
     "__init__": {"models", "preprocess", "weights"},
     "__main__": {"cli"},
 }
@@ -42,6 +44,8 @@ OTHERS = {
     "__init__": set(),
     "cli": set(),
     "commands": set(),
+    "parser": set(),
+    "weight_commands": set(),
 }
 # What single modules import that not everybody has.
 OPTIONAL = {"timm.py": {"timm"}, "onnx.py": {"onnxscript", "onnxruntime"}}

@@ -87,7 +87,7 @@ def test_what_is_chosen_comes_with_what_it_starts_from():
 
 
 def test_the_command_line_knows_the_same_names():
-    from reslight import cli
+    from reslight import parser
 
-    assert tuple(EXPERIMENTS) == cli.EXPERIMENTS
-    assert tuple(cli.BUDGETS) == tuple(BUDGETS)
+    assert tuple(EXPERIMENTS) == parser.EXPERIMENTS
+    assert tuple(parser.BUDGETS) == tuple(BUDGETS)
