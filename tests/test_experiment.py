@@ -11,17 +11,11 @@ import yaml
 
 from reslight.analysis import paper
 from reslight.analysis.history import Curve, History, average
-from reslight.analysis.outcome import Finished, draw_outcome, summary
-from reslight.analysis.paper import EXPERIMENTS, Arm, Budget
+from reslight.analysis.outcome import Finished, directions, draw_outcome, summary
+from reslight.analysis.paper import EXPERIMENTS, Arm
 
-NET = {"depths": [1, 1, 1], "widths": [4, 8, 8]}
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A budget of some seconds."""
-    budget = Budget(steps=8, data="digits", without=("resnet1202",), about="seconds")
-    monkeypatch.setattr(paper, "BUDGETS", {**paper.BUDGETS, "tiny": budget})
+TINY = ("--budget", "tiny", "--iterations", "8")
+"""Some seconds."""
 
 
 def rows_of(path: str) -> list[dict[str, str]]:
@@ -29,64 +23,64 @@ def rows_of(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_only_what_was_run_has_a_row_and_is_not_run_again(reslight: Callable[..., Any], quick: None):
-    words = ("paper", "degradation", "--budget", "tiny", "--nets", "plain20", "resnet20")
+def test_only_what_was_run_has_a_row_and_is_not_run_again(reslight: Callable[..., Any]):
+    words = ("paper", "degradation", *TINY, "--nets", "plain20", "resnet20")
     first = reslight(*words)
     assert first.code == 0, first.err
     table = first.out.partition("64,000 iterations\n\n")[2].partition("\n\n")[0].splitlines()
     assert [line.split()[0] for line in table] == ["net", "plain-20", "ResNet-20"]
     assert "std" not in table[0].split()  # of one seed there is none
     for net in ("plain20", "resnet20"):
-        run = Path(f"runs/paper/tiny/{net}/1")
+        run = Path(f"runs/paper/tiny-8/{net}/1")
         test = json.loads((run / "test.json").read_text())
-        (row,) = [row for row in rows_of("runs/paper/tiny/degradation.csv") if row["name"] == net]
+        (row,) = [row for row in rows_of("runs/paper/tiny-8/degradation.csv") if row["name"] == net]
         assert (int(row["test_correct"]), int(row["test_total"])) == (test["counts"]["correct1"], 360)
         assert float(row["test_error"]) == pytest.approx(100 * (1 - test["counts"]["correct1"] / 360), abs=1e-4)
         line = next(line for line in table if line.startswith("plain" if net == "plain20" else "ResNet"))
         assert f"{float(row['test_error']):.2f}" in line.split()
-    checkpoint = Path("runs/paper/tiny/plain20/1/checkpoints/last.ckpt")
+    checkpoint = Path("runs/paper/tiny-8/plain20/1/checkpoints/last.ckpt")
     before = checkpoint.stat().st_mtime_ns
     again = reslight(*words, "--seeds", "2")
     assert again.code == 0, again.err
-    assert "is done   runs/paper/tiny/plain20/1" in again.out
+    assert "is done   runs/paper/tiny-8/plain20/1" in again.out
     assert checkpoint.stat().st_mtime_ns == before
-    assert [(row["name"], row["seed"]) for row in rows_of("runs/paper/tiny/degradation.csv")] == [
+    assert [(row["name"], row["seed"]) for row in rows_of("runs/paper/tiny-8/degradation.csv")] == [
         ("plain20", "1"),
         ("plain20", "2"),
         ("resnet20", "1"),
         ("resnet20", "2"),
     ]
-    seeds = json.loads(Path("runs/paper/tiny/degradation.json").read_text())
+    seeds = json.loads(Path("runs/paper/tiny-8/degradation.json").read_text())
     assert [row["n"] for row in seeds["table"]] == ["2", "2"]
     assert {run["environment"]["precision"] for run in seeds["runs"]} == {"32-true"}
-    assert Path("runs/paper/tiny/degradation.png").stat().st_size > 10_000
+    assert Path("runs/paper/tiny-8/degradation.png").stat().st_size > 10_000
 
 
-def test_a_run_that_was_stopped_goes_on(reslight: Callable[..., Any], quick: None, monkeypatch: pytest.MonkeyPatch):
-    words = ("paper", "depth", "--budget", "tiny", "--nets", "resnet20")
+def test_a_run_that_was_stopped_goes_on(reslight: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    words = ("paper", "depth", *TINY, "--nets", "resnet20")
     assert reslight(*words).code == 0
-    whole = rows_of("runs/paper/tiny/depth.csv")
-    config = yaml.safe_load(Path("runs/paper/tiny/resnet20.yaml").read_text())
+    whole = rows_of("runs/paper/tiny-8/depth.csv")
+    config = yaml.safe_load(Path("runs/paper/tiny-8/resnet20.yaml").read_text())
     Path("part.yaml").write_text(yaml.safe_dump(config))
     # the same run, stopped after five of its eight steps
-    stopped = ("--trainer.max_steps", "5", "--trainer.default_root_dir", "other/tiny")
-    Path("other/tiny").mkdir(parents=True)
-    Path("other/tiny/resnet20.yaml").write_text(yaml.safe_dump(config))
-    assert reslight("fit", "--config", "other/tiny/resnet20.yaml", *stopped).code == 0
+    stopped = ("--trainer.max_steps", "5", "--trainer.default_root_dir", "other/tiny-8")
+    Path("other/tiny-8").mkdir(parents=True)
+    Path("other/tiny-8/resnet20.yaml").write_text(yaml.safe_dump(config))
+    assert reslight("fit", "--config", "other/tiny-8/resnet20.yaml", *stopped).code == 0
     answer = reslight(*words, "--root", "other")
     assert answer.code == 0, answer.err
-    assert "goes on with other/tiny/resnet20/1 at iteration 5" in answer.out
-    (row,) = rows_of("other/tiny/depth.csv")
+    assert "goes on with other/tiny-8/resnet20/1 at iteration 5" in answer.out
+    (row,) = rows_of("other/tiny-8/depth.csv")
     assert {**row, "run": ""} == {**whole[0], "run": ""}
-    assert not Path("other/tiny/resnet20/2").exists()
+    assert not Path("other/tiny-8/resnet20/2").exists()
 
 
-def test_runs_with_other_settings_are_no_part_of_it(reslight: Callable[..., Any], quick: None):
-    Path("runs/paper/tiny").mkdir(parents=True)
-    Path("runs/paper/tiny/plain20.yaml").write_text("trainer: {max_steps: 7}\n")
-    answer = reslight("paper", "degradation", "--budget", "tiny", "--nets", "plain20")
+def test_runs_with_other_settings_are_no_part_of_it(reslight: Callable[..., Any]):
+    Path("runs/paper/tiny-8").mkdir(parents=True)
+    Path("runs/paper/tiny-8/plain20.yaml").write_text("trainer: {max_steps: 7}\n")
+    answer = reslight("paper", "degradation", *TINY, "--nets", "plain20")
     assert answer.code == 2
-    assert answer.err.startswith("reslight: error: runs/paper/tiny/plain20.yaml has other settings than this experiment")
+    assert answer.err.startswith("reslight: error: runs/paper/tiny-8/plain20.yaml has other settings than this experiment")
     assert len(answer.err.splitlines()) == 1
 
 
@@ -94,8 +88,9 @@ def test_mistakes_are_one_line(reslight: Callable[..., Any]):
     for words, said in (
         (("degradatio",), "reslight paper knows no degradatio; did you mean degradation?"),
         (("depth", "--budget", "huge"), "--budget knows no huge; there are tiny, short, full"),
+        (("depth", "--iterations", "7"), "--iterations is 7; it must be at least 8"),
         (("depth", "--seeds", "0"), "--seeds is 0; it must be at least 1"),
-        (("depth", "--budget", "tiny", "--nets", "resnet21"), "--nets has resnet21, which this experiment or this budget has not"),
+        (("depth", *TINY, "--nets", "resnet21"), "--nets has resnet21, which this experiment or this budget has not"),
     ):
         answer = reslight("paper", *words)
         assert answer.code == 2
@@ -109,14 +104,14 @@ def test_mistakes_are_one_line(reslight: Callable[..., Any]):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["responses", "identity"])
-def test_experiments_that_are_more_than_training(reslight: Callable[..., Any], quick: None, name: str):
+def test_experiments_that_are_more_than_training(reslight: Callable[..., Any], name: str):
     words = ("--nets", "plain20", "resnet20") if name == "responses" else ()
-    answer = reslight("paper", name, "--budget", "tiny", *words)
+    answer = reslight("paper", name, *TINY, *words)
     assert answer.code == 0, answer.err
-    rows = {row["name"]: row for row in rows_of(f"runs/paper/tiny/{name}.csv")}
-    assert Path(f"runs/paper/tiny/{name}.png").stat().st_size > 10_000
+    rows = {row["name"]: row for row in rows_of(f"runs/paper/tiny-8/{name}.csv")}
+    assert Path(f"runs/paper/tiny-8/{name}.png").stat().st_size > 10_000
     if name == "responses":
-        layers = rows_of("runs/paper/tiny/responses_layers.csv")
+        layers = rows_of("runs/paper/tiny-8/responses_layers.csv")
         for net in ("plain20", "resnet20"):
             std = [float(row["std"]) for row in layers if row["name"] == net]
             assert len(std) == 19
@@ -124,7 +119,7 @@ def test_experiments_that_are_more_than_training(reslight: Callable[..., Any], q
         return
     assert rows["deepened"]["test_correct"] == rows["resnet20"]["test_correct"]
     assert [int(rows[arm]["iterations"]) for arm in ("deepened", "deepened_on", "resnet20_on")] == [8, 10, 14]
-    table = json.loads(Path("runs/paper/tiny/identity.json").read_text())["table"]
+    table = json.loads(Path("runs/paper/tiny-8/identity.json").read_text())["table"]
     assert [row["compute"] for row in table] == ["1.00", "1.00", "1.77", "1.75", "1.93"]  # in whole iterations; a real run has more of them
 
 
@@ -154,6 +149,16 @@ def test_the_table_has_the_mean_and_the_sample_standard_deviation():
         ["ResNet-20", "3,200", "8.75", "8.77", "0.25", "3", "10.00"],  # 9.00, 8.80, 8.50
         ["ResNet-110", "3,200", "6.61 ± 0.16 (n = 5)", "6.61", "", "1", "3.50"],
     ]
+
+
+def test_which_way_the_errors_go():
+    degradation = EXPERIMENTS["degradation"]
+    arms = {arm.name: arm for arm in degradation.arms}
+    plain = [finished(arms["plain20"], 1, 9000, 5), finished(arms["plain20"], 2, 9100, 6), finished(arms["plain56"], 1, 8600, 12.5)]
+    said = directions(degradation, [*plain, finished(arms["resnet20"], 1, 9125)])
+    assert said == [
+        "plain: from plain-20 to plain-56 the training error goes from 5.50 to 12.50 %, the test error from 9.50 to 14.00 %"
+    ]  # of one residual net there is nothing to say
 
 
 def test_several_seeds_are_drawn_as_their_mean():

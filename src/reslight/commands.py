@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,34 +83,36 @@ def responses(sources: Sequence[str], output: str, root: str, images: int) -> No
     print(f"written {output}")
 
 
-def paper(name: str, budget: str, seeds: int, nets: Sequence[str], data: str, root: str) -> None:
+def paper(name: str, budget: str, iterations: int | None, seeds: int, nets: Sequence[str], data: str, root: str) -> None:
     """Run an experiment of the paper, write what came of it, and print its table.
 
     Args:
         name: Of the experiment.
         budget: `tiny`, `short` or `full`.
+        iterations: Another number of them than the budget's.
         seeds: Each network is trained with the seeds 1 to this.
         nets: Names of the networks; all if empty.
         data: Folder of CIFAR-10.
-        root: Where runs and results are kept: in `<root>/<budget>`.
+        root: Where runs and results are kept: in `<root>/<budget>`, or `<root>/<budget>-<iterations>`.
 
     Raises:
         OSError: The data are not there, or something cannot be written.
         ValueError: An unknown name, or runs that are there were made with other settings.
     """
-    from reslight.analysis.outcome import summary
+    from reslight.analysis.outcome import directions, summary
     from reslight.analysis.paper import BUDGETS, PAPER_STEPS
     from reslight.analysis.picture import new_figure
     from reslight.experiment import Plan, run_experiment, write_outcome
 
     new_figure(1, 1)  # an evening is too long to learn that there is no matplotlib
-    plan = Plan(name, BUDGETS[budget], Path(root) / budget, data)
+    chosen = BUDGETS[budget] if iterations is None else replace(BUDGETS[budget], steps=iterations)
+    plan = Plan(name, chosen, Path(root) / (budget if iterations is None else f"{budget}-{iterations}"), data)
     finished = run_experiment(plan, seeds, nets)
     written = write_outcome(plan, finished, plan.root)
     print(f"\n{plan.experiment.title}")
     print(f"here {plan.budget.data}, {plan.budget.steps:,} iterations; in the paper CIFAR-10, {PAPER_STEPS:,} iterations\n")
     print(table(*summary(plan.experiment, plan.budget, finished)))
-    print("\n" + "\n".join(f"written {path}" for path in written))
+    print("\n".join(["", *directions(plan.experiment, finished), *(f"written {path}" for path in written)]))
 
 
 def check_data(root: str, threads: int | None = None) -> bool:

@@ -11,7 +11,7 @@ import yaml
 
 from reslight import recipes, trainer_cli
 from reslight.analysis import read_run, save
-from reslight.analysis.outcome import Finished, draw_outcome, layer_rows, summary, to_csv
+from reslight.analysis.outcome import Finished, directions, draw_outcome, layer_rows, summary, to_csv
 from reslight.analysis.paper import Arm, Budget, Experiment, chosen, find_experiment, recipe, steps_of
 from reslight.analysis.responses import Responses, responses, test_batches
 from reslight.training.deepen import fork_run
@@ -88,6 +88,7 @@ def write_outcome(plan: Plan, finished: Sequence[Finished], output: Path) -> lis
         "data": plan.budget.data,
         "iterations_of_the_budget": plan.budget.steps,
         "table": [dict(zip(header, row, strict=True)) for row in rows],
+        "directions": directions(plan.experiment, finished),
         "runs": [one.row() | {"environment": _environment(one.history.folder)} for one in finished],
     }
     output.mkdir(parents=True, exist_ok=True)

@@ -99,6 +99,7 @@ def _add_paper(commands: Commands) -> None:
     paper = commands.add_parser("paper", help="run an experiment of the paper: networks, table, picture", description=about)
     paper.add_argument("name", metavar="NAME", choices=EXPERIMENTS, help=", ".join(EXPERIMENTS))
     paper.add_argument("--budget", choices=BUDGETS, default="short", help="; ".join(f"{name}: {text}" for name, text in BUDGETS.items()))
+    paper.add_argument("--iterations", type=int, metavar="N", help="another number of iterations than the budget's, the rest as it says")
     paper.add_argument("--seeds", type=int, default=1, metavar="N", help="train each network with the seeds 1 to N (default: 1)")
     paper.add_argument("--nets", nargs="+", default=[], metavar="NET", help="only these of its networks")
     paper.add_argument("--data", default="data", metavar="ROOT", help="folder of CIFAR-10 (default: data)")

@@ -99,12 +99,26 @@ def summary(experiment: Experiment, budget: Budget, finished: Sequence[Finished]
         digits = 4 if is_responses else 2
         row += ["" if is_responses else arm.said, f"{statistics.mean(values):.{digits}f}"]
         row += [f"{statistics.stdev(values):.{digits}f}" if len(values) > 1 else "", str(len(values))]
-        training = [run.history.training.errors[-1] for run in runs if run.history.training.errors]
-        rows.append([*row, f"{statistics.mean(training):.2f}" if training else ""])
+        rows.append([*row, _training(runs)])
     empty = {number for number, name in enumerate(header) if name in ("paper", "std") and not any(row[number] for row in rows)}
     return [name for n, name in enumerate(header) if n not in empty], [
         [cell for n, cell in enumerate(row) if n not in empty] for row in rows
     ]
+
+
+def directions(experiment: Experiment, finished: Sequence[Finished]) -> list[str]:
+    """Which way errors go from the first to the last network of each panel: what the paper's claims are about."""
+    if experiment.figure not in ("curves", "depth"):
+        return []
+    said = []
+    for title, groups in _families(by_arm(finished)).items():
+        if len(groups) > 1:
+            ends = groups[0], groups[-1]
+            first, last = (runs[0].arm.label for runs in ends)
+            training = " to ".join(_training(runs) for runs in ends)
+            test = " to ".join(f"{statistics.mean(run.error for run in runs):.2f}" for runs in ends)
+            said.append(f"{title}: from {first} to {last} the training error goes from {training} %, the test error from {test} %")
+    return said
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -137,24 +151,36 @@ def draw_outcome(experiment: Experiment, budget: Budget, finished: Sequence[Fini
         return draw_responses([_mean_responses(runs) for runs in groups])
     if experiment.figure == "depth":
         return _draw_depth(groups)
-    histories = [average([run.history for run in runs]) for runs in groups]
-    arms = [runs[0].arm for runs in groups]
     if experiment.figure == "compute":
-        histories = [_over_compute(one, compute_of(arm, experiment, budget)) for one, arm in zip(histories, arms, strict=True)]
-        longest = [n for n, arm in enumerate(arms) if not any(other.start == arm.name for other in arms)]  # the others are their beginnings
-        return draw_panels([Panel("", [histories[n] for n in longest], [arms[n].label for n in longest])], "iterations of ResNet-20")
-    return draw_panels(_families(histories, arms))
+        arms = [runs[0].arm for runs in groups]
+        ends = [runs for runs in groups if not any(arm.start == runs[0].arm.name for arm in arms)]  # the others are their beginnings
+        histories = [_over_compute(_mean(runs), compute_of(runs[0].arm, experiment, budget)) for runs in ends]
+        return draw_panels([Panel("", histories, [runs[0].arm.label for runs in ends])], "iterations of ResNet-20")
+    families = _families(groups).items()
+    return draw_panels(
+        [Panel(title, [_mean(runs) for runs in inside], [runs[0].arm.label for runs in inside]) for title, inside in families]
+    )
 
 
-def _families(histories: Sequence[History], arms: Sequence[Arm]) -> list[Panel]:
-    """Panels beside each other: plain and residual, or a depth each where the shortcuts are what differs."""
-    by_net = any(arm.change for arm in arms)
-    titles = [(arm.label.split(",")[0] if by_net else "plain" if arm.net.startswith("plain") else "ResNet") for arm in arms]
-    panels = []
-    for title in dict.fromkeys(titles):
-        inside = [n for n, other in enumerate(titles) if other == title]
-        panels.append(Panel(title, [histories[n] for n in inside], [arms[n].label for n in inside]))
-    return panels
+def _families(groups: Sequence[list[Finished]]) -> dict[str, list[list[Finished]]]:
+    """Plain nets and residual ones; or a depth each, where the shortcuts are what differs."""
+    by_net = any(runs[0].arm.change for runs in groups)
+    families: dict[str, list[list[Finished]]] = {}
+    for runs in groups:
+        arm = runs[0].arm
+        title = arm.label.split(",")[0] if by_net else "plain" if arm.net.startswith("plain") else "ResNet"
+        families.setdefault(title, []).append(runs)
+    return families
+
+
+def _mean(runs: Sequence[Finished]) -> History:
+    return average([run.history for run in runs])
+
+
+def _training(runs: Sequence[Finished]) -> str:
+    """The mean training error at the end, in percent."""
+    errors = [run.history.training.errors[-1] for run in runs if run.history.training.errors]
+    return f"{statistics.mean(errors):.2f}" if errors else ""
 
 
 def _draw_depth(groups: Sequence[Sequence[Finished]]) -> "Figure":

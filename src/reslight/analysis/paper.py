@@ -11,6 +11,10 @@ PAPER_STEPS = 64_000
 """Iterations of section 4.2."""
 
 
+LEAST_STEPS = 8
+"""Fewer have no room for two drops of the rate, and for a part that is trained on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arm:
     """One network of an experiment, and how it is trained.
@@ -69,6 +73,15 @@ class Budget:
     precision: str | None = None
     without: tuple[str, ...] = ()
     about: str
+
+    def __post_init__(self) -> None:
+        """Check the number of iterations.
+
+        Raises:
+            ValueError: It leaves no room for the schedule.
+        """
+        if self.steps < LEAST_STEPS:
+            raise ValueError(f"--iterations is {self.steps}; it must be at least {LEAST_STEPS}")
 
 
 BUDGETS: Mapping[str, Budget] = MappingProxyType(
