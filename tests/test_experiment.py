@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,6 @@ def test_a_run_that_was_stopped_goes_on(reslight: Callable[..., Any], monkeypatc
     assert reslight(*words).code == 0
     whole = rows_of("runs/paper/tiny-8/depth.csv")
     config = yaml.safe_load(Path("runs/paper/tiny-8/resnet20.yaml").read_text())
-    Path("part.yaml").write_text(yaml.safe_dump(config))
     # the same run, stopped after five of its eight steps
     stopped = ("--trainer.max_steps", "5", "--trainer.default_root_dir", "other/tiny-8")
     Path("other/tiny-8").mkdir(parents=True)
@@ -82,6 +83,56 @@ def test_runs_with_other_settings_are_no_part_of_it(reslight: Callable[..., Any]
     assert answer.code == 2
     assert answer.err.startswith("reslight: error: runs/paper/tiny-8/plain20.yaml has other settings than this experiment")
     assert len(answer.err.splitlines()) == 1
+
+
+def test_a_run_by_hand_with_other_settings_and_a_partial_measurement_do_not_count(reslight: Callable[..., Any]):
+    words = ("paper", "depth", *TINY, "--nets", "resnet20")
+    assert reslight(*words).code == 0
+    (whole,) = rows_of("runs/paper/tiny-8/depth.csv")
+    by_hand = ("--config", "runs/paper/tiny-8/resnet20.yaml", "--trainer.default_root_dir", "runs/paper/tiny-8", "--model.optim.lr", "0.5")
+    assert reslight("fit", *by_hand, "--seed_everything", "1").code == 0
+    run = "runs/paper/tiny-8/resnet20/1"
+    assert reslight("test", "--config", run, "--trainer.limit_test_batches", "1").code == 0
+    assert json.loads(Path(run, "test.json").read_text())["counts"]["total"] < 360
+    answer = reslight(*words)
+    assert answer.code == 0, answer.err
+    assert "runs/paper/tiny-8/resnet20/2 has other settings than runs/paper/tiny-8/resnet20.yaml: it does not count" in answer.out
+    assert rows_of("runs/paper/tiny-8/depth.csv") == [whole]
+
+
+def test_a_net_that_diverges_takes_only_what_starts_from_it_along(reslight: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    from reslight import trainer_cli
+
+    train = trainer_cli.run
+
+    def run(words: list[str], purpose: str) -> None:
+        if words[0] == "fit" and any("resnet20.yaml" in word for word in words):
+            raise FloatingPointError("the loss of step 3 is nan")
+        train(words, purpose)
+
+    monkeypatch.setattr(trainer_cli, "run", run)
+    answer = reslight("paper", "identity", *TINY)
+    assert answer.code == 1
+    assert answer.err == "reslight: stopped: ResNet-20, seed 1: the loss of step 3 is nan\n"
+    assert [row["name"] for row in rows_of("runs/paper/tiny-8/identity.csv")] == ["resnet56_anew"]
+
+
+def test_the_table_has_what_other_calls_trained(reslight: Callable[..., Any]):
+    assert reslight("paper", "degradation", *TINY, "--nets", "plain20").code == 0
+    assert reslight("paper", "degradation", *TINY, "--nets", "resnet20").code == 0
+    assert [row["name"] for row in rows_of("runs/paper/tiny-8/degradation.csv")] == ["plain20", "resnet20"]
+    assert {(row["data"], row["paper"]) for row in rows_of("runs/paper/tiny-8/degradation.csv")} == {("digits", "")}  # not the paper's data
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_trains_and_the_other_waits(tmp_path: Path):
+    command = [sys.executable, "-m", "reslight", "paper", "depth", *TINY, "--nets", "resnet20"]
+    both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted((process.communicate()[0] for process in both), key=lambda text: "is done" in text)
+    assert [process.returncode for process in both] == [0, 0]
+    assert "reslight fit" in said[0]
+    assert "reslight fit" not in said[1]
+    assert [path.name for path in (tmp_path / "runs/paper/tiny-8/resnet20").iterdir()] == ["1"]
 
 
 def test_mistakes_are_one_line(reslight: Callable[..., Any]):

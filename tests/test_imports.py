@@ -24,7 +24,7 @@ OURS = {
     "training": {"models", "weights", "metrics", "preprocess"},
     "analysis": {"models", "weights", "data", "metrics", "preprocess"},
     "commands": {"weights", "analysis", "training", "data", "models", "experiment"},
-    "experiment": {"analysis", "recipes", "trainer_cli", "training"},
+    "experiment": {"analysis", "models", "recipes", "trainer_cli", "training"},
     "explain": {"training", "data", "preprocess", "recipes"},
     "trainer_cli": {"allocator", "analysis", "explain", "recipes", "training", "data", "weights"},
     "weight_commands": {"weights", "analysis", "training", "models", "commands"},

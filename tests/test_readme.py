@@ -1,5 +1,6 @@
 """What README.md and docs/ say is so."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -47,6 +48,17 @@ def commands() -> list[str]:
 def test_its_commands_parse(reslight, command: str):
     answer = reslight(*shlex.split(command)[1:], "--print_config")
     assert answer.code == 0, answer.err
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "paper").glob("*.json")), ids=lambda file: file.stem)
+def test_the_tables_of_the_paper_are_those_that_were_measured(file: Path):
+    page, outcome = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8"), json.loads(file.read_text(encoding="utf-8"))
+    for row in outcome["table"]:
+        assert f"| {' | '.join(row.values())} |" in page
+    for sentence in outcome["directions"]:
+        assert f"{sentence[0].upper()}{sentence[1:]}." in page
+    assert f"](paper/{file.stem}.png)" in page
+    assert f"\n    reslight paper {file.stem} " in page
 
 
 def test_its_table_counts_the_networks_parameters():

@@ -64,8 +64,9 @@ def responses(sources: Sequence[str], output: str, root: str, images: int) -> No
         OSError: Something is not there, or cannot be written.
         ValueError: A network or its data set cannot be had, or there is nothing to draw with.
     """
+    from reslight.analysis import find_run
     from reslight.analysis.picture import check_name, new_figure, save
-    from reslight.analysis.responses import draw_responses, test_batches
+    from reslight.analysis.responses import draw_responses, image_batches
     from reslight.analysis.responses import responses as measure
     from reslight.training.export import described_net
 
@@ -75,15 +76,16 @@ def responses(sources: Sequence[str], output: str, root: str, images: int) -> No
     new_figure(1, 1)  # that there is matplotlib is better known before
     measured = []
     for source in sources:
-        net, data, name = described_net(source)
-        measured.append(measure(net, test_batches(net, data, root, images), name))
+        is_run = Path(source).is_dir() and not (Path(source) / "config.json").is_file()
+        net, data, name = described_net(str(find_run(source)) if is_run else source)
+        measured.append(measure(net, image_batches(net, data, root, images), name))
         one = measured[-1]
         print(f"{one.name}  {len(one.layers)} layers, mean std {one.mean:.4f}, on {one.images:,} test images of {data['name']}", flush=True)
     save(draw_responses(measured), Path(output))
     print(f"written {output}")
 
 
-def paper(name: str, budget: str, iterations: int | None, seeds: int, nets: Sequence[str], data: str, root: str) -> None:
+def paper(name: str, budget: str, iterations: int | None, seeds: int, nets: Sequence[str], data: str, root: str) -> bool:
     """Run an experiment of the paper, write what came of it, and print its table.
 
     Args:
@@ -93,7 +95,11 @@ def paper(name: str, budget: str, iterations: int | None, seeds: int, nets: Sequ
         seeds: Each network is trained with the seeds 1 to this.
         nets: Names of the networks; all if empty.
         data: Folder of CIFAR-10.
-        root: Where runs and results are kept: in `<root>/<budget>`, or `<root>/<budget>-<iterations>`.
+        root: Where runs and results are kept: in `<root>/<budget>`, or `<root>/<budget>-<iterations>`. What other calls trained there
+            is in the table, too.
+
+    Returns:
+        Whether no network diverged; each that did has its line on stderr.
 
     Raises:
         OSError: The data are not there, or something cannot be written.
@@ -102,17 +108,23 @@ def paper(name: str, budget: str, iterations: int | None, seeds: int, nets: Sequ
     from reslight.analysis.outcome import directions, summary
     from reslight.analysis.paper import BUDGETS, PAPER_STEPS
     from reslight.analysis.picture import new_figure
-    from reslight.experiment import Plan, run_experiment, write_outcome
+    from reslight.experiment import Plan, gather, run_experiment, write_outcome
 
     new_figure(1, 1)  # an evening is too long to learn that there is no matplotlib
     chosen = BUDGETS[budget] if iterations is None else replace(BUDGETS[budget], steps=iterations)
-    plan = Plan(name, chosen, Path(root) / (budget if iterations is None else f"{budget}-{iterations}"), data)
-    finished = run_experiment(plan, seeds, nets)
+    plan = Plan(name, chosen, Path(root).expanduser() / (budget if iterations is None else f"{budget}-{iterations}"), data)
+    failures = run_experiment(plan, seeds, nets)
+    for line in failures:
+        print(f"reslight: stopped: {line}", file=sys.stderr)
+    finished = gather(plan)
+    if not finished:
+        return False
     written = write_outcome(plan, finished, plan.root)
     print(f"\n{plan.experiment.title}")
     print(f"here {plan.budget.data}, {plan.budget.steps:,} iterations; in the paper CIFAR-10, {PAPER_STEPS:,} iterations\n")
     print(table(*summary(plan.experiment, plan.budget, finished)))
     print("\n".join(["", *directions(plan.experiment, finished), *(f"written {path}" for path in written)]))
+    return not failures
 
 
 def check_data(root: str, threads: int | None = None) -> bool:

@@ -2,20 +2,25 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout  # torch brings it
 
 from reslight import recipes, trainer_cli
 from reslight.analysis import read_run, save
 from reslight.analysis.outcome import Finished, directions, draw_outcome, layer_rows, summary, to_csv
 from reslight.analysis.paper import Arm, Budget, Experiment, chosen, find_experiment, recipe, steps_of
-from reslight.analysis.responses import Responses, responses, test_batches
+from reslight.analysis.responses import Responses, image_batches, responses
+from reslight.models import resolve_config
 from reslight.training.deepen import fork_run
-from reslight.training.export import described_net
+from reslight.training.export import described_net, measured
+from reslight.training.optim import OptimConfig, ScheduleConfig, as_config
 from reslight.training.resume import read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -47,32 +52,67 @@ class Plan:
         """The experiment."""
         return find_experiment(self.name)
 
+    def arm(self, name: str) -> Arm:
+        """An arm of the experiment."""
+        return next(arm for arm in self.experiment.arms if arm.name == name)
 
-def run_experiment(plan: Plan, seeds: int, names: Sequence[str] = ()) -> list[Finished]:
-    """Run every network that is wanted and was not run yet, and measure it on the test images.
+    def end(self, arm: Arm) -> int:
+        """The iteration at which an arm's training ends."""
+        return steps_of(arm, self.experiment, self.budget)[1]
+
+    def configuration(self, arm: Arm) -> Path:
+        """An arm's configuration; it lies beside the runs, so that each of them is one command of a person's, too."""
+        return self.root / f"{arm.name}.yaml"
+
+
+def run_experiment(plan: Plan, seeds: int, names: Sequence[str] = ()) -> list[str]:
+    """Train every network that is wanted and was not trained yet, and measure it on the test images.
+
+    Several processes may do so at once: each network is trained by one of them, and the others wait for it.
 
     Args:
         plan: What is run, and where.
         seeds: Each is trained with the seeds 1 to this.
         names: Of the networks; all if empty.
 
+    Returns:
+        What diverged, one line each; what would start from it is left out.
+
     Raises:
-        ValueError: An unknown name, or runs that are there were made with other settings.
+        ValueError: An unknown name, or a configuration that is there has other settings.
         OSError: The data are not there, or runs cannot be written.
     """
     if seeds < 1:
         raise ValueError(f"--seeds is {seeds}; it must be at least 1")
     arms = chosen(plan.experiment, plan.budget, tuple(names))
     work = [(seed, arm) for seed in range(1, seeds + 1) for arm in arms]
-    for path, content in [_configuration(plan, arm) for arm in arms]:
-        _write_or_compare(path, content)
-    finished = []
+    for arm in arms:
+        _write_or_compare(plan.configuration(arm), _recipe(plan, arm))
+    failures, failed = [], set()
     for number, (seed, arm) in enumerate(work, start=1):
         log.info("%s", f"[{number} of {len(work)}] {arm.label}, seed {seed}")
-        run = _trained(plan, arm, seed)
-        one = _tested(plan, arm, seed, run)
-        finished.append(replace(one, responses=_responses(plan, arm, run)) if plan.experiment.figure == "responses" else one)
-    return sorted(finished, key=lambda one: arms.index(one.arm))
+        if (arm.start, seed) in failed:
+            failed.add((arm.name, seed))
+            continue
+        try:
+            with _alone(plan, arm, seed):
+                _test(plan, arm, seed, _train(plan, arm, seed))
+        except FloatingPointError as error:  # the others are worth something without it
+            failed.add((arm.name, seed))
+            failures.append(f"{arm.label}, seed {seed}: {error}")
+    return failures
+
+
+def gather(plan: Plan) -> list[Finished]:
+    """Every run of the experiment that is done and measured, whoever made it."""
+    found = []
+    for arm in plan.experiment.arms:
+        for seed, run in sorted(_runs(plan, arm).items()):
+            tested = next((one for one in measured(run) if one.split == "test"), None)
+            if tested and _step_of(run) == plan.end(arm):
+                known = _responses(plan, arm, run) if plan.experiment.figure == "responses" else None
+                found.append(Finished(arm, seed, read_run(run), tested.correct1, tested.total, known))
+    return found
 
 
 def write_outcome(plan: Plan, finished: Sequence[Finished], output: Path) -> list[Path]:
@@ -89,10 +129,11 @@ def write_outcome(plan: Plan, finished: Sequence[Finished], output: Path) -> lis
         "iterations_of_the_budget": plan.budget.steps,
         "table": [dict(zip(header, row, strict=True)) for row in rows],
         "directions": directions(plan.experiment, finished),
-        "runs": [one.row() | {"environment": _environment(one.history.folder)} for one in finished],
+        "runs": [one.row(plan.budget) | {"environment": _environment(one.history.folder)} for one in finished],
     }
     output.mkdir(parents=True, exist_ok=True)
-    texts = {f"{plan.name}.csv": to_csv([one.row() for one in finished]), f"{plan.name}.json": json.dumps(about, indent=2) + "\n"}
+    lines = [one.row(plan.budget) for one in finished]
+    texts = {f"{plan.name}.csv": to_csv(lines), f"{plan.name}.json": json.dumps(about, indent=2) + "\n"}
     if layers := layer_rows(finished):
         texts[f"{plan.name}_layers.csv"] = to_csv(layers)
     for name, text in texts.items():
@@ -102,10 +143,9 @@ def write_outcome(plan: Plan, finished: Sequence[Finished], output: Path) -> lis
     return [*(output / name for name in texts), picture]
 
 
-def _configuration(plan: Plan, arm: Arm) -> tuple[Path, dict[str, Any]]:
-    """An arm's configuration and its place; it lies beside the runs, so that each of them is one command of a person's, too."""
+def _recipe(plan: Plan, arm: Arm) -> dict[str, Any]:
     paper = yaml.safe_load((recipes.packaged() / "cifar10" / f"paper_{arm.net}.yaml").read_text(encoding="utf-8"))
-    return plan.root / f"{arm.name}.yaml", recipe(arm, plan.experiment, plan.budget, paper)
+    return recipe(arm, plan.experiment, plan.budget, paper)
 
 
 def _write_or_compare(path: Path, content: dict[str, Any]) -> None:
@@ -119,72 +159,84 @@ def _write_or_compare(path: Path, content: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
-def _trained(plan: Plan, arm: Arm, seed: int) -> Path:
+@contextmanager
+def _alone(plan: Plan, arm: Arm, seed: int) -> Iterator[None]:
+    """Inside, no other process trains or tests this arm with this seed; the lock ends with the process, however that ends."""
+    lock = FileLock(plan.root / f".{arm.name}.{seed}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("another process is at it: waiting for that")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _train(plan: Plan, arm: Arm, seed: int) -> Path:
     """The folder of an arm's run with this seed, trained to its end: now, or before."""
-    end = steps_of(arm, plan.experiment, plan.budget)[1]
-    run = _find(plan.root / arm.name, seed)
+    run = _runs(plan, arm).get(seed)
     if run is None and arm.start:
+        base = _runs(plan, plan.arm(arm.start))[seed]
         run = _free(plan.root / arm.name)
-        base = _find(plan.root / arm.start, seed)
-        assert base is not None, f"{arm.start} comes before {arm.name}"
-        fork_run(base, run, arm.net if arm.net != _net_of(plan, arm.start) else None)
-    if run is None:
-        return _fit(plan, arm, seed, [])
-    if (done := _step_of(run)) < end:
-        log.info("%s", f"goes on with {run} at iteration {done:,}")
-        return _fit(plan, arm, seed, ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")])
-    log.info("%s", f"is done   {run}")
-    return run
-
-
-def _fit(plan: Plan, arm: Arm, seed: int, more: list[str]) -> Path:
-    words = ["fit", "--config", str(plan.root / f"{arm.name}.yaml"), "--trainer.default_root_dir", str(plan.root)]
-    words += ["--seed_everything", str(seed), "--checkpoint.every_n_train_steps", str(KEEP_EVERY), *_root(plan), *more]
-    log.info("%s", f"reslight {' '.join(words)}")
+        fork_run(base, run, arm.net if arm.net != plan.arm(arm.start).net else None)
+    if run and _step_of(run) == plan.end(arm):
+        log.info("%s", f"is done   {run}")
+        return run
+    words = ["fit", "--config", str(plan.configuration(arm)), "--trainer.default_root_dir", str(plan.root)]
+    words += ["--seed_everything", str(seed), "--checkpoint.every_n_train_steps", str(KEEP_EVERY), *_data(plan)]
+    if run:
+        log.info("%s", f"goes on with {run} at iteration {_step_of(run):,}")
+        words += ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+    log.info("%s", f"reslight {shlex.join(words)}")
     trainer_cli.run(words, "train a network")
-    run = _find(plan.root / arm.name, seed)
-    assert run is not None
-    return run
+    return _runs(plan, arm)[seed]
 
 
-def _tested(plan: Plan, arm: Arm, seed: int, run: Path) -> Finished:
-    """What a run's network gets right on the test images: measured now, or before."""
-    step, path = _step_of(run), run / "test.json"
-    report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if report.get("step") != step:
-        words = [
-            "test",
-            "--config",
-            str(plan.root / f"{arm.name}.yaml"),
-            "--ckpt_path",
-            str(run),
-            "--seed_everything",
-            str(seed),
-            *_root(plan),
-        ]
-        log.info("%s", f"reslight {' '.join(words)}")
-        trainer_cli.run(words, "measure a network")
-        report = json.loads(path.read_text(encoding="utf-8"))
-    return Finished(arm, seed, read_run(run), report["counts"]["correct1"], report["counts"]["total"])
+def _test(plan: Plan, arm: Arm, seed: int, run: Path) -> None:
+    """Measure a run's last weights on the test images, unless that was done."""
+    if any(one.split == "test" for one in measured(run)):
+        return
+    words = ["test", "--config", str(plan.configuration(arm)), "--ckpt_path", str(run), "--seed_everything", str(seed), *_data(plan)]
+    log.info("%s", f"reslight {shlex.join(words)}")
+    trainer_cli.run(words, "measure a network")
 
 
 def _responses(plan: Plan, arm: Arm, run: Path) -> Responses:
     net, data, _ = described_net(str(run))
-    return responses(net, test_batches(net, data, plan.data, IMAGES), arm.label)
+    return responses(net, image_batches(net, data, plan.data, IMAGES), arm.label)
 
 
-def _root(plan: Plan) -> list[str]:
+def _data(plan: Plan) -> list[str]:
     return ["--data.root", plan.data] if plan.budget.data == "cifar10" else []
 
 
-def _find(folder: Path, seed: int) -> Path | None:
-    """The run with this seed that has something to go on from, the newest of them."""
-    found = None
+def _runs(plan: Plan, arm: Arm) -> dict[int, Path]:
+    """The runs that are this arm's, by seed: of its recipe and not beyond its end; of several the one that is furthest."""
+    found: dict[int, tuple[int, Path]] = {}
+    meant, folder = _recipe(plan, arm)["model"], plan.root / arm.name
     for run in sorted((path for path in folder.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name)):
-        config = run / "config.yaml"
-        if (run / "checkpoints" / "last.ckpt").is_file() and config.is_file():
-            found = run if yaml.safe_load(config.read_text(encoding="utf-8")).get("seed_everything") == seed else found
-    return found
+        if not ((run / "checkpoints" / "last.ckpt").is_file() and (run / "config.yaml").is_file()):
+            continue
+        contents = read_checkpoint(run / "checkpoints" / "last.ckpt")
+        step, seed = contents["global_step"], contents["reslight"]["data"].get("seed")
+        is_fork = bool(arm.start) and step == steps_of(arm, plan.experiment, plan.budget)[0]  # its schedule is still the other's
+        if not _is_of(contents["hyper_parameters"], meant, schedule=not is_fork) or step > plan.end(arm):
+            log.info("%s", f"{run} has other settings than {plan.configuration(arm)}: it does not count")
+        elif step > found.get(seed, (-1, run))[0]:
+            found[seed] = (step, run)
+    return {seed: run for seed, (_, run) in found.items()}
+
+
+def _is_of(settings: Mapping[str, Any], meant: Mapping[str, Any], *, schedule: bool) -> bool:
+    """Whether a run's settings are those of a recipe; the data decide about the network's two ends."""
+    there = settings["net"]
+    stated = {"name": meant["net"]} if isinstance(meant["net"], str) else dict(meant["net"])
+    net = resolve_config(stated.pop("name"), **stated, **{key: there[key] for key in ("num_classes", "in_channels")})
+    kinds = {"optim": OptimConfig, "schedule": ScheduleConfig} if schedule else {"optim": OptimConfig}
+    same = all(as_config(kind, settings[part]) == as_config(kind, meant[part]) for part, kind in kinds.items())
+    return same and net.to_dict() == there and not any(settings.get(name) for name in ("label_smoothing", "ema", "init_from", "freeze"))
 
 
 def _free(folder: Path) -> Path:
@@ -194,10 +246,6 @@ def _free(folder: Path) -> Path:
 
 def _step_of(run: Path) -> int:
     return int(read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"])
-
-
-def _net_of(plan: Plan, name: str) -> str:
-    return next(arm.net for arm in plan.experiment.arms if arm.name == name)
 
 
 def _environment(run: Path) -> dict[str, Any]:

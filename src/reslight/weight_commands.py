@@ -54,11 +54,13 @@ def deepen(source: str, output: str, to: str) -> None:
         OSError: There is no such run or weight, or it cannot be written.
         ValueError: `to` is no deeper version of the network.
     """
-    if (Path(source) / "checkpoints").is_dir():
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        from reslight.analysis import find_run
         from reslight.training.deepen import fork_run
 
-        step = fork_run(Path(source), Path(output), to)
-        print(f"written {output}: the run {source} at step {step:,}, its network now {to}")
+        run = find_run(source)
+        step = fork_run(run, Path(output), to)
+        print(f"written {output}: the run {run} at step {step:,}, its network now {to}")
         print(f"next   reslight fit --config {output}/config.yaml --ckpt_path {output}, with a larger --trainer.max_epochs or max_steps")
         return
     from reslight.models import count_parameters

@@ -10,7 +10,9 @@ import torch
 from tests.nets import scrambled
 from torch.nn import functional as F
 
-from reslight.analysis.responses import Responses, draw_responses, norms_of, responses
+import reslight as package
+from reslight.analysis.responses import Responses, draw_responses, image_batches, norms_of, responses
+from reslight.data import Digits
 from reslight.models import ResNet, ResNetConfig, create_model
 
 CONFIG = {"depths": (1, 2), "widths": (4, 8), "stem": "small", "stem_width": 4, "num_classes": 5}
@@ -66,14 +68,26 @@ def test_running_statistics_and_hooks_are_left_as_they_were():
 
 
 def test_the_picture_has_both_orders_and_a_line_a_net():
-    measured = [Responses("plain-20", ("a", "b", "c"), (1.0, 3.0, 2.0), 4), Responses("ResNet-20", ("a", "b"), (0.5, 0.7), 4)]
+    measured = [Responses("plain-20", ("a", "b", "c"), (1.0, 3.0, 2.0), 4, is_plain=True), Responses("$a$b", ("a", "b"), (0.5, 0.7), 4)]
     above, below = draw_responses(measured).axes
     assert [list(line.get_ydata()) for line in above.lines] == [[1.0, 3.0, 2.0], [0.5, 0.7]]
     assert [list(line.get_ydata()) for line in below.lines] == [[3.0, 2.0, 1.0], [0.7, 0.5]]
     assert [line.get_linestyle() for line in above.lines] == ["--", "-"]
-    assert [text.get_text() for text in above.get_legend().get_texts()] == ["plain-20", "ResNet-20"]
+    assert [text.get_text() for text in below.get_legend().get_texts()] == ["plain-20", r"\$a\$b"]
     with pytest.raises(ValueError, match="there are no responses to draw"):
         draw_responses([])
+
+
+@pytest.mark.parametrize(("wanted", "got"), [(1, 1), (7, 7), (100, 100), (360, 360), (1000, 360)])
+def test_images_come_evenly_from_the_whole_set(wanted: int, got: int):
+    net = package.load("resnet8.digits")
+    digits = Digits()
+    digits.setup("test")
+    split = digits.splits["test"].images
+    batches = list(image_batches(net, {"name": "digits", "val_size": 180}, "data", wanted))
+    assert sum(map(len, batches)) == got
+    every = max(1, 360 // wanted)
+    assert torch.equal(torch.cat(batches), net.preprocess.normalizer("cpu", torch.float32)(split[::every][:wanted], torch.channels_last))
 
 
 def test_the_command(reslight: Callable[..., Any]):

@@ -94,6 +94,16 @@ def test_a_net_without_identities_computes_the_same_in_evaluation(fields: dict[s
             assert any(parameter.grad.abs().max() > 0 for parameter in block.parameters())
 
 
+def test_plain_20_becomes_plain_56_and_computes_the_same_to_a_millionth():
+    torch.manual_seed(0)
+    net, images = create_model("plain20"), torch.randn(64, 3, 32, 32)
+    for _ in range(30):  # statistics of its own
+        with torch.no_grad():
+            net(images + 0.1 * torch.randn_like(images))
+    before, after = (outputs(one, images, False, False) for one in (net, deepen(net, "plain56")))
+    assert float((after - before).abs().max() / before.abs().max()) < 1e-6
+
+
 def test_a_plain_net_is_near_in_training_mode_for_its_moments_are_those_of_the_activations():
     """With the moments of a new batch norm, mean 0 and variance 1, the same layers would be far from the identity."""
     net, images, _ = trained({"shortcut": "none"})

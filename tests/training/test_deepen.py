@@ -84,6 +84,7 @@ def test_a_deepened_run_measures_the_same_and_goes_on(fit: Callable[..., Any], r
     answer = reslight("fit", "--config", "deeper/1", "--ckpt_path", "deeper/1", "--trainer.max_epochs", "4")
     assert answer.code == 0, answer.err
     assert "warning" not in answer.err
+    assert Path("deeper/1/checkpoints/best.ckpt").is_file()  # the first run's best score does not stand in its way
     with Path("deeper/1/metrics.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["val/acc1"]]
     assert steps == [4, 8, 12, 16]
@@ -102,6 +103,9 @@ def test_with_an_average_both_sets_of_weights_get_the_same_new_ones(fit: Callabl
         assert torch.equal(after["state_dict"][name], after["current_model_state"][name]), name
     for key in ("state_dict", "current_model_state"):
         assert all(torch.equal(after[key][name], value) for name, value in contents[key].items())
+    fork_run(Path("runs/small/1"), Path("deeper/1"), to=_config(DEEPER))
+    fit("deeper", settings(ema=0.9, net=DEEPER), "--ckpt_path", "deeper/1", "--trainer.max_epochs", "3")
+    assert last("deeper/1")["averaging_state"]["n_averaged"] > contents["averaging_state"]["n_averaged"]
     again = deepened(contents, _config(DEEPER))
     assert all(torch.equal(value, again["state_dict"][name]) for name, value in after["state_dict"].items())
 
@@ -120,6 +124,9 @@ def test_what_is_no_run(reslight: Callable[..., Any]):
     Path("empty/checkpoints").mkdir(parents=True)
     answer = reslight("deepen", "empty", "out", "--to", "resnet56")
     assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("reslight: error: empty is no run; give the folder of one")
+    Path("empty/config.yaml").write_text("{}")
+    answer = reslight("deepen", "empty", "out", "--to", "resnet56")
     assert answer.err == "reslight: error: empty has no checkpoints/last.ckpt; give a run of `reslight fit`, such as runs/digits/1\n"
 
 
@@ -132,7 +139,9 @@ def test_the_command_on_weights(reslight: Callable[..., Any]):
     answer = reslight("verify", "out")
     assert answer.code == 0
     assert "no accuracy was measured of these weights" in answer.out
-    assert json.loads(Path("out/config.json").read_text())["reslight"]["recipe"]["deepened_from"] == "resnet8"
+    assert json.loads(Path("out/config.json").read_text())["reslight"]["recipe"]["deepened_from"] == "resnet8.digits"
+    reslight("deepen", "resnet8.digits", "again", "--to", "resnet20")
+    assert Path("again/model.safetensors").read_bytes() == Path("out/model.safetensors").read_bytes()
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("mine")
     answer = reslight("deepen", "resnet8.digits", "mine", "--to", "resnet20")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reslight.analysis.curves import Panel, draw_panels
 from reslight.analysis.history import Curve, History, average
-from reslight.analysis.paper import Arm, Budget, Experiment, compute_of
+from reslight.analysis.paper import PAPER_STEPS, Arm, Budget, Experiment, compute_of
 from reslight.analysis.picture import COLOURS, FONT, PALE, dress, new_figure
 from reslight.analysis.responses import Responses, draw_responses
 from reslight.models import resolve_config
@@ -48,7 +48,7 @@ class Finished:
         """What the experiment is about: the responses if they were measured, else the test error."""
         return self.responses.mean if self.responses else self.error
 
-    def row(self) -> dict[str, Any]:
+    def row(self, budget: Budget) -> dict[str, Any]:
         """For CSV and JSON."""
         training = self.history.training.errors
         found = {
@@ -62,7 +62,8 @@ class Finished:
             "test_total": self.total,
             "test_error": round(self.error, 4),
             "train_error": round(training[-1], 4) if training else None,
-            "paper": self.arm.paper,
+            "data": budget.data,
+            "paper": self.arm.paper if budget.data == "cifar10" else None,
             "run": self.history.folder.as_posix(),
         }
         return found | ({"mean_response_std": round(self.responses.mean, 6)} if self.responses else {})
@@ -97,7 +98,7 @@ def summary(experiment: Experiment, budget: Budget, finished: Sequence[Finished]
         if experiment.figure == "compute":
             row.append(f"{_compute_at(runs[0].history.steps, compute_of(arm, experiment, budget)) / budget.steps:.2f}")
         digits = 4 if is_responses else 2
-        row += ["" if is_responses else arm.said, f"{statistics.mean(values):.{digits}f}"]
+        row += ["" if is_responses or budget.data != "cifar10" else arm.said, f"{statistics.mean(values):.{digits}f}"]
         row += [f"{statistics.stdev(values):.{digits}f}" if len(values) > 1 else "", str(len(values))]
         rows.append([*row, _training(runs)])
     empty = {number for number, name in enumerate(header) if name in ("paper", "std") and not any(row[number] for row in rows)}
@@ -150,7 +151,7 @@ def draw_outcome(experiment: Experiment, budget: Budget, finished: Sequence[Fini
     if experiment.figure == "responses":
         return draw_responses([_mean_responses(runs) for runs in groups])
     if experiment.figure == "depth":
-        return _draw_depth(groups)
+        return _draw_depth(groups, budget)
     if experiment.figure == "compute":
         arms = [runs[0].arm for runs in groups]
         ends = [runs for runs in groups if not any(arm.start == runs[0].arm.name for arm in arms)]  # the others are their beginnings
@@ -183,19 +184,36 @@ def _training(runs: Sequence[Finished]) -> str:
     return f"{statistics.mean(errors):.2f}" if errors else ""
 
 
-def _draw_depth(groups: Sequence[Sequence[Finished]]) -> "Figure":
+def _draw_depth(groups: Sequence[Sequence[Finished]], budget: Budget) -> "Figure":
     figure = new_figure(7.2, 4.6)
     axes = figure.subplots()
     depths = [int(runs[0].arm.net.removeprefix("resnet")) for runs in groups]
     paper = [(depth, runs[0].arm.paper) for depth, runs in zip(depths, groups, strict=True) if runs[0].arm.paper is not None]
-    axes.plot(*zip(*paper, strict=True), linestyle="", marker="D", markersize=9, color=COLOURS[1], fillstyle="none", label="paper")
+    axes.plot(
+        *zip(*paper, strict=True),
+        linestyle="",
+        marker="D",
+        markersize=9,
+        color=COLOURS[1],
+        fillstyle="none",
+        label=f"paper, {PAPER_STEPS:,} iterations",
+    )
     means = [statistics.mean(run.error for run in runs) for runs in groups]
     spread = [statistics.stdev(run.error for run in runs) if len(runs) > 1 else 0.0 for runs in groups]
-    axes.errorbar(depths, means, yerr=spread if any(spread) else None, marker="o", markersize=8, color=COLOURS[0], capsize=4, label="ours")
+    axes.errorbar(
+        depths,
+        means,
+        yerr=spread if any(spread) else None,
+        marker="o",
+        markersize=8,
+        color=COLOURS[0],
+        capsize=4,
+        label=f"ours, {budget.steps:,} iterations",
+    )
     axes.set_xscale("log")
     axes.set_xticks(depths, [str(depth) for depth in depths], minor=False)
     axes.set_xticks([], minor=True)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max([*means, *(error for _, error in paper)]))
     dress(axes, "layers", "test error (%)")
     axes.legend(fontsize=FONT, framealpha=0.9, edgecolor=PALE)
     return figure

@@ -65,14 +65,12 @@ class Budget:
         data: `cifar10`, or `digits`, which takes no download.
         precision: Of the arithmetic; None as the recipe has it.
         without: Networks that it has no time for.
-        about: For people.
     """
 
     steps: int
     data: Literal["cifar10", "digits"]
     precision: str | None = None
     without: tuple[str, ...] = ()
-    about: str
 
     def __post_init__(self) -> None:
         """Check the number of iterations.
@@ -86,11 +84,9 @@ class Budget:
 
 BUDGETS: Mapping[str, Budget] = MappingProxyType(
     {
-        "tiny": Budget(
-            steps=57, data="digits", without=("resnet1202",), about="a minute: three epochs of digits, to see that everything works"
-        ),
-        "short": Budget(steps=3_200, data="cifar10", precision="bf16-mixed", about="an evening: a twentieth of the paper's iterations"),
-        "full": Budget(steps=PAPER_STEPS, data="cifar10", about="the paper's 64,000 iterations"),
+        "tiny": Budget(steps=57, data="digits", without=("resnet1202",)),
+        "short": Budget(steps=3_200, data="cifar10", precision="bf16-mixed"),
+        "full": Budget(steps=PAPER_STEPS, data="cifar10"),
     }
 )
 
@@ -133,7 +129,7 @@ _IDENTITY = (
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
         "degradation": Experiment(
-            title="Deeper plain nets get worse, deeper residual nets get better (figures 1 and 6)", arms=_PLAIN + _RESNETS, figure="curves"
+            title="Degradation: plain and residual nets by depth (figures 1 and 6)", arms=_PLAIN + _RESNETS, figure="curves"
         ),
         "depth": Experiment(
             title="Test error of residual nets by depth (table 6)",
@@ -205,7 +201,7 @@ def compute_of(arm: Arm, experiment: Experiment, budget: Budget) -> list[tuple[i
 def recipe(arm: Arm, experiment: Experiment, budget: Budget, paper: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of an arm: the paper's recipe, as long as the budget says.
 
-    A run that goes on does so at a tenth of the first rate, where the paper's second third ends, and drops again half-way.
+    A run that goes on does so at a tenth of the first rate, the second of the paper's three, and at the third from half-way.
 
     Args:
         arm: The arm.

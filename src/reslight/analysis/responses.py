@@ -31,12 +31,14 @@ class Responses:
         layers: The batch norms' names, in the order in which the signal meets them.
         std: The standard deviation of each one's output, over images, positions and channels; population, not sample.
         images: How many images that was measured on.
+        is_plain: Whether it has no shortcuts.
     """
 
     name: str
     layers: tuple[str, ...]
     std: tuple[float, ...]
     images: int
+    is_plain: bool = False
 
     @property
     def mean(self) -> float:
@@ -88,17 +90,17 @@ def responses(net: ResNet, batches: Iterable[Tensor], name: str = "") -> Respons
     if not images:
         raise ValueError("there are no images to measure responses on")
     std = [float((squares / count - (total / count) ** 2).clamp_min(0).sqrt()) for count, total, squares in sums.values()]
-    return Responses(name, tuple(norms), tuple(std), images)
+    return Responses(name, tuple(norms), tuple(std), images, net.config.shortcut == "none")
 
 
-def test_batches(net: ResNet, data: Mapping[str, Any], root: str, images: int) -> Iterator[Tensor]:
+def image_batches(net: ResNet, data: Mapping[str, Any], root: str, images: int) -> Iterator[Tensor]:
     """Test images as the network is fed with them, in batches (N, C, H, W).
 
     Args:
         net: A network with its `preprocess`.
         data: What is known of its training data: name, kind, val_size.
         root: Folder of the images, for data sets that have one.
-        images: How many at most, from the front of the canonical order, which mixes the classes.
+        images: How many at most, evenly spaced over the set, for sets may lie class by class.
 
     Raises:
         ValueError: It is no data set that reslight has.
@@ -110,12 +112,13 @@ def test_batches(net: ResNet, data: Mapping[str, Any], root: str, images: int) -
     made = data_set(data, net.preprocess, root)
     made.setup("test")
     normalizer = net.preprocess.normalizer("cpu", net.fc.weight.dtype)
-    left = images
-    for pixels, _, _ in EvalLoader(made.splits["test"], batch_size=min(BATCH, images), rank=0, devices=1):
-        yield normalizer(pixels[:left], torch.channels_last)
-        left -= len(pixels)
-        if left <= 0:
-            return
+    split = made.splits["test"]
+    every, begin, left = max(1, len(split) // images), 0, images
+    for pixels, _, _ in EvalLoader(split, batch_size=BATCH, rank=0, devices=1):
+        taken = pixels[-begin % every :: every][:left]
+        begin, left = begin + len(pixels), left - len(taken)
+        if len(taken):
+            yield normalizer(taken, torch.channels_last)
 
 
 def draw_responses(measured: Sequence[Responses]) -> "Figure":
@@ -129,15 +132,15 @@ def draw_responses(measured: Sequence[Responses]) -> "Figure":
     figure = new_figure(7.2, 6.4)
     axes = figure.subplots(2, 1)
     for number, one in enumerate(measured):
-        is_plain = one.name.startswith("plain")  # the paper's way to tell them apart
-        look = {"color": COLOURS[number % len(COLOURS)], "linestyle": "--" if is_plain else "-", "linewidth": 1.8}
+        look = {"color": COLOURS[number % len(COLOURS)], "linestyle": "--" if one.is_plain else "-", "linewidth": 1.8}
         order = range(1, len(one.std) + 1)
-        axes[0].plot(order, one.std, label=one.name, **look)
+        axes[0].plot(order, one.std, **look)
         axes[1].plot(order, sorted(one.std, reverse=True), **look)
     longest = max(len(one.std) for one in measured)
     for axis, text in zip(axes, ("layer index (original)", "layer index (sorted by magnitude)"), strict=True):
         dress(axis, text, "std")
         axis.set_xlim(0, longest + 1)
         axis.set_ylim(bottom=0)
-    axes[0].legend(fontsize=FONT, framealpha=0.9, edgecolor=PALE)
+    names = [one.name.replace("$", r"\$") for one in measured]  # between two of them would be mathematics
+    axes[1].legend(axes[1].lines, names, loc="upper right", fontsize=FONT, framealpha=0.9, edgecolor=PALE)
     return figure

@@ -29,8 +29,9 @@ def deepen(net: ResNet, to: str | ResNetConfig | Mapping[str, Any]) -> ResNet:
 
         what the added blocks are                                     the same output in
         residual   the branch is zero, the shortcut does nothing      evaluation and training, to the bit
-        plain, C   identity convolutions, batch norms that undo       evaluation, to rounding (1e-6 of the largest logit in
-                   what they do to the activations                    float32); in training mode approximately, as batch statistics move
+        plain, C   identity convolutions, batch norms that undo       evaluation, to rounding (float32, plain20 to plain56: 1e-6
+                   what they do to the activations                    of the largest logit); training, approximately, as batch
+                                                                      statistics move
 
     "C" is shortcut C of post-activation blocks, whose shortcuts are projections with a batch norm: none of them is an identity. (That
     of pre-activation blocks, without a batch norm, is one wherever a product with 1 is exact: not in TF32.)
@@ -46,7 +47,7 @@ def deepen(net: ResNet, to: str | ResNetConfig | Mapping[str, Any]) -> ResNet:
             configuration.
 
     Returns:
-        A network of its own, in the mode, on the device and in the dtype of `net`.
+        A network of its own, all of it trainable, in the mode, on the device and in the dtype of `net`.
 
     Raises:
         ValueError: It is no deeper version of `net`, or has no identity: a plain net of bottlenecks, which narrow what they pass on, or
@@ -145,8 +146,14 @@ def _undo(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
     assert norm.running_var is not None
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(var)
-    norm.weight.copy_((var.double() + norm.eps).sqrt())
-    norm.bias.copy_(mean)
+    # In evaluation a batch norm multiplies by gamma / sqrt(var + eps) and adds beta - mean times that: exactly 1 and 0, where a float
+    # has an inverse among its neighbours.
+    inverse = 1 / (norm.running_var + norm.eps).sqrt()
+    gamma = 1 / inverse
+    for other in (torch.nextafter(gamma, torch.full_like(gamma, math.inf)), torch.nextafter(gamma, torch.zeros_like(gamma))):
+        gamma = torch.where(inverse * gamma == 1, gamma, torch.where(inverse * other == 1, other, gamma))
+    norm.weight.copy_(gamma)
+    norm.bias.copy_(norm.running_mean)
 
 
 def _rectified(*norms: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

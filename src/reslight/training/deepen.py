@@ -16,11 +16,8 @@ from reslight.training.optim import OptimConfig, as_config, build_optimizer
 from reslight.training.resume import read_checkpoint
 from reslight.training.transfer import frozen_parts
 
-RUN_FILES = ("config.yaml", "metrics.csv")
-"""What of a run belongs to the run that goes on from it elsewhere."""
 
-
-def fork_run(run: Path, output: Path, to: str | None = None) -> int:
+def fork_run(run: Path, output: Path, to: str | ResNetConfig | None = None) -> int:
     """Begin a run where another ended, in a folder of its own; `reslight fit --config OUTPUT/config.yaml --ckpt_path OUTPUT` goes on.
 
     Args:
@@ -45,13 +42,15 @@ def fork_run(run: Path, output: Path, to: str | None = None) -> int:
     contents = read_checkpoint(path)
     if to is not None:
         contents = deepened(contents, to)
-    config = (run / "config.yaml").read_text(encoding="utf-8")
-    if to is not None:
-        config = _with_net(config, _shortest(ResNetConfig.from_dict(contents["hyper_parameters"]["net"])))
+    # the best score was that of weights that do not lie in the new folder
+    contents["callbacks"] = {name: state for name, state in contents.get("callbacks", {}).items() if "Checkpoints" not in name}
     AtomicCheckpointIO().save_checkpoint(contents, output / "checkpoints" / "last.ckpt")
-    (output / "config.yaml").write_text(config, encoding="utf-8")
     if (run / "metrics.csv").is_file():
         shutil.copyfile(run / "metrics.csv", output / "metrics.csv")  # a resume cuts what lies beyond the checkpoint
+    config = (run / "config.yaml").read_text(encoding="utf-8")  # last, for it makes a folder a run
+    if to is not None:
+        config = _with_net(config, _shortest(ResNetConfig.from_dict(contents["hyper_parameters"]["net"])))
+    (output / "config.yaml").write_text(config, encoding="utf-8")
     return int(contents["global_step"])
 
 
@@ -80,8 +79,6 @@ def deepened(contents: Mapping[str, Any], to: str | ResNetConfig) -> dict[str, A
             result[key] = {f"net.{name}": value for name, value in deeper.state_dict().items()}
     there, here = (_places(ResNet(config), settings) for config in (before, after))
     result["optimizer_states"] = [_moved(state, there, here) for state in contents.get("optimizer_states", [])]
-    # the best score was that of weights that do not lie in the new folder
-    result["callbacks"] = {name: state for name, state in contents.get("callbacks", {}).items() if "Checkpoints" not in name}
     return result
 
 

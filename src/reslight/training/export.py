@@ -124,6 +124,14 @@ def _why_none(run: Path | None) -> str:
     return "`reslight test` them, or `reslight validate`, where there are images for it, then export again"
 
 
+def measured(run: Path) -> tuple[Measured, ...]:
+    """What was measured, on whole splits, of the weights that a run's last.ckpt holds."""
+    path = run / "checkpoints" / "last.ckpt"
+    contents = read_checkpoint(path)
+    net = trained(contents, path)[0]
+    return measurements(run, hashlib.sha256(model_bytes(net)).hexdigest(), contents["reslight"]["data"]["preprocess"])
+
+
 def measurements(run: Path | None, sha256: str, preprocess: Mapping[str, Any]) -> tuple[Measured, ...]:
     """What was measured in a run of the very weights with this sha256, fed so."""
     found = []

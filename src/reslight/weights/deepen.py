@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reslight.models import ResNet, deepen
+from reslight.weights.catalog import CATALOG
 from reslight.weights.folder import check_target, load_network, read_description
 from reslight.weights.golden import Golden, logits_of
 from reslight.weights.loading import save
@@ -31,9 +34,11 @@ def deepen_folder(source: str, folder: Path, to: str) -> tuple[ResNet, ResNet, f
     check_target(folder)
     record = described.record
     net = load_network(described)
-    deeper = deepen(net, to)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # twice the same gives the same bytes
+        deeper = deepen(net, to)
     kept: dict[str, Any] = {name: dict(getattr(record, name)) for name in ("data", "recipe", "run")}
-    kept["recipe"]["deepened_from"] = record.name
+    kept["recipe"]["deepened_from"] = source if source in CATALOG else record.name
     save(deeper, folder, preprocess=record.preprocess, labels=record.labels, license=record.license, **kept)
     pixels, dtype = Golden.of(net, record.preprocess).pixels, net.fc.weight.dtype
     before, after = (logits_of(one, record.preprocess, pixels, dtype) for one in (net, deeper))
