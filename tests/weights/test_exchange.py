@@ -10,7 +10,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 import reslight as package
-from reslight.cli import LIBRARIES
+from reslight.parser import LIBRARIES
 from reslight.weights.exchange import read_file
 from reslight.weights.formats import FORMATS
 

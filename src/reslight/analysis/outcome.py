@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reslight.analysis.curves import Panel, draw_panels
 from reslight.analysis.history import Curve, History, average
 from reslight.analysis.paper import PAPER_STEPS, Arm, Budget, Experiment, compute_of
-from reslight.analysis.picture import COLOURS, FONT, PALE, dress, new_figure
+from reslight.analysis.picture import COLOURS, FONT, GREY, PALE, dress, new_figure
 from reslight.analysis.responses import Responses, draw_responses
 from reslight.models import resolve_config
 
@@ -156,7 +156,9 @@ def draw_outcome(experiment: Experiment, budget: Budget, finished: Sequence[Fini
         arms = [runs[0].arm for runs in groups]
         ends = [runs for runs in groups if not any(arm.start == runs[0].arm.name for arm in arms)]  # the others are their beginnings
         histories = [_over_compute(_mean(runs), compute_of(runs[0].arm, experiment, budget)) for runs in ends]
-        return draw_panels([Panel("", histories, [runs[0].arm.label for runs in ends])], "iterations of ResNet-20")
+        figure = draw_panels([Panel("", histories, [runs[0].arm.label for runs in ends])], "iterations of ResNet-20")
+        figure.axes[0].axvline(budget.steps, color=GREY, linestyle=":", zorder=0)  # where runs go on, or deeper
+        return figure
     families = _families(groups).items()
     return draw_panels(
         [Panel(title, [_mean(runs) for runs in inside], [runs[0].arm.label for runs in inside]) for title, inside in families]
