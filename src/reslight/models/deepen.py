@@ -38,7 +38,7 @@ def deepen(net: ResNet, to: str | ResNetConfig | Mapping[str, Any]) -> ResNet:
     The other weights of the added blocks are new, drawn from torch's global generator, and the zeros get gradients: training goes on at
     once. In training mode stochastic depth draws as the deeper net's rates say, so there the outputs agree without it only.
 
-    >>> deepen(create_model("resnet20"), "resnet56").config.depths
+    >>> deepen(ResNet(VARIANTS["resnet20"]), "resnet56").config.depths
     (9, 9, 9)
 
     Args:
