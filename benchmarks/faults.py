@@ -37,7 +37,7 @@ SETTINGS = {
     "seed_everything": 5,
     "trainer": {"max_epochs": 3, "log_every_n_steps": 1, "accelerator": "cpu", "enable_progress_bar": False},
     "model": {
-        "net": {"depths": [1, 1], "widths": [4, 8], "stem": "small", "stem_width": 4, "drop_path": 0.2},
+        "net": {"depths": [1, 1], "widths": [8, 16], "stem": "small", "stem_width": 8, "drop_path": 0.2},
         "ema": 0.8,
         "optim": {"lr": 0.05, "nesterov": True},
         "schedule": {"warmup": 2},

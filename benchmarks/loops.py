@@ -184,7 +184,7 @@ def bare_loop(
     net = ResNet(work.net).to(device).to(memory_format=layout).train()
     if compile:
         net.compile()
-    groups = build_optimizer(OptimConfig(), net.parameters()).param_groups
+    groups = build_optimizer(OptimConfig(), net).param_groups
     stepper = torch.optim.SGD(
         [{key: group[key] for key in ("params", "weight_decay")} for group in groups], lr=0.1, momentum=0.9, **(optimizer or {})
     )

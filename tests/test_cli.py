@@ -46,7 +46,7 @@ def one_line(err: str) -> str:
         ),
         ("fit --config digits --data.val_size 3000", "data.val_size is 3000"),
         ("fit --config digits --model.optim.lr -1", "optim.lr is -1.0; it must be above 0"),
-        ("fit --config digits --model.optim.name lion", "model.optim.name is lion; it must be sgd, adamw or lamb"),
+        ("fit --config digits --model.optim.name lion", "model.optim.name is lion; it must be sgd, adamw, lamb or muon"),
         ("fit --config digits --trainer.precision 17", "trainer.precision is 17; it must be 64, 32, 16"),
         ("fit --config digits --model.num_classes 7", "model.num_classes comes from the data and cannot be set; leave it out"),
         ("fit --config digits --model.schedule.warmup 99", "schedule.warmup is 1881 steps and the run has 1140"),

@@ -15,7 +15,7 @@ from reslight.analysis.responses import Responses, draw_responses, image_batches
 from reslight.data import Digits
 from reslight.models import ResNet, ResNetConfig, create_model
 
-CONFIG = {"depths": (1, 2), "widths": (4, 8), "stem": "small", "stem_width": 4, "num_classes": 5}
+CONFIG = {"depths": (1, 2), "widths": (8, 16), "stem": "small", "stem_width": 8, "num_classes": 5}
 IMAGES = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 
 

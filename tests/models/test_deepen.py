@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from reslight.models import ResNet, ResNetConfig, added_blocks, create_model, deepen
 
-SMALL = {"widths": (4, 8), "stem": "small", "stem_width": 4, "num_classes": 5}
+SMALL = {"widths": (8, 16), "stem": "small", "stem_width": 8, "num_classes": 5}
 IDENTICAL = {
     "A": {"shortcut": "A"},
     "A, zeros at the end": {"shortcut": "A", "pad": "end"},

@@ -14,7 +14,7 @@ from reslight.models import ResNet, ResNetConfig
 from reslight.training.deepen import deepened, fork_run
 from reslight.training.resume import read_checkpoint
 
-NET = {"depths": [1, 1, 1], "widths": [4, 8, 8], "stem": "small", "stem_width": 4}
+NET = {"depths": [1, 1, 1], "widths": [8, 16, 16], "stem": "small", "stem_width": 8}
 IMAGES = {"size": 8, "train_size": 96, "test_size": 40}
 DEEPER = NET | {"depths": [2, 1, 3]}
 
@@ -43,19 +43,25 @@ def fit(reslight: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def by_name(contents: dict[str, Any]) -> dict[str, dict[str, torch.Tensor]]:
-    """An optimizer's state by the names of the parameters: decayed ones come first (`OptimConfig.decay_norms` is false)."""
+    """An optimizer's state by the names of the parameters: weights come first, then vectors, then what Muon steps."""
     net = ResNet(ResNetConfig.from_dict(contents["hyper_parameters"]["net"]))
-    decayed = [name for name, p in net.named_parameters() if p.ndim > 1]
-    others = [name for name, p in net.named_parameters() if p.ndim == 1]
-    names, (state,) = decayed + others, contents["optimizer_states"]
-    assert [group["params"] for group in state["param_groups"]] == [
-        list(range(len(decayed))),
-        list(range(len(decayed), len(names))),
+    by_muon = contents["hyper_parameters"]["optim"]["name"] == "muon"
+    kinds = [
+        [name for name, p in net.named_parameters() if p.ndim > 1 and not (by_muon and name.startswith("layer"))],
+        [name for name, p in net.named_parameters() if p.ndim == 1],
+        [name for name, p in net.named_parameters() if p.ndim > 1 and by_muon and name.startswith("layer")],
     ]
+    names, (state,) = [name for kind in kinds for name in kind], contents["optimizer_states"]
+    assert [len(group["params"]) for group in state["param_groups"]] == [len(kind) for kind in kinds if kind]
+    assert [number for group in state["param_groups"] for number in group["params"]] == list(range(len(names)))
     return {names[number]: value for number, value in state["state"].items()}
 
 
-@pytest.mark.parametrize("optim", [{"name": "sgd", "lr": 0.05}, {"name": "adamw", "lr": 1e-3}, {"name": "lamb", "lr": 1e-3}])
+@pytest.mark.parametrize(
+    "optim",
+    [{"name": "sgd", "lr": 0.05}, {"name": "adamw", "lr": 1e-3}, {"name": "lamb", "lr": 1e-3}, {"name": "muon", "lr": 0.02}],
+    ids=lambda optim: optim["name"],
+)
 def test_weights_and_the_optimizers_state_are_carried_over(fit: Callable[..., Any], optim: dict[str, Any]):
     fit("small", settings(optim=optim))
     before = last("runs/small/1")

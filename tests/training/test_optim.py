@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, S
 
 from reslight.training import LearningRate, OptimConfig, ScheduleConfig
 from reslight.training.lamb import Lamb
+from reslight.training.muon import Muon
 from reslight.training.optim import as_config, build_optimizer
 
 PAPER = LearningRate(ScheduleConfig("multistep", milestones=(32_000, 48_000)), peak=0.1, total_steps=64_000, steps_per_epoch=391)
@@ -82,7 +83,7 @@ class Small(nn.Module):
 
 def test_vectors_are_spared_by_shape_and_the_paper_decays_all():
     net = Small()
-    decayed, spared = build_optimizer(OptimConfig(weight_decay=0.3), net.parameters()).param_groups
+    decayed, spared = build_optimizer(OptimConfig(weight_decay=0.3), net).param_groups
     assert {id(p) for p in decayed["params"]} == {id(net.conv.weight), id(net.downsample[0].weight), id(net.fc.weight)}
     assert {id(p) for p in spared["params"]} == {
         id(net.downsample[1].weight),
@@ -90,20 +91,23 @@ def test_vectors_are_spared_by_shape_and_the_paper_decays_all():
         id(net.fc.bias),
     }
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.3, 0)
-    (all_of_them,) = build_optimizer(OptimConfig(decay_norms=True), net.parameters()).param_groups
+    (all_of_them,) = build_optimizer(OptimConfig(decay_norms=True), net).param_groups
     assert len(all_of_them["params"]) == 6
 
 
 def test_frozen_parameters_stay_out():
     net = Small()
     net.conv.weight.requires_grad_(False)
-    groups = build_optimizer(OptimConfig(), net.parameters()).param_groups
+    groups = build_optimizer(OptimConfig(), net).param_groups
     assert sum(len(group["params"]) for group in groups) == 5
 
 
 def test_one_step_of_sgd_by_hand():
-    weight = nn.Parameter(torch.tensor([[2.0]]))
-    optimizer = build_optimizer(OptimConfig(lr=0.1, momentum=0.9, weight_decay=0.5), [weight])
+    net = nn.Module()
+    net.fc = nn.Linear(1, 1, bias=False)
+    weight = net.fc.weight
+    nn.init.constant_(weight, 2.0)
+    optimizer = build_optimizer(OptimConfig(lr=0.1, momentum=0.9, weight_decay=0.5), net)
     values = []
     for _ in range(2):
         weight.grad = torch.tensor([[1.0]])
@@ -115,7 +119,7 @@ def test_one_step_of_sgd_by_hand():
 
 def test_the_head_has_a_rate_of_its_own():
     net = Small()
-    groups = build_optimizer(OptimConfig(lr=0.5, body_lr=0.1, weight_decay=0.3), net.parameters(), head=net.fc.parameters()).param_groups
+    groups = build_optimizer(OptimConfig(lr=0.5, body_lr=0.1, weight_decay=0.3), net).param_groups
     rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     assert len(rates) == len(list(net.parameters()))
     for name, parameter in net.named_parameters():
@@ -144,9 +148,12 @@ def test_lamb_steps_as_timms():
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("config", "cls"), [(OptimConfig(), SGD), (OptimConfig("adamw", lr=1e-3), AdamW), (OptimConfig("lamb"), Lamb)])
+@pytest.mark.parametrize(
+    ("config", "cls"),
+    [(OptimConfig(), SGD), (OptimConfig("adamw", lr=1e-3), AdamW), (OptimConfig("lamb"), Lamb), (OptimConfig("muon"), Muon)],
+)
 def test_names_make_their_optimizers(config: OptimConfig, cls: type):
-    assert type(build_optimizer(config, Small().parameters())) is cls
+    assert type(build_optimizer(config, Small())) is cls
 
 
 @pytest.mark.parametrize(
@@ -154,7 +161,7 @@ def test_names_make_their_optimizers(config: OptimConfig, cls: type):
     [
         (lambda: OptimConfig(lr=0), "optim.lr is 0; it must be above 0"),
         (lambda: OptimConfig(lr=float("nan")), "optim.lr is nan"),
-        (lambda: OptimConfig("lion"), "optim.name is 'lion'; allowed are sgd, adamw, lamb"),
+        (lambda: OptimConfig("lion"), "optim.name is 'lion'; allowed are sgd, adamw, lamb, muon"),
         (lambda: OptimConfig(body_lr=0), "optim.body_lr is 0; it must be above 0"),
         (lambda: OptimConfig(momentum=1.5), "optim.momentum is 1.5; it must be at least 0 and at most 1"),
         (lambda: OptimConfig(momentum=0, nesterov=True), "Nesterov needs momentum"),

@@ -12,6 +12,7 @@ from reslight.training import AtomicCheckpointIO
 VARIANTS = {
     "stochastic depth, average": "",
     "no average, 16 bit": "--model.ema null --trainer.precision bf16-mixed",
+    "muon": "--model.optim.name muon --model.optim.nesterov true",
     "no validation": "--data.val_size 0",
     "rare validation": "--trainer.check_val_every_n_epoch 2",
     "frequent validation": "--trainer.val_check_interval 2",

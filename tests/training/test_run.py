@@ -18,7 +18,7 @@ TINY = """\
 seed_everything: 5
 trainer: {max_epochs: 2, log_every_n_steps: 2}
 model:
-  net: {depths: [1, 1], widths: [4, 8], stem: small, stem_width: 4}
+  net: {depths: [1, 1], widths: [8, 16], stem: small, stem_width: 8}
   optim: {lr: 0.05}
 data: {class_path: Synthetic, init_args: {images: {size: 8, train_size: 96, test_size: 40}, batch_size: 16, val_size: 30}}
 """

@@ -12,7 +12,7 @@ from reslight.preprocess import Preprocess
 from reslight.training import ImageClassifier, OptimConfig
 from reslight.training.transfer import frozen_parts, initial_net
 
-CONFIG = {"depths": [1, 1, 1], "widths": [4, 8, 8], "stem": "small", "stem_width": 4, "num_classes": 6}
+CONFIG = {"depths": [1, 1, 1], "widths": [8, 16, 16], "stem": "small", "stem_width": 8, "num_classes": 6}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_the_body_comes_along_and_the_head_is_new(weights: str):
     assert here.config.num_classes == 6
     for name, value in here.state_dict().items():
         assert torch.equal(value, there[name]) != (name == "fc.weight" or name == "fc.bias"), name  # also with as many classes
-    assert ImageClassifier(init_from=weights, num_classes=2, in_channels=3).net.fc.weight.shape == (2, 8)
+    assert ImageClassifier(init_from=weights, num_classes=2, in_channels=3).net.fc.weight.shape == (2, 16)
 
 
 def test_a_published_weight_by_its_name():
@@ -38,7 +38,7 @@ def test_what_may_differ_from_the_weights(weights: str):
     assert initial_net(weights, {"drop_path": 0.2}, 3, None).config.drop_path == 0.2
     same = {key: value for key, value in CONFIG.items() if key != "num_classes"}
     assert initial_net(weights, same, 3, None).config.num_classes == 3
-    with pytest.raises(ValueError, match=r"model.net has .*widths \[16, 32, 64\] and not \[4, 8, 8\].*leave model.net out"):
+    with pytest.raises(ValueError, match=r"model.net has .*widths \[16, 32, 64\] and not \[8, 16, 16\].*leave model.net out"):
         initial_net(weights, "resnet20", 3, None)
     with pytest.raises(ValueError, match="takes images of 3 channels, and the data have 1"):
         initial_net(weights, None, 3, 1)
@@ -55,8 +55,9 @@ def test_what_may_differ_from_the_weights(weights: str):
         (None, ("conv1", "bn1", "layer1", "layer2", "layer3", "fc")),
     ],
 )
-def test_what_is_frozen_does_not_move(weights: str, through: str | None, free: tuple[str, ...]):
-    model = ImageClassifier(init_from=weights, num_classes=2, freeze=through, optim=OptimConfig(lr=0.5, body_lr=0.5))
+@pytest.mark.parametrize("name", ["sgd", "muon"])
+def test_what_is_frozen_does_not_move(weights: str, name: str, through: str | None, free: tuple[str, ...]):
+    model = ImageClassifier(init_from=weights, num_classes=2, freeze=through, optim=OptimConfig(name, lr=0.5, body_lr=0.5))
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
     model.train()
     optimizer = model._build_optimizer()

@@ -288,7 +288,7 @@ class ImageClassifier(Measuring):
         return self._rate(step, self._warmup.warm_at) / self._rate.peak if self._rate else 1.0
 
     def _build_optimizer(self) -> Optimizer:
-        return build_optimizer(self.optim, self.parameters(), head=self.net.fc.parameters())
+        return build_optimizer(self.optim, self.net)
 
     def _rate_done(self) -> float:
         """Learning rate of the step that was just done."""

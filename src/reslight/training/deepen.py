@@ -87,7 +87,7 @@ def _places(net: ResNet, settings: Mapping[str, Any]) -> list[list[str]]:
     for module in frozen_parts(net, settings.get("freeze")):
         module.requires_grad_(False)
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    optimizer = build_optimizer(as_config(OptimConfig, settings["optim"]), net.parameters(), head=net.fc.parameters())
+    optimizer = build_optimizer(as_config(OptimConfig, settings["optim"]), net)
     return [[names[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
 
 

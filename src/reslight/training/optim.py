@@ -5,14 +5,16 @@ a test all ask the same function, and a rate that was set by hand cannot survive
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from reslight.models import ResNet
 from reslight.training.lamb import Lamb
+from reslight.training.muon import Muon
 
 Config = TypeVar("Config", "OptimConfig", "ScheduleConfig")
 
@@ -25,31 +27,38 @@ class OptimConfig:
     recipes spare the parameters that are vectors (gamma and beta of the norms, biases), which is the default here.
     """
 
-    name: Literal["sgd", "adamw", "lamb"] = "sgd"
-    """Stochastic gradient descent; Adam with decoupled weight decay; or LAMB, for large batches."""
+    name: Literal["sgd", "adamw", "lamb", "muon"] = "sgd"
+    """Stochastic gradient descent; Adam with decoupled weight decay; LAMB, for large batches; or Muon for the convolutions behind the
+    stem, with SGD for the rest."""
     lr: float = 0.1
     """Peak learning rate, for the global batch size; nothing scales it."""
     momentum: float = 0.9
-    """Momentum of SGD: v = momentum * v + gradient; w = w - lr * v."""
+    """Momentum of SGD and Muon: v = momentum * v + gradient; w = w - lr * v."""
     nesterov: bool = False
-    """Nesterov's form of momentum (SGD)."""
+    """Nesterov's form of momentum (SGD, Muon)."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of the two moments of AdamW and LAMB."""
     weight_decay: float = 1e-4
-    """Weight decay: added to the gradient by SGD, decoupled in AdamW and LAMB."""
+    """Weight decay: added to the gradient by SGD, decoupled in AdamW, LAMB and Muon."""
     decay_norms: bool = False
     """Decay vectors (norms, biases) too, as the paper does."""
     body_lr: float = 1.0
     """Learning rate of everything before the classifier, as a factor of `lr`: below 1 where it is trained already."""
+    sgd_lr: float = 0.1
+    """With Muon, peak learning rate of what SGD trains: the stem, the classifier, norms and biases."""
+    sgd_weight_decay: float = 5e-4
+    """With Muon, weight decay of what SGD trains."""
 
     def __post_init__(self) -> None:
         """Check the values; ValueError names the bad one."""
         object.__setattr__(self, "betas", tuple(self.betas))
-        _choice("optim.name", self.name, ("sgd", "adamw", "lamb"))
+        _choice("optim.name", self.name, ("sgd", "adamw", "lamb", "muon"))
         _within("optim.lr", self.lr, 0, None, open_low=True)
         _within("optim.momentum", self.momentum, 0, 1)
         _within("optim.weight_decay", self.weight_decay, 0, None)
         _within("optim.body_lr", self.body_lr, 0, None, open_low=True)
+        _within("optim.sgd_lr", self.sgd_lr, 0, None, open_low=True)
+        _within("optim.sgd_weight_decay", self.sgd_weight_decay, 0, None)
         for beta in self.betas:
             _within("optim.betas", beta, 0, 1)
         if self.nesterov and self.momentum == 0:
@@ -154,29 +163,27 @@ class LearningRate:
         return length if self.schedule.unit == "step" else round(length * self.steps_per_epoch)
 
 
-def build_optimizer(config: OptimConfig, parameters: Iterable[nn.Parameter], head: Iterable[nn.Parameter] = ()) -> Optimizer:
-    """Make the optimizer, with the parameters in groups: decayed and not, and where their rates differ the body's and the head's.
+def build_optimizer(config: OptimConfig, net: ResNet) -> Optimizer:
+    """Make the optimizer, with the parameters in groups that share their settings; those that need no gradient are left out.
 
     Vectors are told from weights by their number of dimensions, not by their names: names miss the norm of a projection shortcut.
-
-    Args:
-        config: The settings.
-        parameters: All parameters; those that need no gradient are left out.
-        head: Those of them that have the full rate, whatever `body_lr` is.
     """
-    full_rate = {id(p) for p in head} if config.body_lr != 1 else set()
-    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
-    for parameter in (p for p in parameters if p.requires_grad):
-        is_body, is_decayed = config.body_lr != 1 and id(parameter) not in full_rate, config.decay_norms or parameter.ndim > 1
-        settings = {
-            "params": [],
-            "lr": config.lr * (config.body_lr if is_body else 1),
-            "weight_decay": config.weight_decay if is_decayed else 0.0,
-        }
-        groups.setdefault((is_body, is_decayed), settings)["params"].append(parameter)
+    head = {id(p) for p in net.fc.parameters()}
+    convolutions = {id(m.weight) for name, m in net.named_modules() if name.startswith("layer") and isinstance(m, nn.Conv2d)}
+    groups: dict[tuple[bool, ...], dict[str, Any]] = {}
+    for parameter in (p for p in net.parameters() if p.requires_grad):
+        is_body = config.body_lr != 1 and id(parameter) not in head
+        is_decayed = config.decay_norms or parameter.ndim > 1
+        is_muons = config.name == "muon" and id(parameter) in convolutions
+        by_sgd_of_muon = config.name == "muon" and not is_muons
+        lr, decay = (config.sgd_lr, config.sgd_weight_decay) if by_sgd_of_muon else (config.lr, config.weight_decay)
+        settings = {"params": [], "lr": lr * (config.body_lr if is_body else 1), "weight_decay": decay if is_decayed else 0.0}
+        if config.name == "muon":
+            settings["orthogonalize"] = is_muons
+        groups.setdefault((is_body, is_decayed, is_muons), settings)["params"].append(parameter)
     made = list(groups.values())
-    if config.name == "sgd":
-        return SGD(made, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+    if config.name in ("sgd", "muon"):
+        return (SGD if config.name == "sgd" else Muon)(made, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
     return (AdamW if config.name == "adamw" else Lamb)(made, lr=config.lr, betas=config.betas)
 
 

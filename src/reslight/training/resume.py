@@ -20,7 +20,14 @@ FIXED_ON_RESUME = {
     "ema": "another average",
 }
 """Settings that the optimizer's or the average's state in a checkpoint cannot follow."""
-ADDED = {"optim.body_lr": 1.0, "loss": "cross_entropy", "freeze": None, "init_from": None}
+ADDED = {
+    "optim.body_lr": 1.0,
+    "optim.sgd_lr": 0.1,
+    "optim.sgd_weight_decay": 5e-4,
+    "loss": "cross_entropy",
+    "freeze": None,
+    "init_from": None,
+}
 """Settings that came after the first checkpoints, and what they were before."""
 FORMAT = 1
 """Of what `ImageClassifier` keeps in a checkpoint under `reslight`; counted up when its meaning changes."""
