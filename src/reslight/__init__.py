@@ -6,14 +6,15 @@ The public names are loaded when they are first asked for (PEP 562), so that `im
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from reslight.version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from reslight.messages import UsageError
     from reslight.models import ResNet, ResNetConfig, cifar_config, create_model, deepen, list_models
     from reslight.preprocess import Preprocess
     from reslight.weights import list_weights, load, save
     from reslight.weights.hub import pull
     from reslight.weights.push import push
-
-__version__ = "0.1.0.dev0"
 
 _HOME = {
     "ResNet": "reslight.models",
@@ -28,12 +29,14 @@ _HOME = {
     "push": "reslight.weights.push",
     "save": "reslight.weights",
     "Preprocess": "reslight.preprocess",
+    "UsageError": "reslight.messages",
 }
 
 __all__ = [
     "Preprocess",
     "ResNet",
     "ResNetConfig",
+    "UsageError",
     "cifar_config",
     "create_model",
     "deepen",

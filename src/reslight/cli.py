@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reslight.messages import UsageError
 from reslight.parser import make_parser
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words and words[0] in TRAINER_COMMANDS:
             _run_trainer(words, debug)
         elif words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
-            raise ValueError(f"{words[0]} stands where the command belongs; it comes first, as in `reslight fit --config digits`")
+            raise UsageError(f"{words[0]} stands where the command belongs; it comes first, as in `reslight fit --config digits`")
         elif not words:
             make_parser(TRAINER_COMMANDS).print_help()
             return MISTAKE

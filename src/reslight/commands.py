@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reslight.messages import UsageError
+
 if TYPE_CHECKING:
     from reslight.analysis import History
 
@@ -20,7 +22,7 @@ def models(pattern: str = "*") -> None:
 
     names = list_models(pattern)
     if not names:
-        raise ValueError(f"no architecture matches {pattern!r}; `reslight models` lists all, and * stands for any letters")
+        raise UsageError(f"no architecture matches {pattern!r}; `reslight models` lists all, and * stands for any letters")
     rows = []
     for name in names:
         config = VARIANTS[name]
@@ -71,7 +73,7 @@ def responses(sources: Sequence[str], output: str, root: str, images: int) -> No
     from reslight.training.export import described_net
 
     if images < 1:
-        raise ValueError(f"--images is {images}; it must be at least 1")
+        raise UsageError(f"--images is {images}; it must be at least 1")
     check_name(Path(output))
     new_figure(1, 1)  # that there is matplotlib is better known before
     measured = []

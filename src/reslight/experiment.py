@@ -17,6 +17,7 @@ from reslight.analysis import read_run, save
 from reslight.analysis.outcome import Finished, directions, draw_outcome, layer_rows, summary, to_csv
 from reslight.analysis.paper import Arm, Budget, Experiment, chosen, find_experiment, recipe, steps_of
 from reslight.analysis.responses import Responses, image_batches, responses
+from reslight.messages import UsageError
 from reslight.models import resolve_config
 from reslight.training.deepen import fork_run
 from reslight.training.export import described_net, measured
@@ -83,7 +84,7 @@ def run_experiment(plan: Plan, seeds: int, names: Sequence[str] = ()) -> list[st
         OSError: The data are not there, or runs cannot be written.
     """
     if seeds < 1:
-        raise ValueError(f"--seeds is {seeds}; it must be at least 1")
+        raise UsageError(f"--seeds is {seeds}; it must be at least 1")
     arms = chosen(plan.experiment, plan.budget, tuple(names))
     work = [(seed, arm) for seed in range(1, seeds + 1) for arm in arms]
     for arm in arms:
@@ -151,7 +152,7 @@ def _recipe(plan: Plan, arm: Arm) -> dict[str, Any]:
 def _write_or_compare(path: Path, content: dict[str, Any]) -> None:
     if path.is_file():
         if yaml.safe_load(path.read_text(encoding="utf-8")) != content:
-            raise ValueError(
+            raise UsageError(
                 f"{path} has other settings than this experiment; its runs are no part of it. Give another --root, or move them"
             )
         return

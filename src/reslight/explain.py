@@ -21,12 +21,12 @@ from reslight.training import Checkpoints, ImageClassifier, OptimConfig, Schedul
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the text under a setting's field is its help
 
 
-class UsageError(Exception):
+class ParsingError(Exception):
     """A command line or a configuration that does not parse, with jsonargparse's message."""
 
 
 class Parser(LightningArgumentParser):
-    """jsonargparse's parser, which raises UsageError where it would print pages of usage and leave.
+    """jsonargparse's parser, which raises ParsingError where it would print pages of usage and leave.
 
     Nor does it guess from the beginning of an option: a `--trainer.max_epoch` is a mistake, in a file as on the command line.
     """
@@ -36,7 +36,7 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Hand the message over."""
-        raise UsageError(message) from ex
+        raise ParsingError(message) from ex
 
 
 def explain(message: str, configs: Sequence[Path] = ()) -> str:

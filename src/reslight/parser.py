@@ -6,7 +6,8 @@ import re
 from importlib import import_module
 from typing import Any, NoReturn
 
-from reslight import __version__
+from reslight.messages import UsageError
+from reslight.version import __version__
 
 EXPERIMENTS = ("degradation", "depth", "shortcuts", "responses", "identity")
 BUDGETS = {
@@ -31,8 +32,8 @@ class Parser(argparse.ArgumentParser):
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(choices)}"
             argument = message.removeprefix("argument ").partition(":")[0]
             where = "there is no command" if argument == "COMMAND" else f"{argument if argument[0] == '-' else self.prog} knows no"
-            raise ValueError(f"{where} {found[1]}; {hint}")
-        raise ValueError(f"{message}; `{self.prog} --help` shows how")
+            raise UsageError(f"{where} {found[1]}; {hint}")
+        raise UsageError(f"{message}; `{self.prog} --help` shows how")
 
 
 def make_parser(trainer_commands: dict[str, str]) -> Parser:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from reslight.messages import UsageError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -47,25 +49,25 @@ class Preprocess:
             ValueError: A field is out of range or does not fit another.
         """
         if not _is_int(self.size) or not 1 <= self.size <= _MAX_SIZE:
-            raise ValueError(f"preprocess.size is {self.size!r}, must be a whole number from 1 to {_MAX_SIZE}")
+            raise UsageError(f"preprocess.size is {self.size!r}, must be a whole number from 1 to {_MAX_SIZE}")
         if self.resize is not None and (not _is_int(self.resize) or not self.size <= self.resize <= 2 * _MAX_SIZE):
-            raise ValueError(
+            raise UsageError(
                 f"preprocess.resize is {self.resize!r}, must be null or a whole number from {self.size} (size) to {2 * _MAX_SIZE}"
             )
         if self.interpolation not in get_args(Interpolation):
-            raise ValueError(f"preprocess.interpolation is {self.interpolation!r}, must be one of: {', '.join(get_args(Interpolation))}")
+            raise UsageError(f"preprocess.interpolation is {self.interpolation!r}, must be one of: {', '.join(get_args(Interpolation))}")
         self._check_statistics()
 
     def _check_statistics(self) -> None:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(_is_finite(value) for value in values):
-                raise ValueError(f"preprocess.{name} is {_short(values)}, must be a tuple of finite numbers")
+                raise UsageError(f"preprocess.{name} is {_short(values)}, must be a tuple of finite numbers")
         if not self.std or min(self.std) <= 0:
-            raise ValueError(f"preprocess.std is {_short(self.std)}, must have one number above 0 for each channel")
+            raise UsageError(f"preprocess.std is {_short(self.std)}, must have one number above 0 for each channel")
         channels = len(self.std)
         if len(self.mean) not in (channels, channels * self.size**2):
-            raise ValueError(
+            raise UsageError(
                 f"preprocess.mean has {len(self.mean)} values, must have {channels}, as std, "
                 f"or {channels * self.size**2}, one for each pixel"
             )
@@ -88,9 +90,9 @@ class Preprocess:
         """
         names = [field.name for field in fields(cls)]
         if unknown := sorted(set(data) - set(names)):
-            raise ValueError(f"preprocess has unknown keys: {', '.join(unknown)}; allowed are: {', '.join(names)}")
+            raise UsageError(f"preprocess has unknown keys: {', '.join(unknown)}; allowed are: {', '.join(names)}")
         if missing := [name for name in names if name not in data]:
-            raise ValueError(f"preprocess lacks keys: {', '.join(missing)}")
+            raise UsageError(f"preprocess lacks keys: {', '.join(missing)}")
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
         return cls(**values)
 
@@ -140,7 +142,7 @@ class Preprocess:
 
     def _check_tensor(self, image: Tensor) -> None:
         if image.dtype != torch.uint8 or image.ndim not in (3, 4) or image.shape[-3] != self.channels:
-            raise ValueError(
+            raise UsageError(
                 f"image is {image.dtype} {tuple(image.shape)}, must be torch.uint8 ({self.channels}, H, W) or "
                 f"(N, {self.channels}, H, W), with values from 0 to 255"
             )
@@ -172,7 +174,7 @@ class Preprocess:
             raise TypeError(f"image is a {type(image).__name__}, must be a Pillow image or a uint8 tensor")
         modes = {1: "L", 3: "RGB"}
         if self.channels not in modes:
-            raise ValueError(f"a Pillow image cannot be converted to {self.channels} channels; give a uint8 tensor")
+            raise UsageError(f"a Pillow image cannot be converted to {self.channels} channels; give a uint8 tensor")
         image = image.convert(modes[self.channels])
         top, left, height, width = middle(image.height, image.width)
         image = image.crop((left, top, left + width, top + height))

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from reslight.messages import UsageError
+
 
 def packaged() -> Path:
     """The folder of the configurations that come with reslight: inside the wheel, or at the top of a checkout."""
@@ -58,11 +60,11 @@ def find_all(arguments: list[str]) -> tuple[list[str], list[Path]]:
     for word in words:
         option, equals, name = word.partition("=")
         if option in ("-config", "-conf", "--conf"):
-            raise ValueError(f"{option} is no option; did you mean --config?")
+            raise UsageError(f"{option} is no option; did you mean --config?")
         if option in ("--config", "-c"):
             name = name if equals else next(words, "")
             if not name:
-                raise ValueError("--config needs the name of a file, such as --config digits")
+                raise UsageError("--config needs the name of a file, such as --config digits")
             configs.append(find(name))
             result += ["--config", str(configs[-1])]
         else:
@@ -80,17 +82,17 @@ def check(path: Path) -> None:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path}{line}: this is not YAML ({error.problem})") from error
+        raise UsageError(f"{path}{line}: this is not YAML ({error.problem})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a text file in YAML") from error
+        raise UsageError(f"{path} is not a text file in YAML") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no settings; it must be a mapping such as `model: {{net: resnet20}}`")
+        raise UsageError(f"{path} holds no settings; it must be a mapping such as `model: {{net: resnet20}}`")
     if odd := [key for key in _keys(content) if not isinstance(key, str)]:
-        raise ValueError(f"{path} has {odd[0]} where the name of a setting belongs; a decimal number has a point, as in 0.1")
+        raise UsageError(f"{path} has {odd[0]} where the name of a setting belongs; a decimal number has a point, as in 0.1")
     data = content.get("data")
     stray = sorted(set(data) - {"class_path", "init_args", "dict_kwargs"}) if isinstance(data, dict) and "class_path" in data else []
     if stray:
-        raise ValueError(f"{path} has {', '.join(stray)} beside data.class_path; a data set's settings go into data.init_args")
+        raise UsageError(f"{path} has {', '.join(stray)} beside data.class_path; a data set's settings go into data.init_args")
 
 
 def _keys(content: Any) -> list[Any]:

@@ -15,7 +15,8 @@ from reslight.allocator import keep_freed_blocks
 from reslight.analysis import draw_measurement, save
 from reslight.data import ImageDataModule
 from reslight.data.folder import IMAGENET
-from reslight.explain import Parser, UsageError, explain
+from reslight.explain import Parser, ParsingError, explain
+from reslight.messages import UsageError
 from reslight.training import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -105,7 +106,7 @@ class CLI(LightningCLI):
     def _set_seed(self) -> None:
         seed = self.config[self.subcommand].seed_everything
         if not isinstance(seed, bool) and not 0 <= seed < 2**32:
-            raise ValueError(f"seed_everything is {seed}; it must be a whole number from 0 to {2**32 - 1}")
+            raise UsageError(f"seed_everything is {seed}; it must be a whole number from 0 to {2**32 - 1}")
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
@@ -173,7 +174,7 @@ class CLI(LightningCLI):
         try:
             trainer = super()._instantiate_trainer(config, callbacks)
         except (ValueError, TypeError) as error:  # a setting that Lightning refuses is the person's
-            raise ValueError(str(error)) from error
+            raise UsageError(str(error)) from error
         if self.subcommand != "fit" and trainer.strategy.root_device.type == "cpu":  # training gains nothing
             keep_freed_blocks()
         return trainer
@@ -281,11 +282,11 @@ def run(arguments: list[str], purpose: str, *, debug: bool = False) -> None:
     try:
         with StopSignals().listening() as signals:
             CLI(arguments, runs, purpose, signals)
-    except UsageError as error:
-        raise ValueError(str(error) if debug else explain(str(error), configs)) from error
+    except ParsingError as error:
+        raise UsageError(str(error) if debug else explain(str(error), configs)) from error
     except ValueError as error:
         if "Does not validate" not in str(error):
             raise
-        raise ValueError(explain(str(error), configs)) from error  # one of ours, which jsonargparse has wrapped
+        raise UsageError(explain(str(error), configs)) from error  # one of ours, which jsonargparse has wrapped
     except MisconfigurationException as error:
-        raise ValueError(str(error)) from error
+        raise UsageError(str(error)) from error

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reslight.commands import table
+from reslight.messages import UsageError
 
 
 def export(source: str, output: str, *, format: str | None = None, raw: bool = False, license: str | None = None) -> None:
@@ -33,7 +34,7 @@ def export(source: str, output: str, *, format: str | None = None, raw: bool = F
         from reslight.weights.onnx import export_onnx
 
         if raw and not path.is_file():
-            raise ValueError(f"{source} is no checkpoint, so it holds one set of weights; leave out --raw")
+            raise UsageError(f"{source} is no checkpoint, so it holds one set of weights; leave out --raw")
         net = trained(read_checkpoint(path), path, raw=raw)[0] if path.is_file() else load(source)
         print("\n".join(export_onnx(net, Path(output), license=license)))
         return
@@ -202,9 +203,9 @@ def weights(pattern: str = "*", owner: str | None = None) -> None:
     found = matching(remote(owner) if owner else chain(published(), cached()), pattern)
     if not found and owner:
         matches = "" if pattern == "*" else f" whose name matches {pattern!r}"
-        raise ValueError(f"{owner} has no repository with the tag reslight on the Hub{matches}, or none that you may see")
+        raise UsageError(f"{owner} has no repository with the tag reslight on the Hub{matches}, or none that you may see")
     if not found:
-        raise ValueError(f"no published weight matches {pattern!r}; `reslight weights` lists all, and * stands for any letters")
+        raise UsageError(f"no published weight matches {pattern!r}; `reslight weights` lists all, and * stands for any letters")
     rows = [
         [
             row.name,

@@ -101,7 +101,7 @@ def test_no_room_leaves_what_was_there(reslight, monkeypatch):
         assert reslight("convert", "resnet8.digits", name, "--to", "akamaster").code == 0
         before = Path(name).read_bytes()
         with monkeypatch.context() as full:
-            full.setattr("reslight.weights.write.Path.replace", no_room)
+            full.setattr("reslight.atomic.Path.replace", no_room)
             answer = reslight("convert", "resnet8.digits", name, "--to", "akamaster")
         assert answer.code == 2
         assert answer.err == f"reslight: error: {name} cannot be written: No space left on device; make room, or give another place\n"

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from reslight.data.decode import read_picture
+from reslight.messages import UsageError
 from reslight.models import ResNet
 
 TOP = 5
@@ -49,7 +50,7 @@ def read(path: Path, net: ResNet) -> Picture:
         ValueError: It is no picture that Pillow reads, or is damaged.
     """
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the pictures in it")
+        raise UsageError(f"{path} is a folder; give the pictures in it")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     feed = net.preprocess

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reslight.analysis.history import History
 from reslight.analysis.picture import COLOURS, FONT, GREY, PALE, dress, new_figure
+from reslight.messages import UsageError
 
 if TYPE_CHECKING:  # an optional extra, and half a second
     from matplotlib.axes import Axes
@@ -92,7 +93,7 @@ def draw(runs: Sequence[History]) -> "Figure":
         ValueError: There is no run, or no matplotlib to draw with.
     """
     if not runs:
-        raise ValueError("there is no run to draw; give one, such as runs/digits")
+        raise UsageError("there is no run to draw; give one, such as runs/digits")
     return draw_panels([Panel("", runs, names_of(runs))])
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from reslight.messages import UsageError
 from reslight.metrics import Counts, Measurer
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
@@ -67,7 +68,7 @@ def count(net: ResNet, record: Record, measured: Measured, data: "ImageDataModul
     kind, _, how = measured.precision.partition("-")
     dtype = _DTYPES.get(kind)
     if dtype is None:
-        raise ValueError(f"the card was measured at precision {measured.precision[:20]!r}; reslight measures at {', '.join(_DTYPES)}")
+        raise UsageError(f"the card was measured at precision {measured.precision[:20]!r}; reslight measures at {', '.join(_DTYPES)}")
     mixed: AbstractContextManager[Any] = torch.autocast("cpu", dtype) if how == "mixed" else nullcontext()
     layout = torch.channels_last if record.recipe.get("channels_last") else torch.contiguous_format
     network = copy.deepcopy(net).to(memory_format=layout)
@@ -109,23 +110,23 @@ def data_set(data: Mapping[str, Any], preprocess: Preprocess, root: str) -> "Ima
 
     name, val_size = data.get("name"), data.get("val_size", 0)
     if type(val_size) is not int:
-        raise ValueError(f"reslight.data.val_size is {str(val_size)[:40]!r}, must be a whole number")
+        raise UsageError(f"reslight.data.val_size is {str(val_size)[:40]!r}, must be a whole number")
     if name == "digits":
         return Digits(val_size=val_size)
     if name in ("cifar10", "cifar100"):
         return CIFAR(name, root, val_size=val_size)
     if (kind := data.get("kind")) in ("Folder", "ImageNet"):
         return (ImageNet if kind == "ImageNet" else Folder)(root, preprocess=preprocess, val_size=val_size)
-    raise ValueError(f"the card's data set {str(name)[:40]!r} is none that reslight has; it has digits, cifar10, cifar100, folders")
+    raise UsageError(f"the card's data set {str(name)[:40]!r} is none that reslight has; it has digits, cifar10, cifar100, folders")
 
 
 def _data_of(record: Record, root: str) -> "ImageDataModule":
     """The data set of a record, with the splits that were measured."""
     made = data_set(record.data, record.preprocess, root)
     if record.labels is not None and len(made.labels) == len(record.labels) and made.labels != tuple(record.labels):
-        raise ValueError(f"{root} has other classes than the card: {_first_difference(made.labels, record.labels)}")
+        raise UsageError(f"{root} has other classes than the card: {_first_difference(made.labels, record.labels)}")
     if (made.num_classes, made.in_channels) != (record.net.num_classes, record.net.in_channels):
-        raise ValueError(
+        raise UsageError(
             f"{made.name} has {made.num_classes} classes and {made.in_channels} channels, the network {record.net.num_classes} and "
             f"{record.net.in_channels}: it was not measured on that"
         )

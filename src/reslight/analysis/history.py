@@ -10,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from reslight.messages import UsageError
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -117,7 +119,7 @@ def read_run(folder: Path) -> History:
     training, validation = _curve(rows, "train/acc1"), _curve(rows, "val/acc1")
     ends = {*training.steps[-1:], *validation.steps[-1:]}
     if not ends:
-        raise ValueError(f"{folder} has no measured epoch yet; wait for the end of its first, or {_another(folder)}")
+        raise UsageError(f"{folder} has no measured epoch yet; wait for the end of its first, or {_another(folder)}")
     epochs = max(int(row["epoch"]) for row in rows if int(row["step"]) in ends)
     return History(folder, _net(folder), epochs, training, validation, _test(folder))
 
@@ -139,7 +141,7 @@ def _whole_rows(path: Path) -> list[dict[str, str]]:
     reader = csv.DictReader(lines)
     lacking = [name for name in ("epoch", "step") if name not in (reader.fieldnames or ())]
     if lines and lacking:
-        raise ValueError(f"{path} has no column {lacking[0]}, so no run of reslight wrote it; give the folder of one")
+        raise UsageError(f"{path} has no column {lacking[0]}, so no run of reslight wrote it; give the folder of one")
     whole = [row for row in reader if None not in row and None not in row.values()]
     return [row for row in whole if row["epoch"].isdecimal() and row["step"].isdecimal()]
 
@@ -180,4 +182,4 @@ def _test(folder: Path) -> Curve:
         report = json.loads(path.read_text(encoding="utf-8"))
         return Curve((int(report["step"]),), (100 * (1 - float(report["metrics"]["test/acc1"])),))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not what `reslight test` writes; measure again with `reslight test --config {folder}`") from error
+        raise UsageError(f"{path} is not what `reslight test` writes; measure again with `reslight test --config {folder}`") from error

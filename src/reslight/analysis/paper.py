@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from reslight.messages import UsageError
 from reslight.models import cost_of, resolve_config
 
 PAPER_STEPS = 64_000
@@ -79,7 +80,7 @@ class Budget:
             ValueError: It leaves no room for the schedule.
         """
         if self.steps < LEAST_STEPS:
-            raise ValueError(f"--iterations is {self.steps}; it must be at least {LEAST_STEPS}")
+            raise UsageError(f"--iterations is {self.steps}; it must be at least {LEAST_STEPS}")
 
 
 BUDGETS: Mapping[str, Budget] = MappingProxyType(
@@ -160,7 +161,7 @@ def find_experiment(name: str) -> Experiment:
         ValueError: There is none.
     """
     if name not in EXPERIMENTS:
-        raise ValueError(f"there is no experiment {name}; there are {', '.join(EXPERIMENTS)}")
+        raise UsageError(f"there is no experiment {name}; there are {', '.join(EXPERIMENTS)}")
     return EXPERIMENTS[name]
 
 
@@ -177,7 +178,7 @@ def chosen(experiment: Experiment, budget: Budget, names: tuple[str, ...] = ()) 
     """
     arms = {arm.name: arm for arm in experiment.arms if arm.net not in budget.without}
     if unknown := [name for name in names if name not in arms]:
-        raise ValueError(f"--nets has {unknown[0]}, which this experiment or this budget has not; it has {', '.join(arms)}")
+        raise UsageError(f"--nets has {unknown[0]}, which this experiment or this budget has not; it has {', '.join(arms)}")
     wanted = set(names or arms)
     for arm in reversed(experiment.arms):
         if arm.name in wanted and arm.start:

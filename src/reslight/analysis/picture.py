@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reslight.messages import UsageError
+
 if TYPE_CHECKING:  # an optional extra, and half a second
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -22,7 +24,7 @@ def new_figure(width: float, height: float) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ValueError("drawing takes matplotlib, which is not installed; pip install 'reslight[plot]'") from error
+        raise UsageError("drawing takes matplotlib, which is not installed; pip install 'reslight[plot]'") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -45,13 +47,13 @@ def check_name(file: Path) -> str:
     """
     kind = file.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
-        raise ValueError(
+        raise UsageError(
             f"{file} is no name of a picture; it must end in {', '.join(f'.{name}' for name in FORMATS[:-1])} or .{FORMATS[-1]}"
         )
     if not file.parent.is_dir():
         raise FileNotFoundError(f"{file.parent}, where {file.name} would go, is no folder; make it, or choose another")
     if file.is_dir():
-        raise ValueError(f"{file} is a folder; give the name of a file in it, such as {file / 'curves.png'}")
+        raise UsageError(f"{file} is a folder; give the name of a file in it, such as {file / 'curves.png'}")
     return kind
 
 

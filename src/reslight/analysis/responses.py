@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reslight.analysis.picture import COLOURS, FONT, PALE, dress, new_figure
+from reslight.messages import UsageError
 from reslight.models import ResNet
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def responses(net: ResNet, batches: Iterable[Tensor], name: str = "") -> Respons
         for handle in handles:
             handle.remove()
     if not images:
-        raise ValueError("there are no images to measure responses on")
+        raise UsageError("there are no images to measure responses on")
     std = [float((squares / count - (total / count) ** 2).clamp_min(0).sqrt()) for count, total, squares in sums.values()]
     return Responses(name, tuple(norms), tuple(std), images, net.config.shortcut == "none")
 
@@ -128,7 +129,7 @@ def draw_responses(measured: Sequence[Responses]) -> "Figure":
         ValueError: There is nothing to draw, or no matplotlib to draw with.
     """
     if not measured:
-        raise ValueError("there are no responses to draw; give weights or runs")
+        raise UsageError("there are no responses to draw; give weights or runs")
     figure = new_figure(7.2, 6.4)
     axes = figure.subplots(2, 1)
     for number, one in enumerate(measured):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from reslight.data.known import KnownSet, Part
 from reslight.data.source import Source
+from reslight.messages import UsageError
 
 _SIZE = 32
 
@@ -96,7 +97,7 @@ def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
         if archive := next((path for path in (folder / _archive_name(known), folder) if path.is_file()), None):
             return Source(f"the archive {archive}", [archive], partial(_read, _from_archive(archive, known, part), known))
     if incomplete:
-        raise ValueError(incomplete)
+        raise UsageError(incomplete)
     return None
 
 
@@ -121,11 +122,11 @@ def _from_archive(path: Path, known: KnownSet, part: Part) -> Iterator[tuple[str
                     yield f"{path}: {member.name}", io.BytesIO(file.read())
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         reason = str(error).partition("\n")[0].removesuffix(":")  # tarfile goes on with each compression that it is not
-        raise ValueError(
+        raise UsageError(
             f"{path} is no python archive, damaged, or was cut short ({reason}); get it again, or set data.root to a folder of images"
         ) from error
     if wanted:
-        raise ValueError(
+        raise UsageError(
             f"{path} lacks {', '.join(sorted(wanted))}, so it is not the python archive of {known.title}; get that, or set data.name"
         )
 

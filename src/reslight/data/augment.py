@@ -17,6 +17,7 @@ from reslight.data.colour import pca_noise
 from reslight.data.erase import blank, random_erase
 from reslight.data.policy import LEVELS, randaugment, trivialaugment
 from reslight.data.random import Draw, integers
+from reslight.messages import UsageError
 
 PadMode = Literal["constant", "reflect"]
 Flip = Literal["none", "random", "alternating"]
@@ -61,20 +62,20 @@ class Augment:
         """
         for name in ("pad", "cutout"):
             if getattr(self, name) < 0:
-                raise ValueError(f"augment.{name} is {getattr(self, name)}, must be 0 (off) or more pixels")
+                raise UsageError(f"augment.{name} is {getattr(self, name)}, must be 0 (off) or more pixels")
         for name, allowed in (("pad_mode", get_args(PadMode)), ("flip", get_args(Flip)), ("policy", get_args(Policy))):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"augment.{name} is {getattr(self, name)!r}, must be one of: {', '.join(allowed)}")
+                raise UsageError(f"augment.{name} is {getattr(self, name)!r}, must be one of: {', '.join(allowed)}")
         if any(not 0 <= value <= 255 for value in self._fill_values):
-            raise ValueError(f"augment.fill is {self.fill}, must be 0 to 255, as pixels before normalisation")
+            raise UsageError(f"augment.fill is {self.fill}, must be 0 to 255, as pixels before normalisation")
         if self.policy_ops < 1:
-            raise ValueError(f"augment.policy_ops is {self.policy_ops}, must be at least 1; use policy none for no operations")
+            raise UsageError(f"augment.policy_ops is {self.policy_ops}, must be at least 1; use policy none for no operations")
         for name, most in (("magnitude", LEVELS - 1), ("erase", 1)):
             if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"augment.{name} is {getattr(self, name)}, must be 0 to {most}")
+                raise UsageError(f"augment.{name} is {getattr(self, name)}, must be 0 to {most}")
         for name in ("magnitude_std", "pca"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"augment.{name} is {getattr(self, name)}, must be 0 (off) or more, and finite")
+                raise UsageError(f"augment.{name} is {getattr(self, name)}, must be 0 (off) or more, and finite")
 
     def check(self, channels: int, size: int) -> None:
         """Check that images of `channels` and `size` x `size` pixels can be augmented so.
@@ -83,13 +84,13 @@ class Augment:
             ValueError: They cannot.
         """
         if self.pad_mode == "reflect" and self.pad >= size:
-            raise ValueError(f"augment.pad is {self.pad}, must be below the image size {size} to reflect; use {size - 1} or less")
+            raise UsageError(f"augment.pad is {self.pad}, must be below the image size {size} to reflect; use {size - 1} or less")
         if len(self._fill_values) not in (1, channels):
-            raise ValueError(f"augment.fill has {len(self._fill_values)} values, must have 1 or {channels} (channels)")
+            raise UsageError(f"augment.fill has {len(self._fill_values)} values, must have 1 or {channels} (channels)")
         if self.policy != "none" and channels not in (1, 3):
-            raise ValueError(f"augment.policy is {self.policy}, for images of 1 or 3 channels, these have {channels}; use none")
+            raise UsageError(f"augment.policy is {self.policy}, for images of 1 or 3 channels, these have {channels}; use none")
         if self.pca and channels != 3:
-            raise ValueError(f"augment.pca is {self.pca}, for images of 3 channels (RGB), these have {channels}; use 0")
+            raise UsageError(f"augment.pca is {self.pca}, for images of 3 channels (RGB), these have {channels}; use 0")
 
     def __call__(self, images: Tensor, indices: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Augment a batch.

@@ -17,6 +17,7 @@ from reslight.data.decode import decode
 from reslight.data.encoded import Images
 from reslight.data.problems import Problem
 from reslight.data.survey import Group, Survey
+from reslight.messages import UsageError
 
 _CHUNK = 32
 """Images that a thread opens at a time."""
@@ -72,7 +73,7 @@ def check(
         ValueError: `threads` is out of range, or a set that is no folder cannot be used.
     """
     if threads is not None and threads < 1:
-        raise ValueError(f"threads is {threads}, must be at least 1, or left out for the machine's cores")
+        raise UsageError(f"threads is {threads}, must be at least 1, or left out for the machine's cores")
     survey, summary = Survey(root), summary or Summary()
     summary.parts = {group.part: len(group.images) for group in survey.groups}
     summary.images = sum(summary.parts.values())

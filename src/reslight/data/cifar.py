@@ -17,6 +17,7 @@ from reslight.data.module import ImageDataModule
 from reslight.data.source import Source
 from reslight.data.split import Split
 from reslight.data.statistics import pixel_mean
+from reslight.messages import UsageError
 from reslight.preprocess import Preprocess
 
 log = logging.getLogger(__name__)
@@ -69,15 +70,15 @@ class CIFAR(ImageDataModule):
             ValueError: A setting is out of range.
         """
         if not isinstance(root, str | os.PathLike):
-            raise ValueError(f"data.root is {root!r}, must be the folder of the images, such as data")
+            raise UsageError(f"data.root is {root!r}, must be the folder of the images, such as data")
         if name not in KNOWN:
-            raise ValueError(f"data.name is {name!r}, must be one of: {', '.join(KNOWN)}")
+            raise UsageError(f"data.name is {name!r}, must be one of: {', '.join(KNOWN)}")
         if normalize not in ("channel", "pixel_mean"):
-            raise ValueError(f"data.normalize is {normalize!r}, must be one of: channel, pixel_mean")
+            raise UsageError(f"data.normalize is {normalize!r}, must be one of: channel, pixel_mean")
         self.known = KNOWN[name]
         train_size = self.known.per_class["train"] * len(self.known.labels)
         if val_size >= train_size and not allow_modified:  # before anything is downloaded
-            raise ValueError(
+            raise UsageError(
                 f"data.val_size is {val_size}, must be below the {train_size} training images; set it to 5000, or to 0 for no validation"
             )
         super().__init__(
@@ -157,7 +158,7 @@ class CIFAR(ImageDataModule):
             return ""
         text = f"in {source.what} are {difference}"
         if not self.allow_modified:
-            raise ValueError(f"{text}; set data.allow_modified true to take them as they are")
+            raise UsageError(f"{text}; set data.allow_modified true to take them as they are")
         return text
 
     def _find(self, part: Part) -> Source | None:
@@ -183,7 +184,7 @@ class CIFAR(ImageDataModule):
             ) from error
         if source := self._find(part):
             return source
-        raise ValueError(f"what was downloaded to {folder} has no {_SAID[part]} images; delete it")
+        raise UsageError(f"what was downloaded to {folder} has no {_SAID[part]} images; delete it")
 
     def _difference(self, split: Split, part: Part) -> str:
         """Say in which way a split is not the real one; empty if it is."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from reslight.data.known import KnownSet, Part
 from reslight.data.source import Source, class_key, class_numbers, decode, to_tensors
+from reslight.messages import UsageError
 
 _SIZE = 32
 _SHOWN_CLASSES = 10
@@ -26,7 +27,7 @@ def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
             return Source(f"the class folders in {place}", files, partial(_read, files, known))
         empty = empty or place
     if empty:
-        raise ValueError(f"{empty} holds no images in folders of classes; put {part}/CLASS/IMAGE there, or remove it")
+        raise UsageError(f"{empty} holds no images in folders of classes; put {part}/CLASS/IMAGE there, or remove it")
     return None
 
 
@@ -52,7 +53,7 @@ def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
         if label is None:
             others = len(known.labels) - _SHOWN_CLASSES
             classes = ", ".join(known.labels[:_SHOWN_CLASSES]) + (f" and {others} others" if others else "")
-            raise ValueError(f"{file.parent} is called after no class of {known.title} ({classes}); rename it, or set data.root")
+            raise UsageError(f"{file.parent} is called after no class of {known.title} ({classes}); rename it, or set data.root")
         images.append(decode(file.read_bytes(), _SIZE, str(file)))
         labels.append(label)
     return to_tensors(images, labels)

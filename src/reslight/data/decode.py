@@ -15,6 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from reslight.messages import UsageError
+
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "F")
 """Pillow's modes of more than 8 bits a channel."""
 _SCALES = {"F": ((0, 1), (0, 255))}
@@ -45,7 +47,7 @@ def decode(data: bytearray, name: str, channels: int = 3) -> Tensor:
         ValueError: It is no image, is damaged, or is too large.
     """
     if not data:
-        raise ValueError(f"{name} is empty")
+        raise UsageError(f"{name} is empty")
     if size := jpeg_size(data):
         _check_size(*size, name)
         try:
@@ -85,7 +87,7 @@ def read_picture(file: Any, name: str, channels: int) -> tuple[Image.Image, list
             done.append("turned as its EXIF says")
         image = _flattened(image, done)
     except UnidentifiedImageError:
-        raise ValueError(f"{name} is no picture that Pillow reads") from None
+        raise UsageError(f"{name} is no picture that Pillow reads") from None
     except Image.DecompressionBombError:
         raise _bomb(name) from None
     except Exception as error:  # damaged images raise whatever their format's reader stumbles over
@@ -120,7 +122,7 @@ def _flattened(image: Image.Image, done: list[str]) -> Image.Image:
         values = np.asarray(image, dtype=np.float64)  # Pillow converts not all of these modes
         low, high = float(values.min()), float(values.max())
         if not math.isfinite(high - low):
-            raise ValueError("it holds values that are no numbers")
+            raise UsageError("it holds values that are no numbers")
         limits = [limits for limits in _SCALES.get(image.mode, ((0, 65535),)) if limits[0] <= low and high <= limits[1]]
         first, last = limits[0] if limits else (low, high)
         done.append(f"its values {first:g} to {last:g} as 0 to 255")

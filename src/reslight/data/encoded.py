@@ -22,6 +22,7 @@ from reslight.data.decode import decode
 from reslight.data.geometry import Geometry
 from reslight.data.split import Batch
 from reslight.data.views import MultiScale, TenCrop, gathered
+from reslight.messages import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ class EncodedSplit:
         try:
             return self.images.read(number)
         except OSError as error:
-            raise ValueError(f"{self.images.name(number)} cannot be read: {error.strerror or error}") from error
+            raise UsageError(f"{self.images.name(number)} cannot be read: {error.strerror or error}") from error
 
     def _finish(self, pending: "_Pending") -> Batch:
         numbers, room, bad = pending.numbers, pending.room, pending.bad()
@@ -182,7 +183,7 @@ class EncodedSplit:
             ValueError: Nothing is to be skipped.
         """
         if self.on_bad_image == "stop":
-            raise ValueError(
+            raise UsageError(
                 f"{next(iter(bad.values()))}; `reslight data check` lists all such files, data.on_bad_image skip leaves them out"
             )
         for place, error in bad.items():

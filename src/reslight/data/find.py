@@ -5,6 +5,7 @@ from pathlib import Path
 from reslight.data.parquet import parts_in_shards
 from reslight.data.parts import Parts, parts_of, trees_in
 from reslight.data.remote import fetch, is_remote
+from reslight.messages import UsageError
 
 
 def find_parts(root: str) -> Parts:
@@ -20,7 +21,7 @@ def find_parts(root: str) -> Parts:
     if is_remote(root):
         folder = fetch(root)
         if (found := parts_in_shards(folder)) is None:
-            raise ValueError(f"{root} has parquet files, but none called after train, validation or test; it is no set to train on")
+            raise UsageError(f"{root} has parquet files, but none called after train, validation or test; it is no set to train on")
         return found
     folder = Path(root).expanduser()
     return parts_in_shards(folder) or parts_of(trees_in(folder))

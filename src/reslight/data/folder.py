@@ -18,6 +18,7 @@ from reslight.data.module import ImageDataModule
 from reslight.data.parts import PartName, Parts
 from reslight.data.resident import AnySplit
 from reslight.data.views import MultiScale, TenCrop
+from reslight.messages import UsageError
 from reslight.preprocess import Preprocess
 
 log = logging.getLogger(__name__)
@@ -59,13 +60,13 @@ class Crop:
             ValueError: A field is out of range.
         """
         if self.kind not in ("random_resized", "scale_jitter", "centre"):
-            raise ValueError(f"crop.kind is {self.kind!r}, must be one of: random_resized, scale_jitter, centre")
+            raise UsageError(f"crop.kind is {self.kind!r}, must be one of: random_resized, scale_jitter, centre")
         if self.size is not None and not 1 <= self.size <= 4096:
-            raise ValueError(f"crop.size is {self.size}, must be from 1 to 4096 pixels, or null")
+            raise UsageError(f"crop.size is {self.size}, must be from 1 to 4096 pixels, or null")
         for name, least, most in (("scale", 0.0, 1.0), ("ratio", 0.0, float("inf")), ("shorter", 0, 8192)):
             low, high = getattr(self, name)
             if not least < low <= high <= most:
-                raise ValueError(f"crop.{name} is {[low, high]}, must be two rising numbers above {least} and at most {most}")
+                raise UsageError(f"crop.{name} is {[low, high]}, must be two rising numbers above {least} and at most {most}")
 
     def geometry(self, feed: Preprocess) -> Geometry:
         """What this makes of a network's feed.
@@ -79,7 +80,7 @@ class Crop:
         if self.kind == "centre":
             return Centre(size, max(size, round((feed.resize or feed.size) * size / feed.size)), feed.interpolation)
         if self.shorter[0] < size:
-            raise ValueError(f"crop.shorter is {list(self.shorter)}, must begin with {size}, the crop's size, or more")
+            raise UsageError(f"crop.shorter is {list(self.shorter)}, must begin with {size}, the crop's size, or more")
         return ScaleJitter(size, self.shorter, feed.interpolation)
 
 
@@ -133,14 +134,14 @@ class Folder(ImageDataModule):
             ValueError: A setting is out of range, or the folders are not as described.
         """
         if threads is not None and threads < 1:
-            raise ValueError(f"data.threads is {threads}, must be at least 1, or null for the machine's cores")
+            raise UsageError(f"data.threads is {threads}, must be at least 1, or null for the machine's cores")
         for name, value, allowed in (("on_bad_image", on_bad_image, get_args(OnBadImage)), ("test_views", test_views, get_args(TestViews))):
             if value not in allowed:
-                raise ValueError(f"data.{name} is {value!r}, must be one of: {', '.join(allowed)}")
+                raise UsageError(f"data.{name} is {value!r}, must be one of: {', '.join(allowed)}")
         if not test_scales or min(test_scales) < 1:
-            raise ValueError(f"data.test_scales is {list(test_scales)}, must be lengths of 1 pixel or more")
+            raise UsageError(f"data.test_scales is {list(test_scales)}, must be lengths of 1 pixel or more")
         if not root.strip():
-            raise ValueError("data.root is empty; set it to the folder of your images")
+            raise UsageError("data.root is empty; set it to the folder of your images")
         if (preprocess.resize or 0) > _LARGE * preprocess.size:
             log.warning(
                 "evaluation sees the middle %d x %d pixels of images with a shorter side of %d; set data.preprocess.resize",
@@ -153,7 +154,7 @@ class Folder(ImageDataModule):
             augment = replace(augment, fill=_GREY)
         if test_views == "ten_crop" and (preprocess.resize or preprocess.size) == preprocess.size:
             shorter = preprocess.resize or "null"
-            raise ValueError(f"data.preprocess.resize is {shorter}; for ten crops it must be above data.preprocess.size {preprocess.size}")
+            raise UsageError(f"data.preprocess.resize is {shorter}; for ten crops it must be above data.preprocess.size {preprocess.size}")
         crop.geometry(preprocess)  # complains of what does not fit
         self._parts = self.find_parts()
         super().__init__(
@@ -194,7 +195,7 @@ class Folder(ImageDataModule):
             ValueError: There is nothing to measure on.
         """
         if stage in ("test", "predict") and not self.has_test:
-            raise ValueError(f"{self.root} has no test images; `reslight validate` measures on the validation images")
+            raise UsageError(f"{self.root} has no test images; `reslight validate` measures on the validation images")
         for remark in self._parts.remarks if not self._splits else ():
             log.warning("%s", remark)
         super().setup(stage if stage or self.has_test else "fit")
@@ -248,7 +249,7 @@ class Folder(ImageDataModule):
     def _val_images(self, size: float) -> int:
         images = len(self._parts.parts["train"].labels)
         if not 0 <= size < images or (size > 1 and size != int(size)):
-            raise ValueError(f"data.val_size is {size:g}, must be a share below 1, or a whole number below the {images} training images")
+            raise UsageError(f"data.val_size is {size:g}, must be a share below 1, or a whole number below the {images} training images")
         return round(size * images) if size < 1 else int(size)
 
     def _threads_here(self) -> int:

@@ -14,6 +14,7 @@ from reslight.data.label_file import find_label_file, read_label_file
 from reslight.data.mix import Mix
 from reslight.data.parts import FOLDERS, Part, PartName, Parts, parts_of
 from reslight.data.synsets import known_synsets, names_of
+from reslight.messages import UsageError
 from reslight.preprocess import Preprocess
 
 KAGGLE = "ILSVRC/Data/CLS-LOC"
@@ -125,7 +126,7 @@ class ImageNet(Folder):
         """
         if stage in ("test", "predict") and not self.has_test:
             root = Path(self.root).expanduser()
-            raise ValueError(f"{self.root} has no validation images, which test measures; {_packed(root, 'val') or 'put them into val'}")
+            raise UsageError(f"{self.root} has no validation images, which test measures; {_packed(root, 'val') or 'put them into val'}")
         super().setup(stage)
 
 
@@ -153,7 +154,7 @@ def layout_in(root: Path) -> Layout | None:
                 val = _first(base, FOLDERS["val"])
                 return Layout(train, val, label_places(root, val))
     if how := _packed(root, "train"):
-        raise ValueError(f"{root} has no images to train with; {how}")
+        raise UsageError(f"{root} has no images to train with; {how}")
     return None
 
 
@@ -176,11 +177,11 @@ def _parts_in(layout: Layout) -> Parts:
     trees: dict[PartName, ClassTree] = {"train": read_tree(layout.train)}
     classes = trees["train"].classes
     if not trees["train"].paths:
-        raise ValueError(f"{layout.train} holds no images in folders of classes; put SYNSET/IMAGE there")
+        raise UsageError(f"{layout.train} holds no images in folders of classes; put SYNSET/IMAGE there")
     if layout.val:
         val = read_tree(layout.val)
         if not val.paths and not val.misplaced:
-            raise ValueError(f"{layout.val} holds no images; put the validation images there, or remove it")
+            raise UsageError(f"{layout.val} holds no images; put the validation images there, or remove it")
         trees["test"] = val if val.paths else labelled(layout, val.misplaced, classes)
     parts = parts_of(trees)
     if "test" not in trees:
@@ -205,7 +206,7 @@ def _check_unpacked(train: Path) -> None:
     """
     if packed := [path for path in sorted(train.glob("n*.tar")) if not path.with_suffix("").is_dir()]:
         more = f" and {len(packed) - 1:,} more" if len(packed) > 1 else ""
-        raise ValueError(
+        raise UsageError(
             f"{train} has {packed[0].name}{more} still packed; in it, "
             'for f in n*.tar; do mkdir -p "${f%.tar}" && tar -xf "$f" -C "${f%.tar}"; done'
         )

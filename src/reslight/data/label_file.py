@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from reslight.data.class_tree import is_image
 from reslight.data.synsets import known_synsets
+from reslight.messages import UsageError
 
 NAMES = (
     "ILSVRC2012_validation_ground_truth.txt",  # the devkit
@@ -68,7 +69,7 @@ def find_label_file(places: Sequence[Path], images: Sequence[Path]) -> Path:
         if lines == len(images):
             return path
         unfit.append(f"; {path} has {lines:,} lines for {len(images):,} images")
-    raise ValueError(
+    raise UsageError(
         f"{images[0].parent} has images without folders of classes, and no label file: looked for {', '.join(NAMES)} or another .txt with "
         f"a synset a line in {', '.join(map(str, places))}{''.join(unfit[:1])}; put one there"
     )
@@ -91,14 +92,14 @@ def read_label_file(path: Path, images: Sequence[Path], classes: Sequence[str]) 
     rows = _rows(path)
     folder = images[0].parent
     if len(rows) != len(images):
-        raise ValueError(f"{path} has {len(rows):,} lines, but {folder} has {len(images):,} images; put all images there, and their file")
+        raise UsageError(f"{path} has {len(rows):,} lines, but {folder} has {len(images):,} images; put all images there, and their file")
     if rows[0].image:
         rows = _in_order_of(images, rows, path)
     synsets = _synsets(rows, classes, path)
     numbers = {synset: number for number, synset in enumerate(classes)}
     if unknown := sorted(set(synsets) - numbers.keys()):
         more = f" and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
-        raise ValueError(
+        raise UsageError(
             f"{path} gives classes that the training images have no folder of: {', '.join(unknown[:_SHOWN])}{more}; "
             f"put them there, or take their images out of {folder} and {path.name}"
         )
@@ -120,7 +121,7 @@ def _rows(path: Path) -> list[Row]:
         found = form.line.fullmatch(text) if form else None
         if found is None:
             allowed = form.says if form else " or ".join(one.says for one in _FORMS)
-            raise ValueError(f"line {number} of {path} is {text[:60]!r}, must be {allowed}; mend it, or get the file again")
+            raise UsageError(f"line {number} of {path} is {text[:60]!r}, must be {allowed}; mend it, or get the file again")
         rows.append(Row(**{key: found.groupdict().get(key) or "" for key in Row._fields}))
     return rows
 
@@ -134,13 +135,13 @@ def _in_order_of(images: Sequence[Path], rows: Sequence[Row], path: Path) -> lis
     by_name: dict[str, Row] = {}
     for row in rows:
         if (name := _stem(row.image)) in by_name:
-            raise ValueError(f"{path} names the image {row.image} twice; leave one of its lines")
+            raise UsageError(f"{path} names the image {row.image} twice; leave one of its lines")
         by_name[name] = row
     there = [_stem(image.name) for image in images]
     if strange := sorted(by_name.keys() - set(there)):
-        raise ValueError(f"{path} names the image {by_name[strange[0]].image}, which is not in {images[0].parent}; put it there")
+        raise UsageError(f"{path} names the image {by_name[strange[0]].image}, which is not in {images[0].parent}; put it there")
     if strange := [image.name for image, name in zip(images, there, strict=True) if name not in by_name]:
-        raise ValueError(f"{path} has no line for the image {strange[0]}; add it")
+        raise UsageError(f"{path} has no line for the image {strange[0]}; add it")
     return [by_name[name] for name in there]
 
 
@@ -156,7 +157,7 @@ def _synsets(rows: Sequence[Row], classes: Sequence[str], path: Path) -> list[st
         return _numbered([int(row.number) for row in rows], classes, path)
     known = _devkit_synsets(path)
     if strange := [row.devkit for row in rows if int(row.devkit) not in known]:
-        raise ValueError(f"{path} has the number {strange[0]}, which {META} beside it does not have; get both files again")
+        raise UsageError(f"{path} has the number {strange[0]}, which {META} beside it does not have; get both files again")
     return [known[int(row.devkit)] for row in rows]
 
 
@@ -175,7 +176,7 @@ def _numbered(numbers: Sequence[int], classes: Sequence[str], path: Path) -> lis
     if set(numbers) == set(range(len(classes))):
         return [classes[number] for number in numbers]
     if max(numbers) >= len(official):
-        raise ValueError(f"{path} has the class number {max(numbers)}, must be from 0 to {len(official) - 1}; get the file again")
+        raise UsageError(f"{path} has the class number {max(numbers)}, must be from 0 to {len(official) - 1}; get the file again")
     return [official[number] for number in numbers]
 
 
@@ -189,12 +190,12 @@ def _devkit_synsets(path: Path) -> Mapping[int, str]:
 
     meta = path.with_name(META)
     if not meta.is_file():
-        raise ValueError(f"{path} has the devkit's numbers, whose classes stand in {META}, which is not beside it; put it there too")
+        raise UsageError(f"{path} has the devkit's numbers, whose classes stand in {META}, which is not beside it; put it there too")
     try:
         table = loadmat(meta, squeeze_me=True)["synsets"]
         return {int(number): str(synset) for number, synset in zip(table["ILSVRC2012_ID"], table["WNID"], strict=True)}
     except Exception as error:  # of a damaged file it raises whatever it stumbles over
-        raise ValueError(f"{meta} cannot be read ({' '.join(str(error).split())[:120]}); get it again") from error
+        raise UsageError(f"{meta} cannot be read ({' '.join(str(error).split())[:120]}); get it again") from error
 
 
 def _begins_with_synset(path: Path) -> bool:

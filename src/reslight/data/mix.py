@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reslight.data.erase import inside
 from reslight.data.random import Draw, integers, uniform
+from reslight.messages import UsageError
 
 _KNOTS = 2**17
 """Steps of lambda in a table: an interpolated value lies in the same step as the true one, so it is wrong by less than 1e-5."""
@@ -52,11 +53,11 @@ class Mix:
         """
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"mix.{name} is {getattr(self, name)}, must be 0 (off) or more, and finite; 0.2 and 1 are usual")
+                raise UsageError(f"mix.{name} is {getattr(self, name)}, must be 0 (off) or more, and finite; 0.2 and 1 are usual")
         if not 0 <= self.share <= 1:
-            raise ValueError(f"mix.share is {self.share}, must be 0 to 1, a probability")
+            raise UsageError(f"mix.share is {self.share}, must be 0 to 1, a probability")
         if self.until_epoch is not None and self.until_epoch < 0:
-            raise ValueError(f"mix.until_epoch is {self.until_epoch}, must be 0 or more, or null to mix to the end")
+            raise UsageError(f"mix.until_epoch is {self.until_epoch}, must be 0 or more, or null to mix to the end")
 
     def is_on(self, epoch: int) -> bool:
         """Say whether anything is mixed in an epoch, counted from 0."""

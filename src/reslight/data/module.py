@@ -24,6 +24,7 @@ from reslight.data.random import Draw
 from reslight.data.resident import AnySplit, BatchPlan, EvalLoader, TrainLoader
 from reslight.data.split import Batch, Split, carve
 from reslight.data.views import Views
+from reslight.messages import UsageError
 from reslight.preprocess import Normalizer, Preprocess
 
 log = logging.getLogger(__name__)
@@ -80,11 +81,11 @@ class ImageDataModule(LightningDataModule, ABC):
             ("repeats", repeats, 1),
         ):
             if value < least:
-                raise ValueError(f"data.{what} is {value}, must be at least {least}")
+                raise UsageError(f"data.{what} is {value}, must be at least {least}")
         if batch_size % repeats:
-            raise ValueError(f"data.batch_size is {batch_size}, which {repeats} copies of each image (data.repeats) cannot divide")
+            raise UsageError(f"data.batch_size is {batch_size}, which {repeats} copies of each image (data.repeats) cannot divide")
         if repeats > 1 and batch_size < 2 * repeats and mix.is_on(0):
-            raise ValueError(
+            raise UsageError(
                 f"data.repeats is {repeats} in batches of {batch_size}: every image would be mixed with itself; use {2 * repeats} or more"
             )
         augment.check(preprocess.channels, preprocess.size)
@@ -186,7 +187,7 @@ class ImageDataModule(LightningDataModule, ABC):
             ValueError: The stage needs a validation split and there is none, or the images are not what was announced.
         """
         if stage == "validate" and not self.has_validation:
-            raise ValueError("data.val_size is 0, so there is nothing to validate on; set it to the number of images")
+            raise UsageError("data.val_size is 0, so there is nothing to validate on; set it to the number of images")
         stages = _PARTS_OF_STAGE if stage is None else (stage,)
         needed = {part for one in stages for part in _PARTS_OF_STAGE[one]} - self._splits.keys()
         if "test" in needed:
@@ -205,7 +206,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         split, plan = self._resident("train"), self.batch_plan
         if plan.batch_size % self.repeats:
-            raise ValueError(f"{plan} cannot be divided by {self.repeats} copies of each image; set data.repeats to 1")
+            raise UsageError(f"{plan} cannot be divided by {self.repeats} copies of each image; set data.repeats to 1")
         self._accumulation = plan.accumulation
         rank = self._rank_and_devices()[0]
         if plan.batch_size < self.batch_size and rank == 0:
@@ -257,7 +258,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _carve_validation(self, train: AnySplit) -> None:
         if self.val_size >= len(train):
-            raise ValueError(f"data.val_size is {self.val_size}, must be below the {len(train)} training images")
+            raise UsageError(f"data.val_size is {self.val_size}, must be below the {len(train)} training images")
         if not self.val_size:
             self._splits["train"] = train
             return
@@ -267,17 +268,17 @@ class ImageDataModule(LightningDataModule, ABC):
     def _checked(self, split: AnySplit) -> AnySplit:
         shape = (self.in_channels, self.image_size, self.image_size)
         if isinstance(split, Split) and tuple(split.images.shape[1:]) != shape:
-            raise ValueError(f"{self.name} has images of shape {tuple(split.images.shape[1:])}, expected {shape}")
+            raise UsageError(f"{self.name} has images of shape {tuple(split.images.shape[1:])}, expected {shape}")
         if len(split) == 0:
-            raise ValueError(f"{self.name} has a split without images")
+            raise UsageError(f"{self.name} has a split without images")
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= self.num_classes:
-            raise ValueError(f"{self.name} has labels from {low} to {high}, expected 0 to {self.num_classes - 1}")
+            raise UsageError(f"{self.name} has labels from {low} to {high}, expected 0 to {self.num_classes - 1}")
         return split
 
     def _resident(self, part: str) -> AnySplit:
         if part not in self._splits:
-            raise ValueError(f"the {part} split is not loaded; call setup() first")
+            raise UsageError(f"the {part} split is not loaded; call setup() first")
         split = self._splits[part]
         if (trainer := self.trainer) is not None and isinstance(split, Split) and split.nbytes <= self.resident_limit:
             split = self._splits[part] = split.to(trainer.strategy.root_device)

@@ -23,6 +23,7 @@ from reslight.data.cache import cache_folder, stamp_of
 from reslight.data.class_tree import fingerprint_of
 from reslight.data.parts import FOLDERS, Part, PartName, Parts
 from reslight.data.shards import IMAGE_COLUMNS, LABEL_COLUMNS, check_numbers, check_one_set, column_of_kind, holds_images, names_of, opened
+from reslight.messages import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def parts_in_shards(root: Path) -> Parts | None:
     if not files:
         return None
     if "train" not in files:
-        raise ValueError(f"{root} has shards of {' and '.join(files)}, but none of train")
+        raise UsageError(f"{root} has shards of {' and '.join(files)}, but none of train")
     shards = _shards(files, root)
     labels = {part: found.labels() for part, found in shards.items()}
     remarks = []
@@ -107,15 +108,15 @@ def parts_in_shards(root: Path) -> Parts | None:
         del labels["test"]
     classes = _class_names(shards[part] for part in labels) or _class_numbers(labels, root)
     if len(classes) < 2:
-        raise ValueError(f"{root} has one class, {classes[0]}; a classifier needs two or more")
+        raise UsageError(f"{root} has one class, {classes[0]}; a classifier needs two or more")
     for part, each in labels.items():
         place = files[part][0].parent
         if not len(each):
-            raise ValueError(f"{place} holds no images of {part}; get its shards again")
+            raise UsageError(f"{place} holds no images of {part}; get its shards again")
         there = set(np.unique(each).tolist())
         if strange := sorted(there - set(range(len(classes)))):
             label = "-1, or none," if strange[0] == _UNKNOWN else strange[0]
-            raise ValueError(f"{place} has the label {label} in {part}, expected 0 to {len(classes) - 1}")
+            raise UsageError(f"{place} has the label {label} in {part}, expected 0 to {len(classes) - 1}")
         if missing := [name for number, name in enumerate(classes) if number not in there]:
             more = f" and {len(missing) - 1:,} other classes" if missing[1:] else ""
             remarks.append(f"{root} has no {_CALLED[part]} image of {missing[0]}{more}")
@@ -136,7 +137,7 @@ def _class_names(parts: Iterable[Shards]) -> tuple[str, ...] | None:
     said = [pair for shards in parts for pair in shards.names()]
     for file, names in said:
         if names != said[0][1]:
-            raise ValueError(f"{file} has other classes than {said[0][0]}, or in another order; take both from one source")
+            raise UsageError(f"{file} has other classes than {said[0][0]}, or in another order; take both from one source")
     return said[0][1] if said else None
 
 
@@ -144,7 +145,7 @@ def _class_numbers(labels: Mapping[PartName, np.ndarray], root: Path) -> tuple[s
     """Numbers in the place of names, up to the largest label."""
     largest = max(int(each.max(initial=0)) for each in labels.values())
     if largest >= _MOST_CLASSES:
-        raise ValueError(f"{root} has the label {largest}, must be below {_MOST_CLASSES:,}; labels count the classes from 0")
+        raise UsageError(f"{root} has the label {largest}, must be below {_MOST_CLASSES:,}; labels count the classes from 0")
     return tuple(map(str, range(1 + largest)))
 
 
@@ -160,7 +161,7 @@ def _files(root: Path) -> dict[PartName, list[Path]]:
     inner = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")) if root.is_dir() else []
     places = {place: found for place in inner if (found := _files_at(place))}
     if len(places) > 1:
-        raise ValueError(f"{root} holds several sets of shards; set data.root to one of {', '.join(map(str, places))}")
+        raise UsageError(f"{root} holds several sets of shards; set data.root to one of {', '.join(map(str, places))}")
     return next(iter(places.values()), {})
 
 
@@ -272,7 +273,7 @@ def _batches(file: Path, columns: _Columns) -> Iterator[tuple[Any, Any]]:
             yield arrow.nulls(len(numbers), arrow.large_binary()), numbers  # nobody reads images without a label: a tenth of ImageNet's
             return
         if found.null_count:
-            raise ValueError(f"{file} has images without a label; remove them, or set data.root to another set")
+            raise UsageError(f"{file} has images without a label; remove them, or set data.root to another set")
         start = 0
         for batch in shard.iter_batches(_ROWS, columns=[columns.image]):
             images = batch.column(0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reslight.data.class_tree import ClassTree, read_tree
 from reslight.data.encoded import Files, Images
+from reslight.messages import UsageError
 
 PartName = Literal["train", "val", "test"]
 FOLDERS: Mapping[PartName, tuple[str, ...]] = MappingProxyType(
@@ -63,10 +64,10 @@ def trees_in(root: Path) -> dict[PartName, ClassTree]:
         part: root / name for part, names in FOLDERS.items() for name in reversed(names) if (root / name).is_dir()
     }
     if there and "train" not in there:
-        raise ValueError(f"{root} has {' and '.join(there)}, but no train; put train/CLASS/IMAGE there, or the classes' folders alone")
+        raise UsageError(f"{root} has {' and '.join(there)}, but no train; put train/CLASS/IMAGE there, or the classes' folders alone")
     trees = {part: read_tree(path) for part, path in (there or {"train": root}).items()}
     if not trees["train"].paths:
-        raise ValueError(f"{trees['train'].root} holds no images in folders of classes; put CLASS/IMAGE there, or set data.root")
+        raise UsageError(f"{trees['train'].root} holds no images in folders of classes; put CLASS/IMAGE there, or set data.root")
     return trees
 
 
@@ -78,14 +79,14 @@ def parts_of(trees: Mapping[PartName, ClassTree]) -> Parts:
     """
     train = trees["train"]
     if len(train.classes) < 2:
-        raise ValueError(f"{train.root} has one class, {train.classes[0]}; a classifier needs two folders of classes or more")
+        raise UsageError(f"{train.root} has one class, {train.classes[0]}; a classifier needs two folders of classes or more")
     remarks = []
     for part, tree in trees.items():
         if unknown := [name for name in tree.classes if name not in train.classes]:
-            raise ValueError(f"{tree.root} has classes that {train.root} has not: {_several(unknown)}; give both the same folders")
+            raise UsageError(f"{tree.root} has classes that {train.root} has not: {_several(unknown)}; give both the same folders")
         empty = tree.empty
         if part == "train" and empty:
-            raise ValueError(f"{tree.root} has classes without an image: {_several(empty)}; put images there, or remove them")
+            raise UsageError(f"{tree.root} has classes without an image: {_several(empty)}; put images there, or remove them")
         if part != "train" and (missing := sorted(set(train.classes) - set(tree.classes) | set(empty))):
             remarks.append(f"{tree.root} has no image of {_several(missing)}")
         if tree.misplaced:

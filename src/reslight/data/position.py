@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from lightning.pytorch import Trainer
 
+from reslight.messages import UsageError
+
 
 class Position(NamedTuple):
     """Where in training an iteration begins."""
@@ -36,7 +38,7 @@ def order_position_of(trainer: Trainer | None, accumulation: int) -> Position:
     """
     now = 1 if trainer is None else trainer.accumulate_grad_batches
     if now != accumulation:
-        raise ValueError(
+        raise UsageError(
             f"accumulate_grad_batches went from {accumulation} to {now} in training, which would "
             f"change the batch size; keep it constant, without GradientAccumulationScheduler"
         )

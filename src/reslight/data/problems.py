@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from reslight.messages import UsageError
+
 KINDS: Mapping[str, str] = MappingProxyType(
     {
         "layout": "no images in folders of classes",
@@ -43,7 +45,7 @@ class Problem:
             ValueError: There is none of that name.
         """
         if self.kind not in KINDS:
-            raise ValueError(f"the kind of a problem is {self.kind!r}, must be one of: {', '.join(KINDS)}")
+            raise UsageError(f"the kind of a problem is {self.kind!r}, must be one of: {', '.join(KINDS)}")
 
     def __str__(self) -> str:
         """One line that can be printed, whatever is in a file's name."""

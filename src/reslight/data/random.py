@@ -19,6 +19,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from reslight.messages import UsageError
+
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
@@ -125,10 +127,10 @@ def integers(seed: int, epoch: int, index: Tensor, draw: int | Sequence[int], hi
     """
     highs = [high] if isinstance(high, int) else list(high)
     if any(not 1 <= one <= 1 << _RANGE_BITS for one in highs):
-        raise ValueError(f"high is {high}, must be between 1 and 2**{_RANGE_BITS}")
+        raise UsageError(f"high is {high}, must be between 1 and 2**{_RANGE_BITS}")
     draws = 1 if isinstance(draw, int) else len(draw)
     if len(highs) not in (1, draws):
-        raise ValueError(f"{len(highs)} values of high for {draws} draws; give one for each draw")
+        raise UsageError(f"{len(highs)} values of high for {draws} draws; give one for each draw")
     words = bits(seed, epoch, index, draw).bitwise_right_shift_(64 - _RANGE_BITS).bitwise_and_((1 << _RANGE_BITS) - 1)
     if len(highs) == 1:
         words.mul_(highs[0])

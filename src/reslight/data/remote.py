@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from reslight.messages import UsageError
+
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\S+)?")
@@ -110,7 +112,7 @@ def _file(api: Any, repository: str, commit: str, known: Any) -> Path:
     if not _is_same(path, known):
         path.resolve().unlink()
         path.unlink(missing_ok=True)
-        raise ValueError(f"{known.rfilename} of {repository} came with other bytes than the Hub lists; it was deleted: try again")
+        raise UsageError(f"{known.rfilename} of {repository} came with other bytes than the Hub lists; it was deleted: try again")
     return path
 
 

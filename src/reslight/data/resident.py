@@ -17,6 +17,7 @@ from reslight.data.encoded import EncodedSplit
 from reslight.data.position import Position
 from reslight.data.random import permutation
 from reslight.data.split import Batch, Split
+from reslight.messages import UsageError
 
 AnySplit = Split | EncodedSplit
 """Images in memory, or images that stay files."""
@@ -41,7 +42,7 @@ class BatchPlan:
         if self.batch_size < 1 or self.batch_size % parts:
             lower = self.batch_size // parts * parts
             fixes = f"{lower} or {lower + parts}" if lower > 0 else f"{parts}"
-            raise ValueError(f"data.batch_size is {self.batch_size}, which {self._parts_text} cannot divide; use {fixes}")
+            raise UsageError(f"data.batch_size is {self.batch_size}, which {self._parts_text} cannot divide; use {fixes}")
 
     @property
     def per_device(self) -> int:
@@ -58,7 +59,7 @@ class BatchPlan:
         if images >= self.batch_size:
             return self
         if images < parts:
-            raise ValueError(f"{images} training images cannot be shared by {self._parts_text}; use at most {images} in all")
+            raise UsageError(f"{images} training images cannot be shared by {self._parts_text}; use at most {images} in all")
         return type(self)(images // parts * parts, self.devices, self.accumulation)
 
     def __str__(self) -> str:
@@ -114,7 +115,7 @@ class TrainLoader:
             order = repeated(order, self.plan.batch_size, self.repeats)
         for batch in self.split.batches((order[start : start + size] for start in starts), epoch):
             if not len(batch.labels):
-                raise ValueError(f"none of {size} images of a training batch can be read; `reslight data check` lists those that cannot")
+                raise UsageError(f"none of {size} images of a training batch can be read; `reslight data check` lists those that cannot")
             yield batch
 
     def state_dict(self) -> dict[str, int]:
@@ -138,7 +139,7 @@ class TrainLoader:
         }
         for key, now in self.state_dict().items():
             if state.get(key, now) != now:
-                raise ValueError(
+                raise UsageError(
                     f"{names[key]} is {now}, but the checkpoint was taken at {state[key]}, where its position in the "
                     f"epoch counts differently; resume with {state[key]}"
                 )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reslight.data.known import KnownSet, Part
 from reslight.data.source import Source, class_key, class_numbers, decode, to_tensors
+from reslight.messages import UsageError
 
 _SIZE = 32
 IMAGE_COLUMNS = ("img", "image")
@@ -42,7 +43,7 @@ def check_numbers(files: Sequence[Path]) -> None:
         if found := re.fullmatch(r"(.+)-(\d+)-of-(\d+)\.parquet", file.name):
             names = [f"{found[1]}-{number:0{len(found[2])}}-of-{found[3]}.parquet" for number in range(int(found[3]))]
             if missing := [name for name in names if not (file.parent / name).is_file()]:
-                raise ValueError(f"{file.parent} lacks {', '.join(missing)}; put what is missing there too")
+                raise UsageError(f"{file.parent} lacks {', '.join(missing)}; put what is missing there too")
 
 
 def check_one_set(files: Sequence[Path]) -> None:
@@ -57,11 +58,11 @@ def check_one_set(files: Sequence[Path]) -> None:
         if found := re.fullmatch(r"(.+)-(\d+)-of-(\d+)(-[0-9a-f]+)?\.parquet", file.name):
             stem, number, total = found[1], int(found[2]), found[3]
             if totals.setdefault(stem, total) != total or number in there.setdefault(stem, set()):
-                raise ValueError(f"{file} and others of {stem} there are of two sets of shards; delete the older ones")
+                raise UsageError(f"{file} and others of {stem} there are of two sets of shards; delete the older ones")
             there[stem].add(number)
     for stem, total in totals.items():
         if missing := [f"{stem}-{number:0{len(total)}}-of-{total}" for number in range(int(total)) if number not in there[stem]]:
-            raise ValueError(f"{files[0].parent} lacks {', '.join(missing)}; put what is missing there too")
+            raise UsageError(f"{files[0].parent} lacks {', '.join(missing)}; put what is missing there too")
 
 
 def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
@@ -72,7 +73,7 @@ def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
             images.append(decode(data, _SIZE, f"the image in row {row} of {file}"))
             labels.append(label)
     if not images:
-        raise ValueError(f"{', '.join(map(str, files))} holds no images; get it again")
+        raise UsageError(f"{', '.join(map(str, files))} holds no images; get it again")
     return to_tensors(images, labels)
 
 
@@ -87,7 +88,7 @@ def _rows(file: Path, known: KnownSet) -> Iterator[tuple[bytes, int]]:
             cells, labels = batch.column(image_column).to_pylist(), batch.column(label_column).to_pylist()
             for cell, label in zip(cells, labels, strict=True):
                 if not isinstance(label, int) or label not in numbers:
-                    raise ValueError(f"{file} has the label {label}, expected 0 to {len(numbers) - 1}; set data.name or data.root")
+                    raise UsageError(f"{file} has the label {label}, expected 0 to {len(numbers) - 1}; set data.name or data.root")
                 yield _bytes(cell), numbers[label]
 
 
@@ -102,13 +103,13 @@ def opened(file: Path) -> Iterator[Any]:
         import pyarrow as arrow
         from pyarrow import parquet
     except ModuleNotFoundError as error:
-        raise ValueError(f"{file} needs pyarrow to be read; `pip install pyarrow`") from error
+        raise UsageError(f"{file} needs pyarrow to be read; `pip install pyarrow`") from error
     try:
         with parquet.ParquetFile(file) as shard:
             yield shard
     except (arrow.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{file} is damaged or was cut short ({reason}); delete it, and get it again") from error
+        raise UsageError(f"{file} is damaged or was cut short ({reason}); delete it, and get it again") from error
 
 
 def column_of(file: Path, names: Sequence[str], candidates: Sequence[str]) -> str:
@@ -119,7 +120,7 @@ def column_of(file: Path, names: Sequence[str], candidates: Sequence[str]) -> st
     """
     found = [name for name in candidates if name in names]
     if not found:
-        raise ValueError(f"{file} has the columns {', '.join(names)}; one of them must be called {' or '.join(candidates)}")
+        raise UsageError(f"{file} has the columns {', '.join(names)}; one of them must be called {' or '.join(candidates)}")
     return found[0]
 
 
@@ -141,7 +142,7 @@ def column_of_kind(file: Path, schema: Any, called: Sequence[str], fits: Callabl
         return str(fitting[0])
     name = column_of(file, schema.names, called)
     if name not in fitting:
-        raise ValueError(f"{file} has {schema.field(name).type} in the column {name}; {must}")
+        raise UsageError(f"{file} has {schema.field(name).type} in the column {name}; {must}")
     return name
 
 
@@ -165,7 +166,7 @@ def names_of(file: Path, metadata: dict[bytes, bytes], column: str) -> list[str]
         info = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
         names = info.get("features", {}).get(column, {}).get("names")
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{file} has a schema whose class names cannot be read ({error}); get it again") from error
+        raise UsageError(f"{file} has a schema whose class names cannot be read ({error}); get it again") from error
     return list(map(str, names)) if names else None
 
 
@@ -176,7 +177,7 @@ def _official_numbers(file: Path, metadata: dict[bytes, bytes], column: str, kno
         return {number: number for number in range(len(known.labels))}
     official = class_numbers(known.labels)
     if strange := [name for name in names if class_key(str(name)) not in official]:
-        raise ValueError(f"{file} has the class {strange[0]}, which {known.title} does not have; set data.name or data.root")
+        raise UsageError(f"{file} has the class {strange[0]}, which {known.title} does not have; set data.name or data.root")
     return {number: official[class_key(name)] for number, name in enumerate(names)}
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reslight.messages import UsageError
+
 
 @dataclass(frozen=True)
 class Source:
@@ -42,8 +44,8 @@ def decode(data: bytes, size: int, name: str) -> np.ndarray:
                 return np.asarray(image.convert("RGB"))
     except Exception as error:  # damaged images raise whatever their format's reader stumbles over
         reason = "in no known format" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{name} cannot be read as an image ({reason}); put a sound copy in its place") from error
-    raise ValueError(f"{name} has {width} x {height} pixels, expected {size} x {size}; put the original in its place")
+        raise UsageError(f"{name} cannot be read as an image ({reason}); put a sound copy in its place") from error
+    raise UsageError(f"{name} has {width} x {height} pixels, expected {size} x {size}; put the original in its place")
 
 
 def to_tensors(images: Sequence[np.ndarray], labels: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reslight.data.canonical import canonical_order, fingerprint, image_keys
 from reslight.data.random import permutation
+from reslight.messages import UsageError
 
 
 class Batch(NamedTuple):
@@ -47,9 +48,9 @@ class Split:
             ValueError: Shapes or dtypes are not those above.
         """
         if images.dtype != torch.uint8 or images.ndim != 4:
-            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}, must be torch.uint8 (N, C, H, W)")
+            raise UsageError(f"images are {images.dtype} {tuple(images.shape)}, must be torch.uint8 (N, C, H, W)")
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-            raise ValueError(f"labels are {labels.dtype} {tuple(labels.shape)}, must be torch.int64 ({len(images)},), one per image")
+            raise UsageError(f"labels are {labels.dtype} {tuple(labels.shape)}, must be torch.int64 ({len(images)},), one per image")
         keys = image_keys(images)
         return cls(images.contiguous(), labels, keys).take(canonical_order(keys, labels))
 

@@ -13,6 +13,7 @@ from reslight.data.parts import FOLDERS, PartName
 from reslight.data.problems import Problem
 from reslight.data.remote import is_remote
 from reslight.data.synsets import SYNSET
+from reslight.messages import UsageError
 
 _SHARDS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
 
@@ -63,7 +64,7 @@ class Survey:
         self.groups: list[Group] = []
         self.problems: list[Problem] = []
         if not root.strip():
-            raise ValueError("the root is empty; give the folder of your images")
+            raise UsageError("the root is empty; give the folder of your images")
         self._root = Path(root).expanduser()
         if not self._root.is_dir():
             if not is_remote(root):

@@ -15,6 +15,7 @@ from reslight.data.mix import Mix
 from reslight.data.module import SPLIT_SEED, ImageDataModule
 from reslight.data.random import Draw, bits
 from reslight.data.split import Split
+from reslight.messages import UsageError
 from reslight.preprocess import Preprocess
 
 _BLOCKS = 4  # a pattern is 4 x 4 blocks: coarse enough to survive crops, and many enough for a thousand classes
@@ -47,7 +48,7 @@ class SyntheticImages:
         """
         for field in fields(self):
             if getattr(self, field.name) < 1:
-                raise ValueError(f"data.images.{field.name} is {getattr(self, field.name)}, must be at least 1")
+                raise UsageError(f"data.images.{field.name} is {getattr(self, field.name)}, must be at least 1")
 
 
 DEFAULT_IMAGES = SyntheticImages()

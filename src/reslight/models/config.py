@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
+
+from reslight.messages import UsageError, nearest
 
 Block = Literal["basic", "bottleneck"]
 Shortcut = Literal["A", "B", "C", "none"]
@@ -92,7 +93,7 @@ class ResNetConfig:
         _check_combinations(self)
         _check_option_a(self)
         if _bound_weights(self) > MAX_WEIGHTS:
-            raise ValueError(
+            raise UsageError(
                 f"depths={self.depths}, widths={self.widths}, groups={self.groups}, num_classes={self.num_classes} "
                 f"make more than {MAX_WEIGHTS:,} weights, the most that reslight builds; choose a smaller network"
             )
@@ -129,11 +130,11 @@ class ResNetConfig:
             ValueError: a key is unknown or missing, or a value is not allowed.
         """
         if not isinstance(data, Mapping):
-            raise ValueError(f"a network is described by a mapping of ResNetConfig's fields, not {reprlib.repr(data)}")
+            raise UsageError(f"a network is described by a mapping of ResNetConfig's fields, not {reprlib.repr(data)}")
         check_field_names(data)
         missing = [field.name for field in fields(cls) if field.name not in data]
         if missing:
-            raise ValueError(f"a complete network description also needs {', '.join(missing)}; add it")
+            raise UsageError(f"a complete network description also needs {', '.join(missing)}; add it")
         return cls(**data)
 
 
@@ -144,7 +145,7 @@ def check_field_names(names: Iterable[object]) -> None:
         if name not in known:
             similar = nearest(str(name), known)
             hint = f"did you mean {' or '.join(similar)}?" if similar else f"its fields are {', '.join(known)}"
-            raise ValueError(f"ResNetConfig has no field {reprlib.repr(name)}; {hint}")
+            raise UsageError(f"ResNetConfig has no field {reprlib.repr(name)}; {hint}")
 
 
 def with_fields(config: ResNetConfig, changes: Mapping[str, Any]) -> ResNetConfig:
@@ -157,38 +158,32 @@ def with_fields(config: ResNetConfig, changes: Mapping[str, Any]) -> ResNetConfi
     return replace(config, **changes)
 
 
-def nearest(word: str, options: Iterable[str]) -> list[str]:
-    """The options that look most like the word, best first; empty when none does."""
-    # A hostile word can be megabytes long, and difflib takes quadratic time.
-    return difflib.get_close_matches(word[:100].lower(), list(options), n=3)
-
-
 def _check_fields(config: ResNetConfig) -> None:
     """Checks each field on its own: its type and its bounds."""
     for name, choices in _CHOICES.items():
         value = getattr(config, name)
         if not isinstance(value, str) or value not in choices:
-            raise ValueError(f"{name}={reprlib.repr(value)} is not allowed; choose one of {', '.join(choices)}")
+            raise UsageError(f"{name}={reprlib.repr(value)} is not allowed; choose one of {', '.join(choices)}")
     for name in _FLAGS:
         if type(getattr(config, name)) is not bool:  # 0 and 1 would pass an "in (True, False)"
-            raise ValueError(f"{name}={reprlib.repr(getattr(config, name))} must be true or false")
+            raise UsageError(f"{name}={reprlib.repr(getattr(config, name))} must be true or false")
     for name in _SIZES:
         _check_size(name, getattr(config, name))
     for name in ("depths", "widths"):
         _check_sizes(name, getattr(config, name))
     # Asks for what is right, so that NaN is wrong.
     if not (isinstance(config.drop_path, float) and 0.0 <= config.drop_path < 1.0):
-        raise ValueError(f"drop_path={reprlib.repr(config.drop_path)} must be a number >= 0 and < 1; 0 turns it off")
+        raise UsageError(f"drop_path={reprlib.repr(config.drop_path)} must be a number >= 0 and < 1; 0 turns it off")
 
 
 def _check_size(name: str, value: object) -> None:
     if type(value) is not int or not 1 <= value <= MAX_SIZE:  # bool is an int to isinstance
-        raise ValueError(f"{name}={reprlib.repr(value)} must be a whole number from 1 to {MAX_SIZE:,}")
+        raise UsageError(f"{name}={reprlib.repr(value)} must be a whole number from 1 to {MAX_SIZE:,}")
 
 
 def _check_sizes(name: str, values: object) -> None:
     if not isinstance(values, tuple) or not 1 <= len(values) <= MAX_STAGES:
-        raise ValueError(f"{name}={reprlib.repr(values)} must be a list of 1 to {MAX_STAGES} numbers, one per stage")
+        raise UsageError(f"{name}={reprlib.repr(values)} must be a list of 1 to {MAX_STAGES} numbers, one per stage")
     for number, value in enumerate(values):
         _check_size(f"{name}[{number}]", value)
 
@@ -197,22 +192,22 @@ def _check_combinations(config: ResNetConfig) -> None:
     """Checks that the fields agree, and that none asks for something that this network has not."""
     c = config
     if len(c.depths) != len(c.widths):
-        raise ValueError(f"depths={c.depths} and widths={c.widths} differ in length; give one of each per stage")
+        raise UsageError(f"depths={c.depths} and widths={c.widths} differ in length; give one of each per stage")
     if sum(c.depths) > MAX_BLOCKS:
-        raise ValueError(f"depths={c.depths} are {sum(c.depths):,} blocks, more than {MAX_BLOCKS:,}; use fewer")
+        raise UsageError(f"depths={c.depths} are {sum(c.depths):,} blocks, more than {MAX_BLOCKS:,}; use fewer")
     if c.block == "basic" and (c.groups, c.width_per_group, c.stride_on) != (1, 64, "3x3"):
-        raise ValueError(
+        raise UsageError(
             f"groups={c.groups}, width_per_group={c.width_per_group}, stride_on={c.stride_on} need block=bottleneck; "
             "a basic block has groups=1, width_per_group=64, stride_on=3x3"
         )
     if min(map(c.inner_width, c.widths)) < 1:
-        raise ValueError(f"width_per_group={c.width_per_group} leaves no channel at widths={c.widths}; use a larger one")
+        raise UsageError(f"width_per_group={c.width_per_group} leaves no channel at widths={c.widths}; use a larger one")
     if c.stem == "deep" and c.stem_width % 2:
-        raise ValueError(f"stem_width={c.stem_width} must be even for stem=deep, which begins with half of it")
+        raise UsageError(f"stem_width={c.stem_width} must be even for stem=deep, which begins with half of it")
     if c.avg_down and c.shortcut not in ("B", "C"):
-        raise ValueError(f"avg_down=True needs projections: set shortcut to B or C (now {c.shortcut}), or avg_down=False")
+        raise UsageError(f"avg_down=True needs projections: set shortcut to B or C (now {c.shortcut}), or avg_down=False")
     if c.shortcut == "none" and (c.drop_path or c.zero_init):
-        raise ValueError(
+        raise UsageError(
             f"drop_path={c.drop_path}, zero_init={c.zero_init} would cut a plain net (shortcut=none) in two; "
             "set drop_path=0 and zero_init=False, or choose shortcut A, B or C"
         )
@@ -223,11 +218,11 @@ def _check_option_a(config: ResNetConfig) -> None:
     c = config
     if c.shortcut != "A":
         if c.pad != "both":
-            raise ValueError(f"pad={c.pad} is about shortcut A, but shortcut is {c.shortcut}; leave pad at 'both'")
+            raise UsageError(f"pad={c.pad} is about shortcut A, but shortcut is {c.shortcut}; leave pad at 'both'")
         return
     channels = [c.stem_width, *(width * c.expansion for width in c.widths)]
     if channels != sorted(channels):
-        raise ValueError(f"shortcut=A cannot reduce channels, and they go {channels}; use non-decreasing widths, or B")
+        raise UsageError(f"shortcut=A cannot reduce channels, and they go {channels}; use non-decreasing widths, or B")
 
 
 def _bound_weights(config: ResNetConfig) -> int:

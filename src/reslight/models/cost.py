@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from reslight.messages import UsageError
 from reslight.models.config import ResNetConfig
 from reslight.models.resnet import ResNet
 
@@ -37,7 +38,7 @@ def cost_of(config: ResNetConfig, input_size: int | None = None) -> Cost:
     """
     size = config.input_size if input_size is None else input_size
     if size < 1:
-        raise ValueError(f"input_size={size} must be at least 1")
+        raise UsageError(f"input_size={size} must be at least 1")
     twin = _twin(config).eval()
     with torch.device("meta"):
         image = torch.empty(1, config.in_channels, size, size)

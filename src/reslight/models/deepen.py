@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reslight.messages import UsageError
 from reslight.models.config import ResNetConfig
 from reslight.models.resnet import ResNet
 from reslight.models.variants import VARIANTS, resolve_config
@@ -89,14 +90,14 @@ def deeper_config(before: ResNetConfig, to: str | ResNetConfig | Mapping[str, An
         free |= set(OPTIONS) - ({"shortcut"} if "none" in (asked.shortcut, before.shortcut) else set())
     if other := [key for key in here if there[key] != here[key] and key not in free]:
         said = ", ".join(f"{key} {there[key]} and not {here[key]}" for key in other)
-        raise ValueError(f"{_called(to)} has {said}: layers can be added, nothing else can change; {_deeper_names(before)}")
+        raise UsageError(f"{_called(to)} has {said}: layers can be added, nothing else can change; {_deeper_names(before)}")
     if len(asked.depths) != len(before.depths) or any(a < b for a, b in zip(asked.depths, before.depths, strict=True)):
-        raise ValueError(f"{_called(to)} has depths {asked.depths}, fewer than the {before.depths} there are; {_deeper_names(before)}")
+        raise UsageError(f"{_called(to)} has depths {asked.depths}, fewer than the {before.depths} there are; {_deeper_names(before)}")
     if asked.depths == before.depths:
-        raise ValueError(f"{_called(to)} has the depths {before.depths} that there are already; {_deeper_names(before)}")
+        raise UsageError(f"{_called(to)} has the depths {before.depths} that there are already; {_deeper_names(before)}")
     if before.shortcut == "none" and (before.block == "bottleneck" or before.preact):
         why = "a bottleneck narrows what it passes on" if before.block == "bottleneck" else "its ReLUs cut what is negative"
-        raise ValueError(f"a plain net of this form has no identity to add ({why}); only plain nets of basic post-activation blocks have")
+        raise UsageError(f"a plain net of this form has no identity to add ({why}); only plain nets of basic post-activation blocks have")
     return asked
 
 

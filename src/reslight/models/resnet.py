@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn, relu_
 from torch.utils.checkpoint import checkpoint
 
+from reslight.messages import UsageError
 from reslight.models.blocks import BasicBlock, Bottleneck, Place, PreActBasicBlock, PreActBottleneck, conv3x3
 from reslight.models.config import ResNetConfig
 
@@ -53,7 +54,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.preprocess = self.labels = None
         if not isinstance(config, ResNetConfig):
-            raise ValueError(f"ResNet is built from a ResNetConfig, not {reprlib.repr(config)}; for a name, use create_model")
+            raise UsageError(f"ResNet is built from a ResNetConfig, not {reprlib.repr(config)}; for a name, use create_model")
         self.config = config
         self.conv1 = build_stem(config)
         if not config.preact:

@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
-from reslight.models.config import Block, ResNetConfig, nearest, with_fields
+from reslight.messages import UsageError, nearest
+from reslight.models.config import Block, ResNetConfig, with_fields
 from reslight.models.resnet import ResNet
 
 
@@ -24,10 +25,10 @@ def cifar_config(depth: int, block: Block = "basic", **fields: Any) -> ResNetCon
         ValueError: no such network has this depth, or a field is unknown or has a value that is not allowed.
     """
     if block not in ("basic", "bottleneck"):
-        raise ValueError(f"block={reprlib.repr(block)} is not allowed; choose one of basic, bottleneck")
+        raise UsageError(f"block={reprlib.repr(block)} is not allowed; choose one of basic, bottleneck")
     layers = 6 if block == "basic" else 9
     if type(depth) is not int or depth < layers + 2 or (depth - 2) % layers:
-        raise ValueError(f"depth={reprlib.repr(depth)} is not {layers}n+2, as {block} blocks need; {_near(depth, layers)}")
+        raise UsageError(f"depth={reprlib.repr(depth)} is not {layers}n+2, as {block} blocks need; {_near(depth, layers)}")
     config = ResNetConfig(
         depths=((depth - 2) // layers,) * 3,
         widths=(16, 32, 64),
@@ -162,7 +163,7 @@ def resolve_config(net: str | ResNetConfig | Mapping[str, Any], /, **fields: Any
         if net not in VARIANTS:
             similar = nearest(net, VARIANTS)
             hint = f"did you mean {' or '.join(similar)}? " if similar else ""
-            raise ValueError(f"there is no network {reprlib.repr(net)}; {hint}`reslight models` lists all")
+            raise UsageError(f"there is no network {reprlib.repr(net)}; {hint}`reslight models` lists all")
         return with_fields(VARIANTS[net], fields)
     config = net if isinstance(net, ResNetConfig) else ResNetConfig.from_dict(net)
     return with_fields(config, fields)

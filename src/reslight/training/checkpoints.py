@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from reslight.messages import UsageError
 from reslight.training.stopping import NUMBERS, StopSignals
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         for name, value in (("every_n_train_steps", every_n_train_steps), ("every_n_epochs", every_n_epochs)):
             if value is not None and value < 1:
-                raise ValueError(f"checkpoint.{name} is {value}; it must be at least 1")
+                raise UsageError(f"checkpoint.{name} is {value}; it must be at least 1")
         self.folder: Path | None = None
         self.signals = StopSignals()
         self.monitor = monitor

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from reslight.messages import UsageError
 from reslight.metrics import TrainingSums
 from reslight.models import ResNet, ResNetConfig
 from reslight.training.guards import check_loss, check_weights
@@ -71,17 +72,17 @@ class ImageClassifier(Measuring):
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"model.label_smoothing is {label_smoothing}; it must be at least 0 and below 1")
+            raise UsageError(f"model.label_smoothing is {label_smoothing}; it must be at least 0 and below 1")
         if ema is not None and not 0 < ema < 1:
-            raise ValueError(f"model.ema is {ema}; it must be between 0 and 1, for example 0.999, or null for none")
+            raise UsageError(f"model.ema is {ema}; it must be between 0 and 1, for example 0.999, or null for none")
         if loss not in get_args(Loss):
-            raise ValueError(f"model.loss is {loss!r}; it must be one of {', '.join(get_args(Loss))}")
+            raise UsageError(f"model.loss is {loss!r}; it must be one of {', '.join(get_args(Loss))}")
         if init_from is not None:
             self.net = initial_net(init_from, net, num_classes, in_channels)
         elif net is not None:
             self.net = ResNet(net_config(net, num_classes=num_classes, in_channels=in_channels))
         else:
-            raise ValueError("--model.net is missing; give it, or weights to begin with as --model.init_from, or a --config that has one")
+            raise UsageError("--model.net is missing; give it, or weights to begin with as --model.init_from, or a --config that has one")
         self.config = self.net.config
         self.frozen = frozen_parts(self.net, freeze)
         for module in self.frozen:
@@ -149,7 +150,7 @@ class ImageClassifier(Measuring):
         """
         self._rate = self.learning_rate()
         if self._batches_per_epoch not in (None, self.trainer.num_training_batches):
-            raise ValueError(
+            raise UsageError(
                 f"an epoch has {self.trainer.num_training_batches} batches and had {self._batches_per_epoch} in the checkpoint, which "
                 "cannot go on in the middle of it; set data.batch_size, data.val_size and trainer.limit_train_batches as they were"
             )
@@ -161,7 +162,7 @@ class ImageClassifier(Measuring):
         """The schedule over the run of the attached trainer."""
         self.trainer.fit_loop.setup_data()  # num_training_batches is known from here on
         if 0 in (self.trainer.num_training_batches, self.trainer.limit_train_batches):
-            raise ValueError("an epoch has no training batches; trainer.limit_train_batches must be above 0")
+            raise UsageError("an epoch has no training batches; trainer.limit_train_batches must be above 0")
         total = self.trainer.estimated_stepping_batches
         per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         if math.isfinite(per_epoch):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reslight.messages import UsageError
 from reslight.models import ResNet, ResNetConfig
 from reslight.preprocess import Preprocess
 from reslight.training.resume import read_checkpoint, run_of
@@ -72,12 +73,12 @@ def trained(contents: Mapping[str, Any], checkpoint: Path, *, raw: bool = False)
     """
     data = contents.get("reslight", {}).get("data") or {}
     if "preprocess" not in data:
-        raise ValueError(
+        raise UsageError(
             f"{checkpoint} does not say how images were prepared: it was not trained on a data module of reslight; use reslight.save"
         )
     averaged = "current_model_state" in contents
     if raw and not averaged:
-        raise ValueError(f"{checkpoint} has no average (model.ema), so its weights are the raw ones; leave out --raw")
+        raise UsageError(f"{checkpoint} has no average (model.ema), so its weights are the raw ones; leave out --raw")
     net = network_of(contents, raw=raw)
     net.preprocess, net.labels = Preprocess.from_dict(data["preprocess"]), data["labels"]
     return net, averaged and not raw
@@ -101,7 +102,7 @@ def described_net(source: str) -> tuple[ResNet, Mapping[str, Any], str]:
         return trained(contents, path)[0], contents["reslight"]["data"], "/".join(Path(source).resolve().parts[-2:])
     net, record = load(source), read_description(locate(source)).record
     if "name" not in record.data:
-        raise ValueError(f"{source} does not say which data it was trained on, so there is nothing to show it")
+        raise UsageError(f"{source} does not say which data it was trained on, so there is nothing to show it")
     return net, record.data, source if source in CATALOG else record.name
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reslight.messages import UsageError
 from reslight.models import ResNetConfig, resolve_config
 from reslight.preprocess import Preprocess
 
@@ -23,12 +24,12 @@ def net_config(net: str | Mapping[str, Any] | ResNetConfig, **data: int | None) 
     stated = net.to_dict() if isinstance(net, ResNetConfig) else net
     for name, value in known.items():
         if name in stated and stated[name] != value:
-            raise ValueError(f"model.net says {name} {stated[name]} and the data have {value}; leave {name} out of model.net")
+            raise UsageError(f"model.net says {name} {stated[name]} and the data have {value}; leave {name} out of model.net")
     fields = {**stated, **known}
     if "name" in fields:
         return resolve_config(fields.pop("name"), **fields)
     if not {"depths", "widths"} <= fields.keys():
-        raise ValueError(f"model.net is {dict(stated)}; it must have a name, such as resnet20, or depths and widths")
+        raise UsageError(f"model.net is {dict(stated)}; it must have a name, such as resnet20, or depths and widths")
     return resolve_config(ResNetConfig(depths=fields.pop("depths"), widths=fields.pop("widths")), **fields)
 
 
@@ -50,7 +51,7 @@ def check_data(config: ResNetConfig, data: Mapping[str, Any], feed: Preprocess |
     for field, there in (("num_classes", "classes"), ("in_channels", "channels")):
         wanted = getattr(config, field)
         if data[field] != wanted:
-            raise ValueError(f"{name} has {data[field]} {there} and the network has {wanted}; set model.{field} to the data's")
+            raise UsageError(f"{name} has {data[field]} {there} and the network has {wanted}; set model.{field} to the data's")
     if config.stem != "small" and data["image_size"] <= 64:
         warnings.append(
             f"the {config.stem} stem halves the image twice before the first block: too much for images of {data['image_size']} pixels; "

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from reslight.messages import UsageError
 from reslight.models import ResNet
 from reslight.training.lamb import Lamb
 from reslight.training.muon import Muon
@@ -62,7 +63,7 @@ class OptimConfig:
         for beta in self.betas:
             _within("optim.betas", beta, 0, 1)
         if self.nesterov and self.momentum == 0:
-            raise ValueError("optim.nesterov is true with optim.momentum 0; Nesterov needs momentum above 0, for example 0.9")
+            raise UsageError("optim.nesterov is true with optim.momentum 0; Nesterov needs momentum above 0, for example 0.9")
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,11 @@ class ScheduleConfig:
         if self.warmup_until_error is not None:
             _within("schedule.warmup_until_error", self.warmup_until_error, 0, 1, open_low=True)
             if self.warmup:
-                raise ValueError("schedule.warmup and schedule.warmup_until_error are two warm-ups; keep one of them")
+                raise UsageError("schedule.warmup and schedule.warmup_until_error are two warm-ups; keep one of them")
         if list(self.milestones) != sorted({m for m in self.milestones if m > 0}):
-            raise ValueError(f"schedule.milestones is {list(self.milestones)}; they must be positive and rising")
+            raise UsageError(f"schedule.milestones is {list(self.milestones)}; they must be positive and rising")
         if (self.name == "multistep") != bool(self.milestones):
-            raise ValueError(
+            raise UsageError(
                 f"schedule.name is {self.name!r} with milestones {list(self.milestones)}; "
                 "a multistep schedule needs milestones and no other takes them"
             )
@@ -130,11 +131,11 @@ class LearningRate:
         warmup = self._steps(self.schedule.warmup)
         if self.schedule.name == "cosine":
             if not math.isfinite(self.total_steps):
-                raise ValueError("a cosine schedule needs the run's length; set trainer.max_epochs or trainer.max_steps")
+                raise UsageError("a cosine schedule needs the run's length; set trainer.max_epochs or trainer.max_steps")
             if self.schedule.min_lr > self.peak:
-                raise ValueError(f"schedule.min_lr {self.schedule.min_lr} is above optim.lr {self.peak}; lower it")
+                raise UsageError(f"schedule.min_lr {self.schedule.min_lr} is above optim.lr {self.peak}; lower it")
         if warmup and warmup >= self.total_steps:
-            raise ValueError(
+            raise UsageError(
                 f"model.schedule.warmup is {warmup:g} steps and the run has {self.total_steps:g}; shorten the warm-up or lengthen the run"
             )
 
@@ -196,20 +197,20 @@ def as_config(cls: type[Config], value: Config | Mapping[str, Any]) -> Config:
     if isinstance(value, cls):
         return value
     if not isinstance(value, Mapping):
-        raise ValueError(f"{cls.__name__} cannot be made from {value!r}; give {cls.__name__}(...) or a mapping of its fields")
+        raise UsageError(f"{cls.__name__} cannot be made from {value!r}; give {cls.__name__}(...) or a mapping of its fields")
     names = [field.name for field in fields(cls)]
     if unknown := sorted(set(value) - set(names)):
-        raise ValueError(f"{cls.__name__} has no {', '.join(unknown)}; its fields are {', '.join(names)}")
+        raise UsageError(f"{cls.__name__} has no {', '.join(unknown)}; its fields are {', '.join(names)}")
     return cls(**value)
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+        raise UsageError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
 
 
 def _within(name: str, value: float, low: float, high: float | None, *, open_low: bool = False) -> None:
     too_low = value <= low if open_low else value < low
     if too_low or (high is not None and value > high) or math.isnan(value):
         bound = f"{'above' if open_low else 'at least'} {low}" + ("" if high is None else f" and at most {high}")
-        raise ValueError(f"{name} is {value}; it must be {bound}")
+        raise UsageError(f"{name} is {value}; it must be {bound}")

@@ -10,6 +10,8 @@ from zipfile import BadZipFile, ZipFile
 import torch
 from lightning.pytorch import Trainer
 
+from reslight.messages import UsageError
+
 FREE_IN_NET = {"drop_path", "checkpoint", "zero_init"}
 """Fields of a network that change how it is trained, not which weights it has."""
 FIXED_ON_RESUME = {
@@ -52,18 +54,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with ZipFile(path) as archive:
             damaged = archive.testzip()  # torch looks at no checksum
     except BadZipFile:
-        raise ValueError(f"{path} is no checkpoint, or one that was cut short; choose another") from None
+        raise UsageError(f"{path} is no checkpoint, or one that was cut short; choose another") from None
     if damaged:
-        raise ValueError(f"{path} is damaged: the checksum of {damaged} is wrong; choose another")
+        raise UsageError(f"{path} is damaged: the checksum of {damaged} is wrong; choose another")
     try:
         contents = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); choose another") from error
+        raise UsageError(f"{path} cannot be read as a checkpoint ({reason}); choose another") from error
     if not isinstance(contents, dict) or "hyper_parameters" not in contents or "net" not in contents["hyper_parameters"]:
-        raise ValueError(f"{path} is not a checkpoint of reslight; choose one under runs/ with --ckpt_path")
+        raise UsageError(f"{path} is not a checkpoint of reslight; choose one under runs/ with --ckpt_path")
     if (written := contents.get("reslight", {}).get("format", FORMAT)) > FORMAT:
-        raise ValueError(f"{path} has format {written}, and this reslight reads up to {FORMAT}; install a newer reslight")
+        raise UsageError(f"{path} has format {written}, and this reslight reads up to {FORMAT}; install a newer reslight")
     return contents
 
 
@@ -85,12 +87,12 @@ def compare(path: Path, contents: Mapping[str, Any], settings: Mapping[str, Any]
     net = [key for key in differing if key.startswith("net.") and key.removeprefix("net.") not in FREE_IN_NET]
     if net:
         what = "; ".join(f"{key.removeprefix('net.')} {there.get(key)} there, {here.get(key)} here" for key in net)
-        raise ValueError(f"{path} holds another network: {what}; set model.net as it was, or choose another --ckpt_path")
+        raise UsageError(f"{path} holds another network: {what}; set model.net as it was, or choose another --ckpt_path")
     if not resume:
         return []
     for key in differing:
         if key in FIXED_ON_RESUME:
-            raise ValueError(
+            raise UsageError(
                 f"{path} was trained with {key} {there.get(key)} and the configuration says {here.get(key)}: {FIXED_ON_RESUME[key]} "
                 f"cannot go on from it; set model.{key} as it was, or start a new run"
             )

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from reslight.messages import UsageError
 from reslight.models import ResNet, ResNetConfig
 from reslight.training.net import net_config
 from reslight.training.resume import FREE_IN_NET
@@ -33,7 +34,7 @@ def initial_net(source: str, net: Stated, num_classes: int | None, in_channels: 
     """
     there = load(source)
     if in_channels not in (None, there.config.in_channels):
-        raise ValueError(f"model.init_from {source} takes images of {there.config.in_channels} channels, and the data have {in_channels}")
+        raise UsageError(f"model.init_from {source} takes images of {there.config.in_channels} channels, and the data have {in_channels}")
     made = ResNet(replace(there.config, **_changed(source, there.config, net)))
     made.load_state_dict(there.float().state_dict())
     made.preprocess = there.preprocess
@@ -51,7 +52,7 @@ def _changed(source: str, there: ResNetConfig, net: Stated) -> dict[str, Any]:
     changed = {key: value for key, value in stated.items() if known.get(key) != value and key not in ("num_classes", "in_channels")}
     if other := sorted(changed.keys() - FREE_IN_NET):
         said = ", ".join(f"{key} {stated[key]} and not {known.get(key)}" for key in other)
-        raise ValueError(f"model.net has {said}, as model.init_from {source} has; leave model.net out")
+        raise UsageError(f"model.net has {said}, as model.init_from {source} has; leave model.net out")
     return changed
 
 
@@ -71,7 +72,7 @@ def frozen_parts(net: ResNet, through: str | None) -> list[nn.Module]:
     if through is None:
         return []
     if through not in names:
-        raise ValueError(f"model.freeze is {through!r}; it must be one of {', '.join(names)}, or null for nothing")
+        raise UsageError(f"model.freeze is {through!r}; it must be one of {', '.join(names)}, or null for nothing")
     last = len(parts) if through == BODY else list(parts).index(through) + 1
     return [module for modules in list(parts.values())[:last] for module in modules]
 

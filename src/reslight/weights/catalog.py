@@ -8,6 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 
+from reslight.messages import UsageError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
@@ -32,7 +34,7 @@ class Published:
             ValueError: A repository without its commit: what is there tomorrow nobody measured.
         """
         if (self.repository is None) != (self.revision is None) or not re.fullmatch(r"[0-9a-f]{40}|", self.revision or ""):
-            raise ValueError(
+            raise UsageError(
                 f"a published weight in {self.repository} has the revision {self.revision}; give the commit, 40 hexadecimal digits"
             )
 

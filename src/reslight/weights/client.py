@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from reslight.messages import UsageError
 from reslight.weights.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -36,11 +37,11 @@ _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 def client() -> HfApi:
     """The client, at the endpoint that HF_ENDPOINT names now."""
-    from reslight import __version__
+    from reslight.version import __version__
 
     endpoint = os.environ.get("HF_ENDPOINT") or None
     if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise ValueError(f"HF_ENDPOINT is {endpoint[:100]!r}, must begin with http:// or https://")
+        raise UsageError(f"HF_ENDPOINT is {endpoint[:100]!r}, must begin with http:// or https://")
     return HfApi(endpoint=endpoint, library_name="reslight", library_version=__version__)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reslight.messages import UsageError
 from reslight.models import ResNet, ResNetConfig
 from reslight.weights.formats import FORMATS, Family, Format, family_of, format_of
 from reslight.weights.infer import infer_config
@@ -42,7 +43,7 @@ def to_reslight(state: Mapping[str, Any], source: str, config: Mapping[str, Any]
     families, known, found = format_of(source).families, config or {}, _unwrap(state)
     family = max(families, key=lambda one: sum(one.ours(name) is not None for name in found))
     if unknown := [name for name in found if family.ours(name) is None]:
-        raise ValueError(f"no ResNet of {source} has {_several(unknown)}; take the format of these weights: {', '.join(FORMATS)}")
+        raise UsageError(f"no ResNet of {source} has {_several(unknown)}; take the format of these weights: {', '.join(FORMATS)}")
     tensors = {family.ours(name) or name: tensor for name, tensor in found.items()}
     if family.conv_head:
         tensors |= {name: tensor.flatten(1) for name, tensor in tensors.items() if name == "fc.weight" and tensor.shape[2:] == (1, 1)}
@@ -50,9 +51,9 @@ def to_reslight(state: Mapping[str, Any], source: str, config: Mapping[str, Any]
         net = infer_config({name: tuple(tensor.shape) for name, tensor in tensors.items()}, known)
     except KeyError as error:
         name, dimensions = error.args
-        raise ValueError(f"these weights lack {family.theirs(name)} of {dimensions} dimensions; get the complete file") from None
+        raise UsageError(f"these weights lack {family.theirs(name)} of {dimensions} dimensions; get the complete file") from None
     if differences := family.differences(net, besides=known):
-        raise ValueError(
+        raise UsageError(
             f"reslight and {source} share no such ResNet: {'; '.join(differences)}; take the format of these weights: {', '.join(FORMATS)}"
         )
     expected = _expected(net)
@@ -91,12 +92,12 @@ def _unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
     inside = [state[key] for key in _CONTAINERS if isinstance(state.get(key), Mapping)] if isinstance(state, Mapping) else []
     found = inside[0] if inside else state
     if not isinstance(found, Mapping) or not found:
-        raise ValueError(
+        raise UsageError(
             f"there are no weights in {reprlib.repr(found)}; give a state dict, or a dict with one as {', '.join(_CONTAINERS)}"
         )
     for name, tensor in found.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise ValueError(f"a state dict has names and tensors only, and {reprlib.repr(name)} is a {type(tensor).__name__}")
+            raise UsageError(f"a state dict has names and tensors only, and {reprlib.repr(name)} is a {type(tensor).__name__}")
     parallel = all(name.startswith(_PARALLEL) for name in found)
     return {name.removeprefix(_PARALLEL) if parallel else name: tensor for name, tensor in found.items()}
 
@@ -122,7 +123,7 @@ def _compare(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], fami
     if said := [f"{verb} {several(names)}" for verb, names in kinds.items() if names]:
         first = next(iter(wrong), None)
         shapes = f" ({_shape(wrong[first])} in place of {_shape(expected[first])})" if first else ""
-        raise ValueError(f"these weights {'; '.join(said)}{shapes}; get the complete file, with its config.json")
+        raise UsageError(f"these weights {'; '.join(said)}{shapes}; get the complete file, with its config.json")
 
 
 def _fits(tensor: Tensor, expected: Tensor) -> bool:

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from reslight.atomic import write_files
+from reslight.messages import UsageError
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
 from reslight.weights import timm_folder
@@ -18,7 +20,6 @@ from reslight.weights.header import read_header
 from reslight.weights.loading import load, save
 from reslight.weights.peers import from_transformers_config
 from reslight.weights.strict import read_json
-from reslight.weights.write import write_files
 
 _IMAGENET = {"size": 224, "resize": 256, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _CIFAR10 = {"size": 32, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
@@ -56,7 +57,7 @@ def import_file(path: Path, folder: Path, source: str, *, fed: Mapping[str, Any]
     net.load_state_dict(state)
     feed = Preprocess(**{**_FED[source], **(fed or {})})
     if feed.channels != network.in_channels:
-        raise ValueError(f"{path} takes images of {network.in_channels} channels; give --mean and --std with as many numbers")
+        raise UsageError(f"{path} takes images of {network.in_channels} channels; give --mean and --std with as many numbers")
     save(net, folder, preprocess=feed)
     return net, feed
 
@@ -89,7 +90,7 @@ def export_file(folder: str, path: Path, target: str) -> ResNet:
         torch.save(state, buffer := io.BytesIO())
         content = buffer.getvalue()
     else:
-        raise ValueError(f"{path} must end in .safetensors, or in {', '.join(_PICKLES)} for torch.load")
+        raise UsageError(f"{path} must end in .safetensors, or in {', '.join(_PICKLES)} for torch.load")
     write_files({path: content})
     return net
 
@@ -102,7 +103,7 @@ def read_file(path: Path) -> Mapping[str, Any]:
         ValueError: It cannot be read so.
     """
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the file in it, such as {path / 'model.safetensors'}")
+        raise UsageError(f"{path} is a folder; give the file in it, such as {path / 'model.safetensors'}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if path.suffix == ".safetensors":
@@ -111,11 +112,11 @@ def read_file(path: Path) -> Mapping[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(
+        raise UsageError(
             f"{path} cannot be read with weights_only=True: it is no file of weights, is damaged, or would run code"
         ) from error
     if not isinstance(found, Mapping):
-        raise ValueError(f"{path} holds a {type(found).__name__}, not a state dict; save model.state_dict()")
+        raise UsageError(f"{path} holds a {type(found).__name__}, not a state dict; save model.state_dict()")
     if odd := [name for name, value in found.items() if isinstance(value, Tensor) and (value.is_meta or value.layout != torch.strided)]:
-        raise ValueError(f"{path} holds {str(odd[0])[:100]} as a tensor without plain values (sparse or meta); save ordinary ones")
+        raise UsageError(f"{path} holds {str(odd[0])[:100]} as a tensor without plain values (sparse or meta); save ordinary ones")
     return found

@@ -21,6 +21,8 @@ from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from reslight.atomic import write_files
+from reslight.messages import UsageError
 from reslight.models import ResNet, ResNetConfig
 from reslight.weights import timm_folder
 from reslight.weights.convert import to_reslight
@@ -29,7 +31,6 @@ from reslight.weights.header import Entry, compare, read_header
 from reslight.weights.interop import other_libraries
 from reslight.weights.record import Record, check_sha256
 from reslight.weights.strict import parse_json, read_json
-from reslight.weights.write import write_files
 
 MODEL, CONFIG, GOLDEN, CARD = "model.safetensors", "config.json", "golden.safetensors", "README.md"
 FILES = (MODEL, GOLDEN, CARD, CONFIG)
@@ -75,7 +76,7 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
     try:
         text = json.dumps(record.to_dict(), ensure_ascii=False).encode()
     except TypeError as error:
-        raise ValueError(f"what is to be saved beside the weights is not plain data: {error}") from None
+        raise UsageError(f"what is to be saved beside the weights is not plain data: {error}") from None
     Record.from_dict(parse_json(text, "what is to be saved beside the weights"))  # what could not be read is not written
     files = {
         MODEL: model_bytes(net),
@@ -102,7 +103,7 @@ def check_target(folder: Path) -> None:
     except (OSError, ValueError):
         ours = False
     if not ours:
-        raise ValueError(f"{folder} holds other things than weights of reslight; give a new folder")
+        raise UsageError(f"{folder} holds other things than weights of reslight; give a new folder")
 
 
 def say_replaced(folder: Path, sha256: str) -> None:
@@ -125,7 +126,7 @@ def read_card(folder: Path) -> str:
     try:
         return path.read_text(encoding="utf-8") if path.is_file() else ""
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text, so what you wrote in it would be lost; save it as UTF-8, or move it away") from None
+        raise UsageError(f"{path} is not UTF-8 text, so what you wrote in it would be lost; save it as UTF-8, or move it away") from None
 
 
 def check_folder(folder: Path) -> Record:
@@ -154,7 +155,7 @@ def read_golden(described: Description, net: ResNet) -> Golden:
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} has no {path.name}; get the folder again")
     if (found := sha256_of(path)) != described.sha256[GOLDEN]:
-        raise ValueError(f"{path} was altered: its sha256 is {found[:12]}..., not config.json's; get the folder again")
+        raise UsageError(f"{path} was altered: its sha256 is {found[:12]}..., not config.json's; get the folder again")
     return Golden.read(path, net, described.record.preprocess)
 
 
@@ -193,11 +194,11 @@ def read_description(folder: Path, *, accept_timm: bool = False) -> Description:
         if described is None and accept_timm:
             return Description(timm_folder.record_of(config), {}, folder, is_timm=not timm_folder.is_ours(config))
         if not isinstance(described, dict):
-            raise ValueError("it has no object `reslight`, so reslight did not write it; `reslight convert` takes others' files")
+            raise UsageError("it has no object `reslight`, so reslight did not write it; `reslight convert` takes others' files")
         sums = check_sha256(described.pop("sha256", None), (MODEL, GOLDEN))
         return Description(Record.from_dict(described), sums, folder)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UsageError(f"{path}: {error}") from None
 
 
 def load_network(described: Description) -> ResNet:
@@ -216,7 +217,7 @@ def load_network(described: Description) -> ResNet:
     expected = entries_of(timm_folder.names_in_file(record.net) if described.is_timm else net.state_dict())
     compare(there, expected, f"{path} does not hold the network of its {CONFIG}")
     if (sha256 := described.sha256.get(MODEL)) and (found := sha256_of(path)) != sha256:
-        raise ValueError(f"{path} was altered: its sha256 is {found[:12]}..., and {CONFIG} says {sha256[:12]}...; get the folder again")
+        raise UsageError(f"{path} was altered: its sha256 is {found[:12]}..., and {CONFIG} says {sha256[:12]}...; get the folder again")
     with safe_open(path, framework="pt") as file:
         # Copies: what the file's bytes lie at in memory would show in the last bit, and the file may be replaced while the network lives
         state = {name: file.get_tensor(name).clone() for name in there}
@@ -247,9 +248,9 @@ def check_values(state: Mapping[str, Tensor], where: str) -> None:
     """
     for name, value in state.items():
         if value.is_floating_point() and not all(map(math.isfinite, torch.aminmax(value))):  # one pass, and NaN comes through
-            raise ValueError(f"{where} holds a NaN or an infinity in {name}; nothing can be computed with it")
+            raise UsageError(f"{where} holds a NaN or an infinity in {name}; nothing can be computed with it")
         if name.endswith(("running_var", "num_batches_tracked")) and bool((value < 0).any()):
-            raise ValueError(f"{where} holds a negative number in {name}, which no training leaves there")
+            raise UsageError(f"{where} holds a negative number in {name}, which no training leaves there")
 
 
 def _unallocated(record: Record) -> ResNet:
@@ -263,7 +264,7 @@ def _check_depths(there: Mapping[str, Entry], net: ResNetConfig, path: Path) -> 
     found = (re.match(r"layer\d+\.\d+\.|stages\.\d+\.blocks\.\d+\.", name) for name in there)  # the latter are timm's
     blocks = {match[0] for match in found if match}
     if len(blocks) != sum(net.depths):
-        raise ValueError(f"{path} holds {len(blocks)} blocks, and the network of its {CONFIG} has {sum(net.depths)}; get the folder again")
+        raise UsageError(f"{path} holds {len(blocks)} blocks, and the network of its {CONFIG} has {sum(net.depths)}; get the folder again")
 
 
 def plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from reslight.messages import UsageError
 from reslight.models import ResNetConfig
 
 _FIELD = re.compile(r"\{(\w)(?:\+(\d))?\}")
@@ -141,7 +142,7 @@ def format_of(name: str) -> Format:
         ValueError: there is none of this name.
     """
     if name not in FORMATS:
-        raise ValueError(f"no format is called {reprlib.repr(name)}; choose one of {', '.join(FORMATS)}")
+        raise UsageError(f"no format is called {reprlib.repr(name)}; choose one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
@@ -153,7 +154,7 @@ def family_of(config: ResNetConfig, target: str) -> Family:
     """
     nearest = min(format_of(target).families, key=lambda one: (config.preact not in one.builds["preact"], len(one.differences(config))))
     if differences := nearest.differences(config):
-        raise ValueError(f"{target} cannot build this network: {'; '.join(differences)}")
+        raise UsageError(f"{target} cannot build this network: {'; '.join(differences)}")
     return nearest
 
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from reslight.messages import UsageError
 from reslight.weights.strict import parse_json
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "U8": torch.uint8}
@@ -59,20 +60,20 @@ def read_header(path: Path, limit: int) -> dict[str, Entry]:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= size - 8:
-            raise ValueError(f"{path} is no safetensors file, or one that was cut short ({size:,} bytes); get it again")
+            raise UsageError(f"{path} is no safetensors file, or one that was cut short ({size:,} bytes); get it again")
         if length > limit:
-            raise ValueError(f"{path} has a header of {length:,} bytes, and this network's takes at most {limit:,}; it belongs to another")
+            raise UsageError(f"{path} has a header of {length:,} bytes, and this network's takes at most {limit:,}; it belongs to another")
         text = file.read(length)
     header = parse_json(text, f"the header of {path}")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError(f"{path} is no safetensors file: its __metadata__ is no object of texts; get it again")
+        raise UsageError(f"{path} is no safetensors file: its __metadata__ is no object of texts; get it again")
     entries = {name: _entry(value, name, path) for name, value in header.items()}
     _check_places(header, entries, path)
     expected = 8 + length + sum(entry.nbytes for entry in entries.values())
     if size != expected:
         what = "was cut short" if size < expected else "has something behind its end"
-        raise ValueError(f"{path} {what}: {size:,} bytes, and its header says {expected:,}; get it again")
+        raise UsageError(f"{path} {what}: {size:,} bytes, and its header says {expected:,}; get it again")
     return entries
 
 
@@ -91,7 +92,7 @@ def compare(there: Mapping[str, Entry], expected: Mapping[str, Entry], complaint
         ),
     ]
     if any(said):
-        raise ValueError(f"{complaint}: it {'; '.join(filter(None, said))}")
+        raise UsageError(f"{complaint}: it {'; '.join(filter(None, said))}")
 
 
 def _several(verb: str, things: Iterable[str]) -> str:
@@ -111,13 +112,13 @@ def _check_places(header: Mapping[str, Any], entries: Mapping[str, Entry], path:
             end = stop
         else:
             return
-    raise ValueError(f"{path} is no safetensors file: its header has tensors at wrong places; get it again")
+    raise UsageError(f"{path} is no safetensors file: its header has tensors at wrong places; get it again")
 
 
 def _entry(value: Any, name: str, path: Path) -> Entry:
     if isinstance(value, dict) and isinstance(dtype := value.get("dtype"), str) and isinstance(shape := value.get("shape"), list):
         if dtype not in DTYPES:
-            raise ValueError(f"{path} holds {name[:100]} as {str(dtype)[:20]}; weights are {', '.join(DTYPES)}")
+            raise UsageError(f"{path} holds {name[:100]} as {str(dtype)[:20]}; weights are {', '.join(DTYPES)}")
         if all(type(size) is int and 0 <= size < 2**40 for size in shape) and len(shape) <= 8:
             return Entry(dtype, tuple(shape))
-    raise ValueError(f"{path} is no safetensors file: its header describes {name[:100]} wrongly; get it again")
+    raise UsageError(f"{path} is no safetensors file: its header describes {name[:100]} wrongly; get it again")

@@ -18,6 +18,8 @@ from huggingface_hub import HfApi, constants, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 
+from reslight.atomic import write_files
+from reslight.messages import UsageError
 from reslight.weights.card import card, merged
 from reslight.weights.client import client, is_offline, patiently
 from reslight.weights.folder import (
@@ -36,7 +38,6 @@ from reslight.weights.golden import IMAGES
 from reslight.weights.record import Record
 from reslight.weights.repository import Repository
 from reslight.weights.strict import MAX_BYTES
-from reslight.weights.write import write_files
 
 log = logging.getLogger(__name__)
 _SMALL = {CONFIG: MAX_BYTES, CARD: MAX_BYTES}
@@ -77,7 +78,7 @@ def _taken(api: HfApi, repository: Repository, files: Sequence[str]) -> Path:
     for name in files:
         limit = _SMALL.get(name) or _largest(name, read_description(folder, accept_timm=True).record)
         if known[name].size > limit:
-            raise ValueError(
+            raise UsageError(
                 f"{repository}: {name} has {known[name].size:,} bytes, and at most {limit:,} belong to its network; it is not taken"
             )
         folder = download(api, repository, commit, known[name]).parent
@@ -105,7 +106,7 @@ def pull(source: str, folder: str | os.PathLike[str]) -> Path:
     if mine:
         text = merged(mine, read_card(there))
         if text is None:
-            raise ValueError(f"{target / CARD} and the card of {repository} hold different text of yours; pull to a new folder")
+            raise UsageError(f"{target / CARD} and the card of {repository} hold different text of yours; pull to a new folder")
         files[target / CARD] = card(record, len(files[target / MODEL]), text, repository.name).encode()  # of the new weights
     say_replaced(target, hashlib.sha256(files[target / MODEL]).hexdigest())
     write_files(files)
@@ -155,7 +156,7 @@ def download(api: HfApi, repository: Repository, commit: str, known: RepoFile) -
         )
         if is_same_file(path, known):
             return path
-    raise ValueError(
+    raise UsageError(
         f"{known.path} of {repository} is not the file that the Hub lists, twice: something on the way alters it; try another network"
     )
 
@@ -169,7 +170,7 @@ def _check_name(api: HfApi, repository: Repository, commit: str, known: RepoFile
     url = hf_hub_url(repository.name, known.path, revision=commit, endpoint=api.endpoint)
     etag = patiently(lambda: api.get_hf_file_metadata(url=url, token=api.token).etag, what, repository)
     if etag != (known.lfs.sha256 if known.lfs else known.blob_id):
-        raise ValueError(f"{what}: the server calls it {reprlib.repr(etag)}, which is not the hash that the Hub lists; try another network")
+        raise UsageError(f"{what}: the server calls it {reprlib.repr(etag)}, which is not the hash that the Hub lists; try another network")
 
 
 def _cached(api: HfApi, repository: Repository, files: Sequence[str]) -> Path:

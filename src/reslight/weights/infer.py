@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from reslight.messages import UsageError
 from reslight.models import ResNetConfig
 from reslight.models.config import check_field_names
 
@@ -32,7 +33,7 @@ def infer_config(shapes: Shapes, known: Mapping[str, Any]) -> ResNetConfig:
     stem_width, in_channels, stem = _stem(shapes)
     preact = "bn1.weight" not in shapes
     if preact and "bn.weight" not in shapes:
-        raise ValueError(
+        raise UsageError(
             "these weights lack a batch norm after the stem (bn1) or before the classifier; reslight has no network without both, "
             "such as the PreActResNet of pytorch-cifar"
         )
@@ -63,7 +64,7 @@ def _stem(shapes: Shapes) -> tuple[int, int, str]:
         return _shape(shapes, "conv1.6.weight", 4)[0], _shape(shapes, "conv1.0.weight", 4)[1], "deep"
     width, channels, size, _ = _shape(shapes, "conv1.weight", 4)
     if size not in _STEMS:
-        raise ValueError(f"the first convolution is {size}x{size}; reslight's stems begin with a 3x3 or a 7x7")
+        raise UsageError(f"the first convolution is {size}x{size}; reslight's stems begin with a 3x3 or a 7x7")
     return width, channels, _STEMS[size]
 
 

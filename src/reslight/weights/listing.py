@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reslight.messages import UsageError
 from reslight.weights.catalog import CATALOG, bundled
 from reslight.weights.folder import MODEL, read_description
 from reslight.weights.repository import Repository
@@ -75,7 +76,7 @@ def remote(owner: str) -> Iterator[Listed]:
     try:
         Repository.parse(f"{owner}/name")
     except ValueError:
-        raise ValueError(f"{owner[:200]!r} is no owner on the Hub; write OWNER, as in OWNER/NAME") from None
+        raise UsageError(f"{owner[:200]!r} is no owner on the Hub; write OWNER, as in OWNER/NAME") from None
     wanted = ["sha", "model-index", "safetensors", "private", "gated"]
     what = f"listing the repositories of {owner}"
     try:  # the client itself has patience with lists, for half a minute, and many words

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from reslight.messages import UsageError
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
 from reslight.weights.folder import load_network, plain, read_description, write_folder
@@ -64,7 +65,7 @@ def save(
     """
     feed = preprocess or net.preprocess
     if feed is None:
-        raise ValueError("nothing says how to feed this network; give save() its preprocess, such as reslight.Preprocess(size=32, ...)")
+        raise UsageError("nothing says how to feed this network; give save() its preprocess, such as reslight.Preprocess(size=32, ...)")
     known = labels if labels is not None else net.labels
     record = Record(
         net=net.config,

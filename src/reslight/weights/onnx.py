@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reslight.atomic import write_files
+from reslight.messages import UsageError
 from reslight.models import ResNet
-from reslight.weights.write import write_files
 
 TOLERANCE = 1e-4
 """Of a logit, or of the largest logit where that is more than 1."""
@@ -36,7 +37,7 @@ def export_onnx(net: ResNet, path: Path, *, license: str | None = None) -> list[
         OSError: It cannot be written.
     """
     if path.suffix != ".onnx" or path.is_dir():
-        raise ValueError(f"{path} is no name for the file; give one that ends with .onnx")
+        raise UsageError(f"{path} is no name for the file; give one that ends with .onnx")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; make it")
     single = copy.deepcopy(net).float().eval()
@@ -82,7 +83,7 @@ def _traced(net: ResNet) -> Any:
     model: Any = program.model_proto
     for node in model.graph.node:
         del node.metadata_props[:]  # where whose source code lay
-    from reslight import __version__
+    from reslight.version import __version__
 
     model.producer_name, model.producer_version = "reslight", __version__
     return model
@@ -106,7 +107,7 @@ def _difference(content: bytes, net: ResNet) -> float | None:
         theirs = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
         difference = float((ours - theirs).abs().max())
         if not difference <= TOLERANCE * max(1.0, float(ours.abs().max())):
-            raise ValueError(f"onnxruntime's logits differ from the network's by {difference:.1e}, {TOLERANCE:.0e} is allowed; not written")
+            raise UsageError(f"onnxruntime's logits differ from the network's by {difference:.1e}, {TOLERANCE:.0e} is allowed; not written")
         largest = max(largest, difference)
     return largest
 

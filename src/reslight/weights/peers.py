@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reslight.messages import UsageError, nearest
 from reslight.models import ResNet, ResNetConfig
-from reslight.models.config import nearest, with_fields
+from reslight.models.config import with_fields
 from reslight.weights.convert import from_reslight
 from reslight.weights.formats import family_of, format_of
 
@@ -99,11 +100,11 @@ def timm_config(architecture: str, model_args: Mapping[str, Any] | None = None) 
     if name not in TIMM:
         similar = nearest(str(architecture), TIMM)
         hint = f"similar ones that it has: {', '.join(similar)}" if similar else "only plain ResNets, ResNeXts and pre-activation ResNets"
-        raise ValueError(f"reslight cannot build timm's {reprlib.repr(architecture)}; {hint}")
+        raise UsageError(f"reslight cannot build timm's {reprlib.repr(architecture)}; {hint}")
     given = (model_args or {}).items()
     arguments = {key: value for key, value in given if key not in _IN_TRAINING and (key not in _ALWAYS or value != _ALWAYS[key])}
     if unknown := [key for key in arguments if key not in _ARGUMENTS]:
-        raise ValueError(f"timm's argument {reprlib.repr(unknown[0])} is not understood; those that are: {', '.join(_ARGUMENTS)}")
+        raise UsageError(f"timm's argument {reprlib.repr(unknown[0])} is not understood; those that are: {', '.join(_ARGUMENTS)}")
     config = with_fields(TIMM[name], {_ARGUMENTS[key]: value for key, value in arguments.items()})
     family_of(config, "timm")  # complains of what timm's network could not take either
     return config
@@ -138,12 +139,12 @@ def from_transformers_config(data: Mapping[str, Any]) -> ResNetConfig:
     only = {"model_type": "resnet", "hidden_act": "relu", "downsample_in_first_stage": False}
     for key, value in only.items():
         if data.get(key, value) != value:
-            raise ValueError(f"{key}={reprlib.repr(data[key])} of transformers cannot be built by reslight; it must be {value}")
+            raise UsageError(f"{key}={reprlib.repr(data[key])} of transformers cannot be built by reslight; it must be {value}")
     bottleneck = data.get("layer_type", "bottleneck") == "bottleneck"
     sizes = data.get("hidden_sizes", [256, 512, 1024, 2048])
     whole = isinstance(sizes, list | tuple) and all(type(size) is int for size in sizes)
     if not whole or (bottleneck and any(size % 4 for size in sizes)):
-        raise ValueError(f"hidden_sizes={reprlib.repr(sizes)} must be whole numbers, and multiples of 4 for bottlenecks")
+        raise UsageError(f"hidden_sizes={reprlib.repr(sizes)} must be whole numbers, and multiples of 4 for bottlenecks")
     labels = data.get("id2label")
     return ResNetConfig(
         depths=data.get("depths", (3, 4, 6, 3)),
@@ -174,13 +175,13 @@ def require(target: str) -> Any:
         ValueError: it is no package, or is not installed.
     """
     if target not in _BUILDERS:
-        raise ValueError(
+        raise UsageError(
             f"{target} is no package ({format_of(target).source}), so that nothing can be built; choose of {', '.join(_BUILDERS)}"
         )
     try:
         return importlib.import_module(target)
     except ImportError:
-        raise ValueError(f"{target} is not installed; pip install {target}") from None
+        raise UsageError(f"{target} is not installed; pip install {target}") from None
 
 
 def check(net: ResNet, target: str) -> Agreement:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
+from reslight.messages import UsageError
 from reslight.weights.card import card, merged
 from reslight.weights.client import WAITS, client, failure, is_passing, patiently
 from reslight.weights.folder import CARD, CONFIG, GOLDEN, MODEL, check_folder, read_card
@@ -48,18 +49,18 @@ def push(
     """
     where, here = Repository.parse(repository), Path(folder)
     if re.fullmatch(r"[0-9a-f]{40}", where.revision or ""):
-        raise ValueError(f"{where} is a commit, which never changes; push to a branch")
+        raise UsageError(f"{where} is a commit, which never changes; push to a branch")
     record = check_folder(here)
     api, branch = client(), where.revision or "main"
     there = _about(api, Repository(where.name))
     if there and private and not there.private:
-        raise ValueError(
+        raise UsageError(
             f"{where.name} is there and public, so this would not be private; make it private on the Hub, or take another name"
         )
     head = None if there is None else there.sha if branch == "main" else _head(api, where, branch)
     made = "" if head else f"the branch {branch} of {where.name}" if there else where.name
     if made and create_pr:
-        raise ValueError(f"{made} is not there, so no pull request can be opened against it; push without a pull request first")
+        raise UsageError(f"{made} is not there, so no pull request can be opened against it; push without a pull request first")
     if made and not dry_run:
         if not there:
             patiently(lambda: api.create_repo(where.name, private=private, exist_ok=True), f"making {where.name}", where)
@@ -110,7 +111,7 @@ def _merged(api: HfApi, where: Repository, head: str | None, record: Record, her
         path = download(api, where, str(head), listed[CARD])
         one = merged(text, path.read_text(encoding="utf-8", errors="replace"))
         if one is None:
-            raise ValueError(
+            raise UsageError(
                 f"{here / CARD} and the card of {where} hold different text of yours; make them one, here or there, and push again"
             )
         text = one

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
+from reslight.messages import UsageError
 from reslight.models import ResNetConfig
 from reslight.preprocess import Preprocess
 from reslight.weights.strict import check_keys
@@ -51,13 +52,13 @@ class Measured:
         if self.correct5 is not None:
             _check_count("correct5", self.correct5)
         if not self.total > 0 or not self.correct1 <= (self.total if self.correct5 is None else self.correct5) <= self.total:
-            raise ValueError(f"metrics count {self.correct1} and {self.correct5} right of {self.total}, which cannot be")
+            raise UsageError(f"metrics count {self.correct1} and {self.correct5} right of {self.total}, which cannot be")
         if type(self.nll) not in (int, float) or not math.isfinite(self.nll):
-            raise ValueError(f"metrics.nll is {self.nll!r}, must be a finite number")
+            raise UsageError(f"metrics.nll is {self.nll!r}, must be a finite number")
         if self.split not in ("test", "val"):
-            raise ValueError(f"metrics.split is {reprlib.repr(self.split)}, must be test or val")
+            raise UsageError(f"metrics.split is {reprlib.repr(self.split)}, must be test or val")
         if self.batch_size < 1:
-            raise ValueError("metrics.batch_size is 0, must be at least 1")
+            raise UsageError("metrics.batch_size is 0, must be at least 1")
         _check_text("metrics.precision", self.precision, 40)
         if self.fingerprint is not None:
             _check_sha256("metrics.fingerprint", self.fingerprint)
@@ -97,27 +98,27 @@ class Record:
     def __post_init__(self) -> None:
         """Check what types cannot say."""
         if self.preprocess.channels != self.net.in_channels:
-            raise ValueError(f"preprocess is for {self.preprocess.channels} channels and the network takes {self.net.in_channels}")
+            raise UsageError(f"preprocess is for {self.preprocess.channels} channels and the network takes {self.net.in_channels}")
         if self.labels is not None:
             if len(self.labels) != self.net.num_classes:
-                raise ValueError(f"there are {len(self.labels)} labels and the network has {self.net.num_classes} classes")
+                raise UsageError(f"there are {len(self.labels)} labels and the network has {self.net.num_classes} classes")
             for label in self.labels:
                 _check_text("labels", label, _MAX_LABEL)
         if self.weights not in get_args(Kind):
-            raise ValueError(f"weights is {reprlib.repr(self.weights)}, must be one of: {', '.join(get_args(Kind))}")
+            raise UsageError(f"weights is {reprlib.repr(self.weights)}, must be one of: {', '.join(get_args(Kind))}")
         if self.dtype not in DTYPES:
-            raise ValueError(f"dtype is {reprlib.repr(self.dtype)}, must be one of: {', '.join(DTYPES)}")
+            raise UsageError(f"dtype is {reprlib.repr(self.dtype)}, must be one of: {', '.join(DTYPES)}")
         _check_text("name", self.name, 100)
         if self.license is not None:
             _check_text("license", self.license, 100)
         for name in ("data", "recipe", "run"):
             if not isinstance(getattr(self, name), Mapping):
-                raise ValueError(f"{name} is {reprlib.repr(getattr(self, name))}, must be an object")
+                raise UsageError(f"{name} is {reprlib.repr(getattr(self, name))}, must be an object")
         if "name" in self.data:
             _check_text("data.name", self.data["name"], 100)
         splits = self.data.get("splits", {})
         if not isinstance(splits, Mapping) or not all(isinstance(split, Mapping) for split in splits.values()):
-            raise ValueError(f"data.splits is {reprlib.repr(splits)}, must be an object of objects")
+            raise UsageError(f"data.splits is {reprlib.repr(splits)}, must be an object of objects")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `from_dict` is the inverse."""
@@ -139,15 +140,15 @@ class Record:
         if type(written := there.get("format")) is not int or written != FORMAT:
             newer = type(written) is int and written > FORMAT
             fix = "install a newer reslight" if newer else "the folder is damaged, get it again"
-            raise ValueError(f"reslight.format is {reprlib.repr(written)}, and this reslight reads {FORMAT}; {fix}")
+            raise UsageError(f"reslight.format is {reprlib.repr(written)}, and this reslight reads {FORMAT}; {fix}")
         check_keys(there, ("format", *(one.name for one in fields(cls))), "reslight")
         values = {key: value for key, value in there.items() if key != "format"}
         for name, kind in (("net", dict), ("preprocess", dict), ("metrics", list)):
             if not isinstance(values[name], kind):
-                raise ValueError(f"reslight.{name} is {reprlib.repr(values[name])}, must be {'a list' if kind is list else 'an object'}")
+                raise UsageError(f"reslight.{name} is {reprlib.repr(values[name])}, must be {'a list' if kind is list else 'an object'}")
         labels = values["labels"]
         if labels is not None and not (isinstance(labels, list) and len(labels) <= _MAX_LABELS):
-            raise ValueError(f"reslight.labels is {reprlib.repr(labels)}, must be a list or null")
+            raise UsageError(f"reslight.labels is {reprlib.repr(labels)}, must be a list or null")
         return cls(
             **values
             | {
@@ -161,7 +162,7 @@ class Record:
 
 def _measured(there: Any) -> Measured:
     if not isinstance(there, dict):
-        raise ValueError(f"reslight.metrics has {reprlib.repr(there)}, must have objects")
+        raise UsageError(f"reslight.metrics has {reprlib.repr(there)}, must have objects")
     check_keys(there, tuple(one.name for one in fields(Measured)), "reslight.metrics")
     return Measured(**there)
 
@@ -173,7 +174,7 @@ def check_sha256(sums: Any, names: tuple[str, ...]) -> dict[str, str]:
         ValueError: They are something else, or of other files.
     """
     if not isinstance(sums, dict):
-        raise ValueError(f"sha256 is {reprlib.repr(sums)}, must be an object with {', '.join(names)}")
+        raise UsageError(f"sha256 is {reprlib.repr(sums)}, must be an object with {', '.join(names)}")
     check_keys(sums, names, "sha256")
     for name, value in sums.items():
         _check_sha256(f"sha256 of {name}", value)
@@ -182,12 +183,12 @@ def check_sha256(sums: Any, names: tuple[str, ...]) -> dict[str, str]:
 
 def _check_sha256(name: str, value: object) -> None:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise ValueError(f"{name} is {reprlib.repr(value)}, must be 64 hexadecimal digits")
+        raise UsageError(f"{name} is {reprlib.repr(value)}, must be 64 hexadecimal digits")
 
 
 def _check_count(name: str, value: object) -> None:
     if type(value) is not int or not 0 <= value < 2**53:
-        raise ValueError(f"metrics.{name} is {reprlib.repr(value)}, must be a whole number, at least 0")
+        raise UsageError(f"metrics.{name} is {reprlib.repr(value)}, must be a whole number, at least 0")
 
 
 def _is_unfit(character: str) -> bool:
@@ -198,4 +199,4 @@ def _is_unfit(character: str) -> bool:
 
 def _check_text(name: str, value: object, longest: int) -> None:
     if not isinstance(value, str) or not 1 <= len(value) <= longest or any(map(_is_unfit, value)):
-        raise ValueError(f"{name} has {reprlib.repr(value)}, must be a line of text of at most {longest:,} characters")
+        raise UsageError(f"{name} has {reprlib.repr(value)}, must be a line of text of at most {longest:,} characters")

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from reslight.messages import UsageError
+
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,250}"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 
@@ -29,7 +31,7 @@ class Repository:
         """
         found = re.fullmatch(rf"({_NAME}/{_NAME})(?:@({_REVISION}))?", text)
         if not found or ".." in text or "--" in found[1]:
-            raise ValueError(f"{text[:200]!r} is no repository of the Hub; write OWNER/NAME or OWNER/NAME@REVISION")
+            raise UsageError(f"{text[:200]!r} is no repository of the Hub; write OWNER/NAME or OWNER/NAME@REVISION")
         return cls(found[1], found[2])
 
     def __str__(self) -> str:

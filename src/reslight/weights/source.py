@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from reslight.models.config import nearest
+from reslight.messages import UsageError, nearest
 from reslight.weights.catalog import CATALOG, bundled
 
 
@@ -26,7 +26,7 @@ def locate(source: str | os.PathLike[str], *, whole: bool = False) -> Path:
         row = CATALOG[name]
         return bundled(name) if row.repository is None else _fetch(f"{row.repository}@{row.revision}", whole)
     if path.is_file():
-        raise ValueError(f"{name} is a file; give the folder that it lies in")
+        raise UsageError(f"{name} is a file; give the folder that it lies in")
     if name.partition("@")[0].count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
         try:
             return _fetch(name, whole)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from reslight.messages import UsageError
+
 MAX_BYTES = 8 * 2**20
 """Of a config.json: a mean image of 224 x 224 pixels fits."""
 _MAX_DIGITS = 19
@@ -22,7 +24,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: It is too large, or no object of plain JSON.
     """
     if (size := path.stat().st_size) > MAX_BYTES:
-        raise ValueError(f"{path} has {size:,} bytes, more than the {MAX_BYTES:,} that are read; it is no description of weights")
+        raise UsageError(f"{path} has {size:,} bytes, more than the {MAX_BYTES:,} that are read; it is no description of weights")
     return parse_json(path.read_bytes(), str(path))
 
 
@@ -35,11 +37,11 @@ def parse_json(text: bytes, name: str) -> dict[str, Any]:
     try:
         value = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_integer)
     except RecursionError:
-        raise ValueError(f"{name} is nested too deeply") from None
+        raise UsageError(f"{name} is nested too deeply") from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError, too
-        raise ValueError(f"{name} is not plain JSON: {error}") from None
+        raise UsageError(f"{name} is not plain JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{name} is not a JSON object")
+        raise UsageError(f"{name} is not a JSON object")
     return value
 
 
@@ -52,7 +54,7 @@ def check_keys(there: Mapping[str, Any], known: tuple[str, ...], name: str) -> N
     unknown, missing = sorted(there.keys() - set(known)), [key for key in known if key not in there]
     said = [f"{what} {', '.join(map(reprlib.repr, keys[:5]))}" for what, keys in (("has unknown", unknown), ("lacks", missing)) if keys]
     if said:
-        raise ValueError(f"{name} {' and '.join(said)}; its keys are {', '.join(known)}")
+        raise UsageError(f"{name} {' and '.join(said)}; its keys are {', '.join(known)}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -60,15 +62,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {reprlib.repr(twice)} stands there twice")
+        raise UsageError(f"the key {reprlib.repr(twice)} stands there twice")
     return made
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise UsageError(f"{name} is no number of JSON")
 
 
 def _integer(digits: str) -> int:
     if len(digits.removeprefix("-")) > _MAX_DIGITS:
-        raise ValueError(f"a number of {len(digits)} digits is too large")
+        raise UsageError(f"a number of {len(digits)} digits is too large")
     return int(digits)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from reslight.messages import UsageError
 from reslight.models import VARIANTS, ResNet, ResNetConfig
 from reslight.weights.interop import IN_TIMM, first_conv, from_timm_arguments
 
@@ -35,7 +36,7 @@ class TimmResNet(ResNet):
 
     def __init__(self, base: ResNetConfig, *, num_classes: int, global_pool: str = "avg", drop_rate: float = 0.0, **changes: Any) -> None:
         if drop_rate:
-            raise ValueError(f"drop_rate={drop_rate} is not allowed; reslight's networks have no dropout, leave it out")
+            raise UsageError(f"drop_rate={drop_rate} is not allowed; reslight's networks have no dropout, leave it out")
         super().__init__(from_timm_arguments(base, changes | {"num_classes": num_classes or 1}))
         self.num_features = self.head_hidden_size = self.fc.in_features
         self.num_classes = num_classes
@@ -71,7 +72,7 @@ class TimmResNet(ResNet):
 
 def _check_pool(name: str) -> None:
     if name != "avg":
-        raise ValueError(f"global_pool={name!r} is not allowed; reslight's networks have avg")
+        raise UsageError(f"global_pool={name!r} is not allowed; reslight's networks have avg")
 
 
 def _entrypoint(name: str, base: ResNetConfig) -> Callable[..., Any]:

@@ -1,0 +1,34 @@
+"""What error messages are made of: the error of a user's mistake, near names, lists that are cut short."""
+
+import difflib
+from collections.abc import Collection, Iterable
+
+
+class UsageError(ValueError):
+    """A user's mistake, in one line: `<setting or file> is <value>: <what is allowed>. <what to do>`.
+
+    The command line prints the line and exits with code 2. Any other exception is reported as a bug of reslight.
+    """
+
+
+class MissingPackageError(UsageError, ImportError):
+    """An optional package that this step needs is not installed."""
+
+
+def nearest(word: str, options: Iterable[str], count: int = 3) -> list[str]:
+    """Return the options that look most like `word`, best first; an empty list where none does."""
+    # A hostile word can be megabytes long, and difflib takes quadratic time.
+    return difflib.get_close_matches(word[:100].lower(), list(options), n=count)
+
+
+def did_you_mean(word: str, options: Iterable[str], otherwise: str = "", *, count: int = 3) -> str:
+    """Return `did you mean X or Y?` with the options nearest to `word`, or `otherwise` where none is near."""
+    similar = nearest(word, options, count)
+    return f"did you mean {' or '.join(similar)}?" if similar else otherwise
+
+
+def shortened(items: Collection[object], most: int = 3) -> str:
+    """Return `a, b, c and 4 more`: the first `most` items, and how many follow."""
+    listed = [str(item) for item in items]
+    rest = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + rest
