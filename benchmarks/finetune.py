@@ -74,7 +74,7 @@ def _reslight(*words: str) -> None:
 def _feed(weights: str) -> list[str]:
     """Settings that feed a network as those weights were."""
     from reslight.weights.folder import read_description
-    from reslight.weights.source import locate
+    from reslight.weights.locate import locate
 
     feed = read_description(locate(weights), accept_timm=True).record.preprocess.to_dict()
     return [word for key, value in feed.items() if value is not None for word in (f"--data.preprocess.{key}", json.dumps(value).strip('"'))]

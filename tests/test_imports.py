@@ -21,7 +21,8 @@ OURS = {
     "metrics": set(),
     "recipes": set(),
     "allocator": set(),
-    "weights": {"models", "preprocess"},
+    "hub": set(),
+    "weights": {"models", "preprocess", "hub"},
     "data": {"preprocess"},
     "training": {"models", "weights", "metrics", "preprocess"},
     "analysis": {"models", "weights", "data", "metrics", "preprocess"},
@@ -39,6 +40,7 @@ OURS = {
 OTHERS = {
     "models": {"torch"},
     "metrics": {"torch", "torchmetrics"},
+    "hub": {"huggingface_hub"},
     "weights": {"torch", "safetensors", "huggingface_hub", "yaml"},
     "preprocess": {"torch", "torchvision", "PIL"},
     "recipes": {"yaml"},

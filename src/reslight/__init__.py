@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from reslight.models import ResNet, ResNetConfig, cifar_config, create_model, deepen, list_models
     from reslight.preprocess import Preprocess
     from reslight.weights import list_weights, load, save
-    from reslight.weights.hub import pull
+    from reslight.weights.pull import pull
     from reslight.weights.push import push
 
 _HOME = {
@@ -25,7 +25,7 @@ _HOME = {
     "list_models": "reslight.models",
     "list_weights": "reslight.weights",
     "load": "reslight.weights",
-    "pull": "reslight.weights.hub",
+    "pull": "reslight.weights.pull",
     "push": "reslight.weights.push",
     "save": "reslight.weights",
     "Preprocess": "reslight.preprocess",

@@ -32,7 +32,7 @@ from reslight.training.export import export
 from reslight.training.report import ending, measurement, scores, to_json
 from reslight.training.resume import compare, read_checkpoint, run_of
 from reslight.weights.folder import read_description
-from reslight.weights.source import locate
+from reslight.weights.locate import locate
 
 log = logging.getLogger(__name__)
 

@@ -75,7 +75,7 @@ def deepen(source: str, output: str, to: str) -> None:
 
 def push(folder: str, repository: str, *, private: bool, create_pr: bool, dry_run: bool) -> None:
     """Publish a folder on the Hugging Face Hub, see `reslight.push`."""
-    from reslight.weights.client import bars_for_people_only
+    from reslight.hub.client import bars_for_people_only
     from reslight.weights.push import push
 
     bars_for_people_only()
@@ -84,8 +84,8 @@ def push(folder: str, repository: str, *, private: bool, create_pr: bool, dry_ru
 
 def pull(repository: str, output: str) -> None:
     """Copy weights from the Hugging Face Hub into a folder, see `reslight.pull`."""
-    from reslight.weights.client import bars_for_people_only
-    from reslight.weights.hub import pull
+    from reslight.hub.client import bars_for_people_only
+    from reslight.weights.pull import pull
 
     bars_for_people_only()
     print(f"written {pull(repository, output)}")
@@ -176,7 +176,7 @@ def verify(source: str, root: str) -> bool:
     """
     from reslight.analysis.evaluate import verify
     from reslight.weights.folder import read_description
-    from reslight.weights.source import locate
+    from reslight.weights.locate import locate
 
     good = True
     for check in verify(read_description(locate(source, whole=True)), root):

@@ -9,7 +9,7 @@ from tests.hub_server import HubServer, connect
 
 import reslight as package
 from reslight import Preprocess, create_model
-from reslight.weights import client
+from reslight.hub import client
 from reslight.weights import push as pushing
 
 FEED = Preprocess(size=8, mean=(0.5,), std=(0.2,))

@@ -106,7 +106,7 @@ def test_other_precisions_are_tested_exported_and_verified(reslight, precision):
 def test_a_row_with_a_repository_is_taken_from_there(hub, pushed, reslight, monkeypatch):
     row = Published(accuracy=50.0, sha256="0" * 64, repository="acme/net", revision=hub.head("acme/net"))
     monkeypatch.setattr("reslight.weights.catalog.CATALOG", {"net.digits": row})
-    monkeypatch.setattr("reslight.weights.source.CATALOG", {"net.digits": row})
+    monkeypatch.setattr("reslight.weights.locate.CATALOG", {"net.digits": row})
     monkeypatch.setattr("reslight.weights.listing.CATALOG", {"net.digits": row})
     assert package.load("net.digits").config == package.load(pushed).config
     assert "acme/net on the Hub" in reslight("weights", "net.*").out

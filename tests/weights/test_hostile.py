@@ -20,7 +20,7 @@ import reslight
 from reslight import Preprocess, create_model
 from reslight.weights.header import read_header
 from reslight.weights.record import Record
-from reslight.weights.strict import parse_json
+from reslight.weights.strict_json import parse_json
 
 MB = 2**20
 

@@ -15,8 +15,10 @@ import torch
 
 import reslight as package
 from reslight import Preprocess, create_model
-from reslight.weights import client, push
-from reslight.weights import hub as ours
+from reslight.hub import client
+from reslight.hub import files as hub_files
+from reslight.weights import pull as ours
+from reslight.weights import push
 from reslight.weights.card import card
 from reslight.weights.folder import read_description
 
@@ -315,7 +317,7 @@ def test_a_hostile_etag_writes_nothing_elsewhere(hub, pushed, tmp_path):
         package.load("acme/net")
     assert not [path for path in tmp_path.rglob("*") if "evil" in path.name]
     with pytest.MonkeyPatch.context() as unguarded:
-        unguarded.setattr(ours, "_check_name", lambda *_: None)
+        unguarded.setattr(hub_files, "_check_name", lambda *_: None)
         with suppress(OSError, ValueError):
             package.load("acme/net")
     assert [path for path in tmp_path.rglob("*") if "evil" in path.name], "which is what the guard is for"
@@ -414,7 +416,7 @@ def test_without_network_the_cache_serves(hub, pushed, monkeypatch, caplog):
 
 def test_the_cache_may_be_read_only(hub, pushed, monkeypatch):
     package.load("acme/net")
-    monkeypatch.setattr("reslight.weights.hub.write_files", no_right)
+    monkeypatch.setattr("reslight.weights.pull.write_files", no_right)
     package.save(create_model("resnet8", in_channels=1), "new", preprocess=FEED)
     package.push("new", "acme/net")
     assert weights_equal(package.load("acme/net"), package.load("new"))

@@ -13,8 +13,8 @@ from reslight.training.resume import read_checkpoint, run_of
 from reslight.weights.catalog import CATALOG
 from reslight.weights.folder import FILES, model_bytes, read_description
 from reslight.weights.loading import load, save
+from reslight.weights.locate import locate
 from reslight.weights.record import Measured
-from reslight.weights.source import locate
 
 REPORTS = {"test": "test.json", "val": "validate.json"}
 """Where `reslight test` and `validate` leave what they measured, beside the run."""

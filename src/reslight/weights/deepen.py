@@ -10,7 +10,7 @@ from reslight.weights.catalog import CATALOG
 from reslight.weights.folder import check_target, load_network, read_description
 from reslight.weights.golden import Golden, logits_of
 from reslight.weights.loading import save
-from reslight.weights.source import locate
+from reslight.weights.locate import locate
 
 
 def deepen_folder(source: str, folder: Path, to: str) -> tuple[ResNet, ResNet, float]:

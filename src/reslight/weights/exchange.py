@@ -19,7 +19,7 @@ from reslight.weights.convert import from_reslight, to_reslight
 from reslight.weights.header import read_header
 from reslight.weights.loading import load, save
 from reslight.weights.peers import from_transformers_config
-from reslight.weights.strict import read_json
+from reslight.weights.strict_json import read_json
 
 _IMAGENET = {"size": 224, "resize": 256, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _CIFAR10 = {"size": 32, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}

@@ -30,7 +30,7 @@ from reslight.weights.golden import Golden
 from reslight.weights.header import Entry, compare, read_header
 from reslight.weights.interop import other_libraries
 from reslight.weights.record import Record, check_sha256
-from reslight.weights.strict import parse_json, read_json
+from reslight.weights.strict_json import parse_json, read_json
 
 MODEL, CONFIG, GOLDEN, CARD = "model.safetensors", "config.json", "golden.safetensors", "README.md"
 FILES = (MODEL, GOLDEN, CARD, CONFIG)

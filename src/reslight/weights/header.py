@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from reslight.messages import UsageError
-from reslight.weights.strict import parse_json
+from reslight.weights.strict_json import parse_json
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "U8": torch.uint8}
 _SHOWN = 3

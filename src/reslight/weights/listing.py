@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reslight.hub.repo import Repository
 from reslight.messages import UsageError
 from reslight.weights.catalog import CATALOG, bundled
 from reslight.weights.folder import MODEL, read_description
-from reslight.weights.repository import Repository
 
 _BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2}
 
@@ -71,7 +71,7 @@ def remote(owner: str) -> Iterator[Listed]:
         ValueError: That is no name of an owner.
         OSError: The Hub cannot be asked; one line says why.
     """
-    from reslight.weights.client import client, failure, quiet_client, said_if_long
+    from reslight.hub.client import client, failure, quiet_client, said_if_long
 
     try:
         Repository.parse(f"{owner}/name")

@@ -12,8 +12,8 @@ from reslight.models import ResNet
 from reslight.preprocess import Preprocess
 from reslight.weights.folder import load_network, plain, read_description, write_folder
 from reslight.weights.interop import architecture_of
+from reslight.weights.locate import locate
 from reslight.weights.record import Record
-from reslight.weights.source import locate
 
 log = logging.getLogger(__name__)
 

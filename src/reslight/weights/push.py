@@ -9,13 +9,13 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
+from reslight.hub.client import WAITS, client, failure, is_passing, patiently
+from reslight.hub.files import download, files_at, is_same_file
+from reslight.hub.repo import Repository
 from reslight.messages import UsageError
 from reslight.weights.card import card, merged
-from reslight.weights.client import WAITS, client, failure, is_passing, patiently
 from reslight.weights.folder import CARD, CONFIG, GOLDEN, MODEL, check_folder, read_card
-from reslight.weights.hub import download, files_at, is_same_file
 from reslight.weights.record import Record
-from reslight.weights.repository import Repository
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, get_args
 from reslight.messages import UsageError
 from reslight.models import ResNetConfig
 from reslight.preprocess import Preprocess
-from reslight.weights.strict import check_keys
+from reslight.weights.strict_json import check_keys
 
 FORMAT = 1
 """Of the object `reslight` in config.json; counted up when its meaning changes."""

@@ -38,7 +38,7 @@ def locate(source: str | os.PathLike[str], *, whole: bool = False) -> Path:
 
 
 def _fetch(name: str, whole: bool) -> Path:
-    from reslight.weights.hub import EVERYTHING, TO_LOAD, fetch  # the Hub's client takes half a second to import
-    from reslight.weights.repository import Repository
+    from reslight.hub.repo import Repository
+    from reslight.weights.pull import EVERYTHING, TO_LOAD, fetch  # the Hub's client takes half a second to import
 
     return fetch(Repository.parse(name), EVERYTHING if whole else TO_LOAD)

@@ -23,8 +23,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from reslight.hub.repo import Repository
 from reslight.messages import UsageError
-from reslight.weights.repository import Repository
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
