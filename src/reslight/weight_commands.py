@@ -31,7 +31,7 @@ def export(source: str, output: str, *, format: str | None = None, raw: bool = F
         path = path / "checkpoints" / "last.ckpt"
     if (format or ("onnx" if output.endswith(".onnx") else "safetensors")) == "onnx":
         from reslight.weights import load
-        from reslight.weights.onnx import export_onnx
+        from reslight.weights.interop.onnx import export_onnx
 
         if raw and not path.is_file():
             raise UsageError(f"{source} is no checkpoint, so it holds one set of weights; leave out --raw")
@@ -136,8 +136,8 @@ def convert(
         OSError: Something is not there, or cannot be written.
         ValueError: It does not fit, or the library is not there to check with.
     """
-    from reslight.weights.exchange import described_beside, export_file, import_file
-    from reslight.weights.peers import require
+    from reslight.weights.interop.agreement import require
+    from reslight.weights.interop.exchange import described_beside, export_file, import_file
 
     if check:
         require(str(came_from or to))
@@ -156,7 +156,7 @@ def convert(
         net = export_file(source, Path(output), str(to))
         print(f"written {output}, for load_state_dict of {to}")
     if check:
-        from reslight.weights.peers import check as compare
+        from reslight.weights.interop.agreement import check as compare
 
         said = compare(net, str(came_from or to))
         print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
@@ -167,3 +168,13 @@ def resolve_config(net: str | ResNetConfig | Mapping[str, Any], /, **fields: Any
         return with_fields(VARIANTS[net], fields)
     config = net if isinstance(net, ResNetConfig) else ResNetConfig.from_dict(net)
     return with_fields(config, fields)
+
+
+def architecture_of(config: ResNetConfig) -> str | None:
+    """The architecture's name, whatever its classes, channels and way of training; None for one without a name."""
+    return next((name for name, known in VARIANTS.items() if without_training(known) == without_training(config)), None)
+
+
+def without_training(config: ResNetConfig) -> ResNetConfig:
+    """Return the configuration with those fields reset that change neither the architecture nor its logits in evaluation."""
+    return replace(config, num_classes=1000, in_channels=3, drop_path=0.0, zero_init=False, checkpoint=False)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from reslight.weights.catalog import CATALOG
-from reslight.weights.interop import is_for_timm, timm_architecture
+from reslight.weights.interop.timm_config import is_for_timm, timm_architecture
 from reslight.weights.record import Measured, Record
 
 BEGIN, END = "<!-- reslight: begin, written anew by every export -->", "<!-- reslight: end -->"

@@ -24,11 +24,11 @@ from torch import Tensor
 from reslight.atomic import write_files
 from reslight.messages import UsageError
 from reslight.models import ResNet, ResNetConfig
-from reslight.weights import timm_folder
-from reslight.weights.convert import to_reslight
 from reslight.weights.golden import Golden
 from reslight.weights.header import Entry, compare, read_header
-from reslight.weights.interop import other_libraries
+from reslight.weights.interop import timm_config
+from reslight.weights.interop.convert import to_reslight
+from reslight.weights.interop.timm_config import other_libraries
 from reslight.weights.record import Record, check_sha256
 from reslight.weights.strict_json import parse_json, read_json
 
@@ -192,7 +192,7 @@ def read_description(folder: Path, *, accept_timm: bool = False) -> Description:
     described = config.get("reslight")
     try:
         if described is None and accept_timm:
-            return Description(timm_folder.record_of(config), {}, folder, is_timm=not timm_folder.is_ours(config))
+            return Description(timm_config.record_of(config), {}, folder, is_timm=not timm_config.is_ours(config))
         if not isinstance(described, dict):
             raise UsageError("it has no object `reslight`, so reslight did not write it; `reslight convert` takes others' files")
         sums = check_sha256(described.pop("sha256", None), (MODEL, GOLDEN))
@@ -214,7 +214,7 @@ def load_network(described: Description) -> ResNet:
     there = read_header(path, _HEADER_OF_A_BLOCK * (sum(record.net.depths) + 4))
     _check_depths(there, record.net, path)
     net = _unallocated(record)
-    expected = entries_of(timm_folder.names_in_file(record.net) if described.is_timm else net.state_dict())
+    expected = entries_of(timm_config.names_in_file(record.net) if described.is_timm else net.state_dict())
     compare(there, expected, f"{path} does not hold the network of its {CONFIG}")
     if (sha256 := described.sha256.get(MODEL)) and (found := sha256_of(path)) != sha256:
         raise UsageError(f"{path} was altered: its sha256 is {found[:12]}..., and {CONFIG} says {sha256[:12]}...; get the folder again")

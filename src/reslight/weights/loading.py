@@ -9,9 +9,9 @@ import torch
 
 from reslight.messages import UsageError
 from reslight.models import ResNet
+from reslight.models.variants import architecture_of
 from reslight.preprocess import Preprocess
 from reslight.weights.folder import load_network, plain, read_description, write_folder
-from reslight.weights.interop import architecture_of
 from reslight.weights.locate import locate
 from reslight.weights.record import Record
 

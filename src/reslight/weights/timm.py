@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reslight.messages import UsageError
 from reslight.models import VARIANTS, ResNet, ResNetConfig
-from reslight.weights.interop import IN_TIMM, first_conv, from_timm_arguments
+from reslight.weights.interop.timm_config import IN_TIMM, first_conv, from_timm_arguments
 
 try:
     from timm.models import build_model_with_cfg, register_model

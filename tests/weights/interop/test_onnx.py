@@ -12,7 +12,7 @@ from tests.nets import scrambled
 
 import reslight as package
 from reslight.models import VARIANTS
-from reslight.weights import onnx
+from reslight.weights.interop import onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

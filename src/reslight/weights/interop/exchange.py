@@ -14,11 +14,11 @@ from reslight.atomic import write_files
 from reslight.messages import UsageError
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
-from reslight.weights import timm_folder
-from reslight.weights.convert import from_reslight, to_reslight
 from reslight.weights.header import read_header
+from reslight.weights.interop import timm_config
+from reslight.weights.interop.convert import from_reslight, to_reslight
+from reslight.weights.interop.transformers_config import from_transformers_config
 from reslight.weights.loading import load, save
-from reslight.weights.peers import from_transformers_config
 from reslight.weights.strict_json import read_json
 
 _IMAGENET = {"size": 224, "resize": 256, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -72,7 +72,7 @@ def described_beside(path: Path, source: str) -> dict[str, Any] | None:
     if source not in ("transformers", "timm") or not beside.is_file():
         return None
     config = read_json(beside)
-    return (from_transformers_config(config) if source == "transformers" else timm_folder.record_of(config).net).to_dict()
+    return (from_transformers_config(config) if source == "transformers" else timm_config.record_of(config).net).to_dict()
 
 
 def export_file(folder: str, path: Path, target: str) -> ResNet:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from reslight.messages import UsageError
 from reslight.models import ResNet, ResNetConfig
-from reslight.weights.formats import FORMATS, Family, Format, family_of, format_of
-from reslight.weights.infer import infer_config
+from reslight.weights.interop.infer import infer_config
+from reslight.weights.interop.names import FORMATS, Family, Format, family_of, format_of
 
 __all__ = ["FORMATS", "Format", "from_reslight", "to_reslight"]
 
@@ -25,7 +25,7 @@ def to_reslight(state: Mapping[str, Any], source: str, config: Mapping[str, Any]
 
     The network is inferred from names and shapes. They do not tell whether a bottleneck strides on its 3x3 (assumed) or on
     its first 1x1, and whether a net without projections has shortcut A (assumed) or none: `config` can. Nor do they tell
-    timm's anti-aliasing and activations; where timm's name of the architecture is known, ask `peers.timm_config` first.
+    timm's anti-aliasing and activations; where timm's name of the architecture is known, ask `timm_models.timm_config` first.
 
     Args:
         state: a state dict, or what holds one under "state_dict", "model" or "net"; its names may all begin with "module.".

@@ -10,9 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from reslight.models import ResNet, ResNetConfig, create_model
-from reslight.weights.convert import FORMATS, from_reslight, to_reslight
-from reslight.weights.infer import infer_config
-from reslight.weights.peers import TIMM, build, check, from_transformers_config, timm_architecture, timm_config, transformers_config
+from reslight.weights.interop.agreement import build, check
+from reslight.weights.interop.convert import FORMATS, from_reslight, to_reslight
+from reslight.weights.interop.infer import infer_config
+from reslight.weights.interop.timm_models import TIMM, timm_architecture, timm_config
+from reslight.weights.interop.transformers_config import from_transformers_config, transformers_config
 
 timm = pytest.importorskip("timm")
 
@@ -493,7 +495,7 @@ def test_check(target, fields):
 
 
 def test_check_sees_a_difference(monkeypatch):
-    import reslight.weights.peers as peers
+    import reslight.weights.interop.agreement as peers
 
     net = create_model("resnet18", depths=(1, 1, 1, 1), num_classes=5)
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 import reslight as package
 from reslight.parser import LIBRARIES
-from reslight.weights.exchange import read_file
-from reslight.weights.formats import FORMATS
+from reslight.weights.interop.exchange import read_file
+from reslight.weights.interop.names import FORMATS
 
 
 def test_the_command_knows_every_format():

@@ -1,0 +1,1 @@
+"""Weights of other libraries: torchvision, timm, transformers, the CIFAR repositories, ONNX."""
