@@ -17,8 +17,8 @@ from torchvision import transforms
 
 import reslight
 from reslight.data import CIFAR
-from reslight.data.decode import decode
-from reslight.data.geometry import Centre
+from reslight.data.augment.crop import Centre
+from reslight.data.loading.decode import decode
 
 
 @torch.inference_mode()

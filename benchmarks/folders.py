@@ -25,8 +25,8 @@ from torchvision.io import decode_image
 from torchvision.transforms import v2
 
 from reslight.data import Folder
-from reslight.data.decode import decode
-from reslight.data.folder import IMAGENET
+from reslight.data.image_folder.folder import IMAGENET
+from reslight.data.loading.decode import decode
 
 SIZE = 224
 

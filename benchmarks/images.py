@@ -16,7 +16,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from reslight.data import ImageDataModule, Split
-from reslight.data.cifar import AUGMENT
+from reslight.data.cifar.cifar import AUGMENT
 from reslight.preprocess import Preprocess
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -130,7 +130,7 @@ def paper(name: str, budget: str, iterations: int | None, seeds: int, nets: Sequ
 
 
 def check_data(root: str, threads: int | None = None) -> bool:
-    """Open every image of a set and print what is wrong with it, see `reslight.data.check`.
+    """Open every image of a set and print what is wrong with it, see `reslight.data.check.check`.
 
     Args:
         root: Folder of the images, or a data set of the Hub.
@@ -143,8 +143,8 @@ def check_data(root: str, threads: int | None = None) -> bool:
         OSError: There is no such set.
         ValueError: It cannot be looked through.
     """
-    from reslight.data.check import Summary, check
-    from reslight.data.problems import KINDS
+    from reslight.data.check.check import Summary, check
+    from reslight.data.check.problems import KINDS
 
     summary, shows = Summary(), sys.stderr.isatty()
 

@@ -14,7 +14,7 @@ from reslight import recipes
 from reslight.allocator import keep_freed_blocks
 from reslight.analysis import draw_measurement, save
 from reslight.data import ImageDataModule
-from reslight.data.folder import IMAGENET
+from reslight.data.image_folder.folder import IMAGENET
 from reslight.explain import Parser, ParsingError, explain
 from reslight.messages import UsageError
 from reslight.training import (

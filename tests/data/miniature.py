@@ -14,7 +14,7 @@ import scipy.io
 from PIL import Image
 from pyarrow import parquet
 
-from reslight.data.synsets import known_synsets
+from reslight.data.imagenet.synsets import known_synsets
 
 Layout = Literal["folders", "validation", "official", "tensorflow", "caffe", "kaggle", "shards"]
 LAYOUTS: tuple[Layout, ...] = ("folders", "validation", "official", "tensorflow", "caffe", "kaggle")

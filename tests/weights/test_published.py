@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tests.data.test_known import REAL, needs_real_images
+from tests.data.cifar.test_metadata import REAL, needs_real_images
 
 import reslight as package
 from reslight.weights.catalog import CATALOG, bundled

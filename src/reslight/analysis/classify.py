@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from reslight.data.decode import read_picture
+from reslight.data.loading.decode import read_picture
 from reslight.messages import UsageError
 from reslight.models import ResNet
 

@@ -62,7 +62,7 @@ def verify(described: Description, root: str = "data") -> Iterator[Check]:
 
 def count(net: ResNet, record: Record, measured: Measured, data: "ImageDataModule") -> Counts:
     """Count what a network gets right, at the precision and batch size at which that was measured."""
-    from reslight.data.resident import EvalLoader
+    from reslight.data.loading.loaders import EvalLoader
 
     split = data.splits[measured.split]
     kind, _, how = measured.precision.partition("-")

@@ -108,7 +108,7 @@ def image_batches(net: ResNet, data: Mapping[str, Any], root: str, images: int) 
         OSError: It is not there.
     """
     from reslight.analysis.evaluate import data_set
-    from reslight.data.resident import EvalLoader
+    from reslight.data.loading.loaders import EvalLoader
 
     made = data_set(data, net.preprocess, root)
     made.setup("test")

@@ -8,11 +8,11 @@ from typing import Literal
 
 import torch
 
-from reslight.data.augment import Augment
-from reslight.data.mix import Mix
-from reslight.data.module import SPLIT_SEED, ImageDataModule
-from reslight.data.random import Draw
-from reslight.data.split import Split, carve
+from reslight.data.augment.augment import Augment
+from reslight.data.augment.mixup import Mix
+from reslight.data.datamodule import SPLIT_SEED, ImageDataModule
+from reslight.data.loading.split import Split, carve
+from reslight.data.rng import Draw
 from reslight.preprocess import Preprocess
 
 TEST_SIZE = 360

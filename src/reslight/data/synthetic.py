@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reslight.data.augment import Augment
-from reslight.data.mix import Mix
-from reslight.data.module import SPLIT_SEED, ImageDataModule
-from reslight.data.random import Draw, bits
-from reslight.data.split import Split
+from reslight.data.augment.augment import Augment
+from reslight.data.augment.mixup import Mix
+from reslight.data.datamodule import SPLIT_SEED, ImageDataModule
+from reslight.data.loading.split import Split
+from reslight.data.rng import Draw, bits
 from reslight.messages import UsageError
 from reslight.preprocess import Preprocess
 

@@ -1,0 +1,1 @@
+"""`reslight data check`: what is wrong with a folder of images."""

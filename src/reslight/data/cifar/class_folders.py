@@ -1,0 +1,59 @@
+"""Images as files, each in the folder of its class."""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from reslight.data.cifar.metadata import KnownSet, Part
+from reslight.data.cifar.source import Source, class_key, class_numbers, decode, to_tensors
+from reslight.messages import UsageError
+
+_SIZE = 32
+_SHOWN_CLASSES = 10
+
+
+def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
+    """Look for `train/CLASS/IMAGE` or `test/CLASS/IMAGE` in each of the folders; superclasses may stand in between.
+
+    Raises:
+        ValueError: The folder of the split is there and holds none.
+    """
+    empty = None
+    for place in [folder / part for folder in folders if (folder / part).is_dir()]:
+        if files := _image_files(place):
+            return Source(f"the class folders in {place}", files, partial(_read, files, known))
+        empty = empty or place
+    if empty:
+        raise UsageError(f"{empty} holds no images in folders of classes; put {part}/CLASS/IMAGE there, or remove it")
+    return None
+
+
+def _image_files(folder: Path) -> list[Path]:
+    from PIL import Image
+
+    suffixes = Image.registered_extensions()
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        if place != str(folder):  # an image must lie in a class's folder
+            # of 50,000 files each operation on a Path would count
+            here, shown = Path(place), (name for name in sorted(names) if not name.startswith("."))
+            found += [here / name for name in shown if f".{name.rpartition('.')[2].lower()}" in suffixes]
+    return found
+
+
+def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
+    numbers = class_numbers(known.labels)
+    images, labels = [], []
+    for file in files:
+        label = numbers.get(class_key(file.parent.name))
+        if label is None:
+            others = len(known.labels) - _SHOWN_CLASSES
+            classes = ", ".join(known.labels[:_SHOWN_CLASSES]) + (f" and {others} others" if others else "")
+            raise UsageError(f"{file.parent} is called after no class of {known.title} ({classes}); rename it, or set data.root")
+        images.append(decode(file.read_bytes(), _SIZE, str(file)))
+        labels.append(label)
+    return to_tensors(images, labels)

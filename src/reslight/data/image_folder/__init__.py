@@ -1,0 +1,1 @@
+"""The user's own images: class folders, parquet shards, a dataset on the Hub."""

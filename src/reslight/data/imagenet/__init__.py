@@ -1,0 +1,1 @@
+"""ImageNet on top of image_folder: label files and synsets."""

@@ -1,0 +1,1 @@
+"""Splits in memory and on disk, loaders, decoding, cache, fingerprints, parquet columns."""

@@ -1,0 +1,440 @@
+"""`check`: every planted problem is found, and nothing else is said."""
+
+import io
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.data.miniature import LAYOUTS, picture, write_miniature
+
+from reslight.data.check.check import Summary, check
+from reslight.data.check.problems import KINDS, Problem
+from reslight.data.check.truncation import is_complete
+from reslight.data.image_folder.splits import Part, Parts
+
+TENCH, CHURCH = "n01440764", "n03028079"
+GONE = "is in no class's folder, and left out"
+STRANGE = "is not called as an image is, and left out"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A sound set of class folders."""
+    return write_miniature(tmp_path / "set", train=2, val=1).root
+
+
+def found(root: Path, **settings: object) -> list[tuple[str, str, str]]:
+    return [(one.kind, one.path.replace(f"{root}/", ""), one.text.replace(f"{root}/", "")) for one in check(str(root), **settings)]
+
+
+def encoded(form: str, pixels: np.ndarray | None = None, mode: str = "RGB", **settings: object) -> bytes:
+    if pixels is None:
+        pixels = np.random.default_rng(2).integers(0, 256, (21, 32, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, form, **settings)
+    return file.getvalue()
+
+
+def animated(form: str) -> bytes:
+    frames = [Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 20, 3), np.uint8)) for seed in range(3)]
+    file = io.BytesIO()
+    frames[0].save(file, form, save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+def with_thumbnail() -> bytes:
+    """A JPEG that holds another, whole, before its own pixels."""
+    image, small = encoded("JPEG"), encoded("JPEG", np.zeros((8, 8, 3), np.uint8))
+    return image[:2] + b"\xff\xe7" + (len(small) + 2).to_bytes(2) + small + image[2:]
+
+
+FORMATS = {
+    "jpeg": encoded("JPEG"),
+    "progressive": encoded("JPEG", progressive=True),
+    "restarts": encoded("JPEG", restart_marker_blocks=1),
+    "cmyk": encoded("JPEG", mode="CMYK"),
+    "grey": encoded("JPEG", mode="L"),
+    "thumbnail": with_thumbnail(),
+    "png": encoded("PNG"),
+    "apng": animated("PNG"),
+    "gif": encoded("GIF"),
+    "animated gif": animated("GIF"),
+    "webp": encoded("WEBP"),
+    "lossless webp": encoded("WEBP", lossless=True),
+    "animated webp": animated("WEBP"),
+}
+OTHERS = {form: encoded(form) for form in ("BMP", "TIFF", "PPM")}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_sound_set_has_no_problems(layout, tmp_path):
+    write_miniature(tmp_path, layout=layout)
+    summary, told = Summary(), []
+    assert found(tmp_path, summary=summary, progress=lambda now: told.append(now.opened)) == []
+    assert summary.parts == {"train": 30, "val": 20}
+    assert (summary.images, summary.opened, summary.classes) == (50, 50, 10)
+    assert summary.bytes == sum(path.stat().st_size for path in tmp_path.rglob("*.JPEG"))
+    assert told == [0, 30, 50, 50]
+
+
+# images
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_without_its_end_is_not_complete(form):
+    content = FORMATS[form]
+    assert is_complete(bytearray(content))
+    assert is_complete(bytearray(content + bytes(100)))
+    assert [length for length in range(20, len(content)) if is_complete(bytearray(content[:length]))] == []
+
+
+@pytest.mark.parametrize("form", [*FORMATS, *OTHERS])
+def test_a_truncated_image_is_found(form, root):
+    content = (FORMATS | OTHERS)[form]
+    path = root / "train" / TENCH / "cut.jpg"
+    path.write_bytes(content)
+    assert found(root) == []
+    for lost in (1, 2, 7, 12, 30, len(content) // 2):
+        path.write_bytes(content[:-lost])
+        text = f"ends too early, after {len(content) - lost:,} bytes; get it again"
+        assert found(root) == [("truncated", f"train/{TENCH}/cut.jpg", text)]
+
+
+def test_a_download_that_broke_off_in_a_file_of_full_length(root):
+    content = bytearray(FORMATS["jpeg"])
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    (root / "train" / TENCH / "cut.jpg").write_bytes(content)
+    assert [kind for kind, _, _ in found(root)] == ["truncated"]
+
+
+def test_bytes_between_blocks_do_not_matter():
+    gif, jpeg = FORMATS["gif"], FORMATS["jpeg"]
+    assert is_complete(bytearray(gif[:-1] + b"\0\0" + gif[-1:]))
+    assert is_complete(bytearray(jpeg[:2] + b"\0\xff\xff" + jpeg[2:]))
+
+
+def test_is_complete_of_anything():
+    numbers = np.random.default_rng(3)
+    for form in (b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF", b"RIFF\xff\xff\xff\xffWEBP"):
+        for length in range(60):
+            assert is_complete(bytearray(form + numbers.bytes(length))) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "text"),
+    [
+        (b"", "empty", "is empty"),
+        (b"<html>", "unreadable", "is no picture that Pillow reads"),
+        (FORMATS["png"].replace(b"IDAT", b"IDAX"), "unreadable", "is no picture that Pillow reads"),
+        (b"\xff\xd8\xff\xd9", "unreadable", "is no picture that Pillow reads"),
+        (FORMATS["jpeg"].replace(b"\xff\xdb", b"\xff\xef"), "unreadable", "cannot be read: "),
+    ],
+)
+def test_what_cannot_be_read(content, kind, text, root):
+    (root / "val" / CHURCH / "bad.png").write_bytes(content)
+    ((one, path, said),) = found(root)
+    assert (one, path) == (kind, f"val/{CHURCH}/bad.png")
+    assert said.startswith(text)
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_bomb_is_not_decoded(form, root, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    (root / "train" / TENCH / "big.jpg").write_bytes(encoded(form, np.zeros((90, 70, 3), np.uint8)))
+    text = "has more than 6,000 pixels and is taken for a decompression bomb; shrink it, or remove it"
+    assert found(root) == [("bomb", f"train/{TENCH}/big.jpg", text)]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(13, "Permission denied"), "cannot be read: Permission denied"),
+        (MemoryError(), "cannot be read: MemoryError"),
+        (RuntimeError("some\nlines"), "cannot be read: RuntimeError some lines"),
+    ],
+)
+def test_nothing_stops_a_check(error, text, root, monkeypatch):
+    def fail(self: Path, *arguments: object, **settings: object) -> io.IOBase:
+        if self.name == "n02105855_2933.JPEG":
+            raise error
+        return real(self, *arguments, **settings)
+
+    real = Path.open
+    monkeypatch.setattr(Path, "open", fail)
+    assert found(root) == [("unreadable", "train/n02105855/n02105855_2933.JPEG", text)]
+
+
+# folders
+
+
+def misplaced(root: Path) -> None:
+    (root / "train" / "loose.png").write_bytes(b"never opened")
+    (root / "loose.JPG").write_bytes(b"never opened")
+
+
+def others(root: Path) -> None:
+    (root / "train" / TENCH / "notes.txt").touch()
+    (root / "val" / "list.csv").touch()
+    (root / "README.md").touch()  # beside the parts anything may lie
+    (root / "train" / TENCH / ".hidden").touch()
+    (root / "train" / TENCH / "Thumbs.db").touch()
+
+
+def pipe(root: Path) -> None:
+    os.mkfifo(root / "train" / TENCH / "pipe.jpg")
+
+
+def links(root: Path) -> None:
+    (root / "train" / TENCH / "a.jpg").symlink_to("nothing.jpg")
+    (root / "train" / TENCH / "round").symlink_to("round")
+    (root / "train" / "n99999999").symlink_to(root / "nowhere")
+    (root / "train" / TENCH / "again").symlink_to(root / "train" / TENCH)
+    (root / "train" / TENCH / "z.jpg").symlink_to(root / "train" / TENCH / "n01440764_10026.JPEG")
+
+
+def classes(root: Path) -> None:
+    (root / "train" / "n00000001").mkdir()
+    (root / "val" / "n00000002").mkdir()
+    (root / "val" / "n00000002" / "a.jpg").write_bytes(picture("a", "n00000002"))
+    shutil.rmtree(root / "val" / "n03888257")
+    for path in (root / "val" / "n03417042").iterdir():
+        path.unlink()
+
+
+def copies(root: Path) -> None:
+    train, val = root / "train", root / "val"
+    shutil.copy(train / TENCH / "n01440764_10026.JPEG", train / TENCH / "n01440764_99.JPEG")  # no harm
+    shutil.copy(train / TENCH / "n01440764_10026.JPEG", train / CHURCH / "b.jpg")
+    shutil.copy(train / TENCH / "n01440764_10026.JPEG", val / CHURCH / "c.jpg")
+    shutil.copy(train / CHURCH / "n03028079_10026.JPEG", val / CHURCH / "d.jpg")
+    for name in ("e.jpg", "f.jpg"):
+        (train / CHURCH / name).write_bytes(b"the same")
+    shutil.copytree(val, root / "test")
+    for path in root.glob("test/*/ILSVRC*"):
+        path.write_bytes(picture(f"{path.name} of the test set", path.parent.name))
+
+
+def subfolders(root: Path) -> None:
+    (root / "train" / TENCH / "more" / "deep").mkdir(parents=True)
+    (root / "train" / TENCH / "more" / "deep" / "bad.jpg").write_bytes(b"")
+    (root / "train" / TENCH / "more" / "good.jpg").write_bytes(picture("good", TENCH))
+
+
+FIRST = f"train/{TENCH}/n01440764_10026.JPEG"
+PLANTED: dict[Callable[[Path], None], list[tuple[str, str, str]]] = {
+    copies: [
+        ("unreadable", f"train/{CHURCH}/e.jpg", "is no picture that Pillow reads"),
+        ("unreadable", f"train/{CHURCH}/f.jpg", "is no picture that Pillow reads"),
+        ("contradiction", f"train/{CHURCH}/b.jpg", f"is a copy of {FIRST}, which is of class {TENCH}; keep one of them"),
+        ("leak", f"val/{CHURCH}/c.jpg", f"is a copy of {FIRST}, an image of train; keep one of them"),
+        ("contradiction", f"val/{CHURCH}/c.jpg", f"is a copy of {FIRST}, which is of class {TENCH}; keep one of them"),
+        ("leak", f"val/{CHURCH}/d.jpg", f"is a copy of train/{CHURCH}/n03028079_10026.JPEG, an image of train; keep one of them"),
+        ("leak", f"test/{CHURCH}/c.jpg", f"is a copy of {FIRST}, an image of train; keep one of them"),
+        ("contradiction", f"test/{CHURCH}/c.jpg", f"is a copy of {FIRST}, which is of class {TENCH}; keep one of them"),
+        ("leak", f"test/{CHURCH}/d.jpg", f"is a copy of train/{CHURCH}/n03028079_10026.JPEG, an image of train; keep one of them"),
+    ],
+    misplaced: [("misplaced", "loose.JPG", GONE), ("misplaced", "train/loose.png", GONE)],
+    others: [("other", f"train/{TENCH}/notes.txt", STRANGE), ("other", "val/list.csv", STRANGE)],
+    pipe: [("other", f"train/{TENCH}/pipe.jpg", "is neither file nor folder, and cannot be read")],
+    links: [
+        ("link", f"train/{TENCH}/a.jpg", "links to what is not there"),
+        ("link", f"train/{TENCH}/round", "links to what is not there"),
+        ("link", "train/n99999999", "links to what is not there"),
+    ],
+    classes: [
+        ("empty class", "train/n00000001", "has no image"),
+        ("empty class", "val/n00000001", "is not there, though train/n00000001 is"),
+        ("unknown class", "val/n00000002", "is a class that train has not"),
+        ("empty class", "val/n03417042", "has no image"),
+        ("empty class", "val/n03888257", "is not there, though train/n03888257 is"),
+    ],
+    subfolders: [("empty", f"train/{TENCH}/more/deep/bad.jpg", "is empty")],
+}
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+def test_each_planted_problem_is_found_and_nothing_else(plant, root):
+    plant(root)
+    assert found(root) == PLANTED[plant]
+
+
+def test_all_planted_problems_at_once(root):
+    """Found, in the same order, by any number of threads."""
+    for plant in PLANTED:
+        plant(root)
+    cut = FORMATS["jpeg"][:-3]
+    (root / "val" / "n02105855" / "cut.jpg").write_bytes(cut)
+    alone = [line for lines in PLANTED.values() for line in lines]
+    alone.append(("truncated", "val/n02105855/cut.jpg", f"ends too early, after {len(cut):,} bytes; get it again"))
+    alone.append(("empty class", "test/n00000001", "is not there, though train/n00000001 is"))
+    summary = Summary()
+    together = found(root, threads=1, summary=summary)
+    assert sorted(together) == sorted(alone)
+    assert together == found(root, threads=5)
+    assert summary.kinds == Counter(kind for kind, _, _ in together)
+    assert summary.kinds.keys() == KINDS.keys() - {"layout", "folder", "labels", "bomb"}
+
+
+def test_a_folder_that_cannot_be_opened(root, monkeypatch):
+    def scan(folder: str | Path) -> Iterator[os.DirEntry]:
+        if Path(folder).name == TENCH:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scan)
+    assert found(root) == [("folder", f"{part}/{TENCH}", "cannot be opened: Permission denied") for part in ("train", "val")]
+
+
+def test_classes_alone(root):
+    """Without folders of parts."""
+    (root / "train" / "notes.txt").touch()
+    (root / "train" / "loose.jpg").touch()
+    train = root / "train"
+    assert found(train) == [("misplaced", "loose.jpg", GONE), ("other", "notes.txt", STRANGE)]
+
+
+def test_a_folder_without_images(tmp_path):
+    assert found(tmp_path) == [("layout", str(tmp_path), "holds no images in folders of classes")]
+    (tmp_path / "cat").mkdir()
+    assert found(tmp_path) == [("empty class", "cat", "has no image")]
+
+
+def test_a_part_without_folders_of_classes(root):
+    (root / "test").mkdir()
+    assert found(root) == [("layout", "test", "holds no folders of classes")]
+
+
+def test_what_is_no_set_at_all(tmp_path):
+    (file := tmp_path / "file.jpg").touch()
+    for path in (tmp_path / "none", file):
+        with pytest.raises(OSError, match=f"^there is no folder {path}; give the folder of your images$"):
+            check(str(path))
+    with pytest.raises(ValueError, match=r"^threads is 0, must be at least 1, or left out for the machine's cores$"):
+        check(str(tmp_path), threads=0)
+
+
+# ImageNet as it is published
+
+
+def test_label_files_are_not_strange_and_the_test_set_needs_none(tmp_path):
+    made = write_miniature(tmp_path, train=1, val=1, layout="official")
+    for path in (tmp_path / "ILSVRC2012_devkit_t12" / "data").iterdir():
+        path.rename(tmp_path / "val" / path.name)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "ILSVRC2012_test_00000001.JPEG").write_bytes(picture("a", TENCH))
+    name = next(name for name, synset in made.val.items() if synset == CHURCH)
+    shutil.copy(tmp_path / "train" / TENCH / "n01440764_10026.JPEG", tmp_path / "val" / name)
+    (tmp_path / "val" / "more.txt").touch()
+    copy = f"is a copy of {FIRST}, "
+    assert found(tmp_path) == [
+        ("other", "val/more.txt", STRANGE),
+        ("leak", f"val/{name}", f"{copy}an image of train; keep one of them"),
+        ("contradiction", f"val/{name}", f"{copy}which is of class {TENCH}; keep one of them"),
+    ]
+
+
+def test_a_label_file_that_does_not_fit(tmp_path):
+    write_miniature(tmp_path, train=1, val=1, layout="caffe")
+    (tmp_path / "val" / "ILSVRC2012_val_00000999.JPEG").write_bytes(b"")
+    text = "has images without a class: val/val.txt has 10 lines, but val has 11 images; put all images there, and their file"
+    assert found(tmp_path) == [
+        ("labels", "val", text),
+        ("empty", "val/ILSVRC2012_val_00000999.JPEG", "is empty"),
+    ]
+
+
+# shards
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images as they lie in a file of several."""
+
+    cells: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def read(self, number: int) -> bytearray:
+        return bytearray(self.cells[number])
+
+    def name(self, number: int) -> str:
+        return f"the image in row {number} of a.parquet"
+
+
+def test_shards_are_opened_row_by_row(tmp_path, monkeypatch):
+    images = [picture(name, TENCH) for name in "abc"]
+    rows = {"train": ([images[0], images[1], b"", images[1]], [0, 0, 1, 1]), "test": ([images[2], images[0]], [1, -1])}
+    parts = {part: Part(Rows(cells), torch.tensor(labels), "") for part, (cells, labels) in rows.items()}
+    monkeypatch.setattr("reslight.data.image_folder.folder.find_parts", lambda root: Parts(("cat", "dog"), parts), raising=False)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-00000-of-00001.parquet").touch()
+    expected = [
+        ("empty", "the image in row 2 of a.parquet", "is empty"),
+        (
+            "contradiction",
+            "the image in row 3 of a.parquet",
+            "is a copy of the image in row 1 of a.parquet, which is of class cat; keep one of them",
+        ),
+        (
+            "leak",
+            "the image in row 1 of a.parquet",
+            "is a copy of the image in row 0 of a.parquet, an image of train; keep one of them",
+        ),
+    ]
+    assert found(tmp_path) == expected
+    assert [one.kind for one in check("someone/pets")] == ["empty", "contradiction", "leak"]
+
+
+def test_shards_that_cannot_be_used(tmp_path, monkeypatch):
+    def fail(root: str) -> None:
+        raise ValueError("a.parquet is damaged; get it again")
+
+    monkeypatch.setattr("reslight.data.image_folder.folder.find_parts", fail, raising=False)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "0.parquet").touch()
+    assert found(tmp_path) == [("layout", str(tmp_path), "cannot be used: a.parquet is damaged; get it again")]
+    with pytest.raises(ValueError, match=r"^a.parquet is damaged; get it again$"):
+        check("someone/pets")
+
+
+# the rest
+
+
+def test_images_are_read_only_as_far_as_problems_are_asked_for(root, monkeypatch):
+    for number in range(60):
+        (root / "train" / TENCH / f"{number:03d}.jpg").write_bytes(b"")
+    monkeypatch.setattr("reslight.data.check.check._CHUNK", 1)
+    summary = Summary()
+    problems = check(str(root), threads=2, summary=summary)
+    assert len(list(islice(problems, 3))) == 3
+    assert summary.opened == 3
+    problems.close()
+
+
+def test_memory_is_bounded(root, monkeypatch):
+    opened = []
+    monkeypatch.setattr("reslight.data.check.check._CHUNK", 1)
+    monkeypatch.setattr("reslight.data.check.check.decode", lambda data, name: opened.append(name))
+    (root / "train" / TENCH / "0.jpg").write_bytes(b"")
+    problems = check(str(root), threads=1)
+    assert next(problems).kind == "empty"
+    problems.close()
+    assert len(opened) <= 6
+
+
+def test_a_problem_is_printed_in_one_line():
+    assert str(Problem("empty", "a\nb\udc80.jpg", "is empty")) == "a\\nb\\udc80.jpg is empty"
+    assert str(Problem("empty", "größe.jpg", "is empty")) == "größe.jpg is empty"
+    with pytest.raises(ValueError, match=r"^the kind of a problem is 'odd', must be one of: layout, "):
+        Problem("odd", "a", "b")

@@ -1,0 +1,111 @@
+"""Folders of classes: what is taken for an image of which class, and how a set is named."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from reslight.data.image_folder.class_tree import ClassTree, is_image, read_tree
+
+
+def write(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    return root
+
+
+def found(tree: ClassTree) -> list[tuple[str, str]]:
+    """Class and name of each image."""
+    rows = zip(tree.labels, tree.paths, strict=True)
+    return [(tree.classes[label], path.relative_to(tree.root).as_posix()) for label, path in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *((name, True) for name in ("a.jpg", "a.JPEG", "a.b.png", "a b.Webp", "ü.tiff", "x.GIF", "x.bmp", "x.jfif", "x.avif", "x.jp2")),
+        *((name, False) for name in ("a.pdf", "a.svg", "jpg", "png.", "a.jpg.txt", "a.mp4", "a", "")),
+    ],
+)
+def test_what_is_called_as_an_image_is(name: str, expected: bool):
+    assert is_image(name) == expected
+
+
+def test_everything_is_where_it_is_looked_for(tmp_path: Path):
+    root = write(
+        tmp_path / "set",
+        *("cats/10.png", "cats/9.JPG", "cats/young cats/à.png", "cats/young cats/deep/z.webp", "cats/about.txt"),
+        *("cats/old/1.png", "cats/old/deep/2.png", "cats/older/3.png"),
+        *("Bäume im Wald/ß.png", "10/x.png", "9/x.png", "loose.png", "list.csv"),
+        *(".DS_Store", ".git/a.png", "__MACOSX/a.png", "cats/.hidden.png", "cats/Thumbs.db", "cats/DESKTOP.INI", "cats/.thumbs/a.png"),
+    )
+    (root / "empty").mkdir()
+    tree = read_tree(root)
+    assert tree.classes == ("10", "9", "Bäume im Wald", "cats", "empty"), "sorted as text is"
+    assert found(tree) == [
+        ("10", "10/x.png"),
+        ("9", "9/x.png"),
+        ("Bäume im Wald", "Bäume im Wald/ß.png"),
+        *(("cats", f"cats/{name}") for name in ("10.png", "9.JPG", "old/1.png", "old/deep/2.png", "older/3.png")),
+        *(("cats", f"cats/young cats/{name}") for name in ("à.png", "deep/z.webp")),
+    ]
+    assert tree.empty == ["empty"]
+    assert [path.name for path in tree.misplaced] == ["loose.png"]
+    assert [path.name for path in tree.others] == ["list.csv", "about.txt"]
+
+
+def test_links_are_followed_and_none_for_ever(tmp_path: Path):
+    write(tmp_path / "disk", "far/1.png", "far/deep/2.png", "far.png")
+    root = write(tmp_path / "set", "a/0.png")
+    (root / "a" / "file.png").symlink_to(tmp_path / "disk" / "far.png")
+    (root / "a" / "self").symlink_to(root / "a")
+    (root / "b").symlink_to(tmp_path / "disk" / "far", target_is_directory=True)
+    (root / "b" / "deep" / "up").symlink_to(tmp_path / "disk" / "far")
+    (root / "c").symlink_to(tmp_path / "gone")
+    tree = read_tree(root)
+    assert found(tree) == [("a", "a/0.png"), ("a", "a/file.png"), ("b", "b/1.png"), ("b", "b/deep/2.png")]
+    assert [path.name for path in tree.others] == ["c"], "a link to nowhere is no class"
+
+
+def test_a_link_to_nowhere_is_an_image_that_cannot_be_read(tmp_path: Path):
+    root = write(tmp_path / "set", "a/0.png")
+    before = read_tree(root).fingerprint()
+    (root / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    tree = read_tree(root)
+    assert found(tree) == [("a", "a/0.png"), ("a", "a/gone.png")]
+    assert tree.fingerprint() != before
+
+
+def test_fingerprint_by_hand(tmp_path: Path):
+    for place in ("one", "two"):
+        tree = read_tree(write(tmp_path / place, "a/ü.png", "b/in/x.jpg"))
+        # written out: classes, then for each image its name and its size in bytes, which is that of its name here
+        assert tree.fingerprint() == hashlib.sha256("a\0b\na/ü.png\0008\nb/in/x.jpg\00010".encode()).hexdigest()
+
+
+@pytest.mark.parametrize("change", ["size", "name", "class", "less", "more", "empty class"])
+def test_another_set_has_another_name(tmp_path: Path, change: str):
+    root = write(tmp_path / "set", "a/1.png", "a/2.png", "b/3.png")
+    before = read_tree(root).fingerprint()
+    {
+        "size": lambda: (root / "a/1.png").write_bytes(b"longer than its name"),
+        "name": lambda: (root / "a/1.png").rename(root / "a/0.png"),
+        "class": lambda: (root / "a/1.png").rename(root / "b/1.png"),
+        "less": (root / "a/1.png").unlink,
+        "more": lambda: write(root, "b/4.png"),
+        "empty class": (root / "c").mkdir,
+    }[change]()
+    assert read_tree(root).fingerprint() != before
+
+
+def test_what_is_no_image_changes_no_name(tmp_path: Path):
+    root = write(tmp_path / "set", "a/1.png")
+    before = read_tree(root).fingerprint()
+    write(root, "a/notes.txt", "a/.DS_Store", "loose.png")
+    assert read_tree(root).fingerprint() == before
+
+
+def test_no_folder_is_told(tmp_path: Path):
+    with pytest.raises(OSError, match="set"):
+        read_tree(tmp_path / "set")

@@ -1,0 +1,305 @@
+"""Images and labels of parquet shards against what was written into them."""
+
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as arrow
+import pytest
+import torch
+from PIL import Image
+from pyarrow import parquet
+
+from reslight.data import Folder
+from reslight.data.cifar import parquet as shards
+from reslight.data.image_folder import shards as reader
+from reslight.data.image_folder.folder import find_parts
+from reslight.data.image_folder.shards import parts_in_shards
+
+NAMES = ["apple tree", "Bär"]
+
+
+def png(number: int) -> bytes:
+    file = BytesIO()
+    Image.fromarray(np.random.default_rng(number).integers(0, 256, (6 + number % 3, 7, 3), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write(
+    path: Path, images: Sequence[bytes | None], labels: Sequence[int | None], *, names: list[str] | None = NAMES, plain: bool = False
+) -> None:
+    struct = arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
+    cells = arrow.array(images, arrow.binary()) if plain else arrow.array([{"bytes": data, "path": None} for data in images], struct)
+    table = arrow.table({"image": cells, "label": arrow.array(labels, arrow.int64())})
+    features = {"label": {"names": names, "_type": "ClassLabel"}} if names else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(schema, path, row_group_size=3)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Eight training images in two shards, three of validation, two unlabelled ones of test."""
+    write(tmp_path / "set/data/train-00000-of-00002.parquet", [png(n) for n in range(5)], [0, 1, 0, 1, 0])
+    write(tmp_path / "set/data/train-00001-of-00002.parquet", [png(n) for n in range(5, 8)], [1, 1, 0], plain=True)
+    write(tmp_path / "set/data/validation-00000-of-00001.parquet", [png(20), None, png(22)], [1, 0, 0])
+    write(tmp_path / "set/data/test-00000-of-00001.parquet", [png(30), png(31)], [-1, -1])
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("rows", [1, 2, 256])
+def test_every_image_is_where_it_was_written(root: Path, rows: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reader, "_ROWS", rows)
+    found = find_parts(str(root))
+    assert found.classes == tuple(NAMES)
+    assert set(found.parts) == {"train", "val"}
+    train, val = found.parts["train"], found.parts["val"]
+    assert [train.images.read(n) for n in range(8)] == [png(n) for n in range(8)]
+    assert train.labels.tolist() == [0, 1, 0, 1, 0, 1, 1, 0]
+    assert train.labels.dtype == torch.int64
+    assert train.images.name(6) == f"row 1 of {root}/data/train-00001-of-00002.parquet"
+    assert [val.images.read(n) for n in range(3)] == [png(20), b"", png(22)]
+    assert found.remarks == (f"{root} does not say what is on its 2 test images, which are left out",)
+
+
+def test_the_second_time_no_shard_is_opened(root: Path, monkeypatch: pytest.MonkeyPatch):
+    before = parts_in_shards(root)
+    monkeypatch.setattr(parquet, "ParquetFile", lambda *_, **__: pytest.fail("a shard was opened"))
+    after = parts_in_shards(root)
+    assert before
+    assert after
+    assert before.classes == after.classes == tuple(NAMES)
+    assert before.parts["train"].fingerprint == after.parts["train"].fingerprint
+    assert after.parts["train"].images.read(7) == png(7)
+
+
+def test_one_line_says_what_is_copied(root: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, "reslight"):
+        parts_in_shards(root)
+        parts_in_shards(root)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"reading 13 images of {root} once, 0.00 GB, into {root.parent}/decoded/shards")
+
+
+def test_few_images_at_a_time(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reader, "_ROWS", 2)
+    found = parts_in_shards(root)
+    assert found
+    images = found.parts["train"].images
+    assert isinstance(images, reader.Shards)
+    assert [[len(chunk) for chunk in table.column("image").chunks] for table in images.tables] == [[2, 2, 1], [2, 1]]
+
+
+def test_images_without_labels_are_not_copied(tmp_path: Path):
+    write(tmp_path / "set/train.parquet", [png(0), png(1)], [0, 1])
+    write(tmp_path / "set/test.parquet", [bytes(1_000_000)] * 3, [-1, None, -1])
+    found = parts_in_shards(tmp_path / "set")
+    assert found
+    assert found.remarks == (f"{tmp_path}/set does not say what is on its 3 test images, which are left out",)
+    assert sum(path.stat().st_size for path in (tmp_path / "decoded").rglob("*.arrow")) < 20_000
+
+
+def test_a_damaged_file_in_the_cache_is_written_again(root: Path):
+    parts_in_shards(root)
+    for number, path in enumerate(sorted((root.parent / "decoded").rglob("*.arrow"))):
+        path.write_bytes(path.read_bytes()[: number * 100])
+    found = parts_in_shards(root)
+    assert found
+    assert [found.parts["train"].images.read(n) for n in range(8)] == [png(n) for n in range(8)]
+
+
+def test_a_shard_that_changes_is_read_again(root: Path, tmp_path: Path):
+    before = parts_in_shards(root)
+    write(root / "data/train-00001-of-00002.parquet", [png(40), png(41)], [1, 0])
+    after = parts_in_shards(root)
+    assert before
+    assert after
+    assert [after.parts["train"].images.read(n) for n in (0, 5, 6)] == [png(0), png(40), png(41)]
+    assert before.parts["train"].fingerprint != after.parts["train"].fingerprint
+    assert len(list((tmp_path / "decoded/shards").iterdir())) == 4, "nothing stale is kept"
+
+
+def test_threads_read_at_once(root: Path):
+    found = parts_in_shards(root)
+    assert found
+    barrier = threading.Barrier(4)
+
+    def look(first: int) -> list[tuple[int, bytearray]]:
+        barrier.wait()
+        return [(n % 8, found.parts["train"].images.read(n % 8)) for n in range(first, first + 200)]
+
+    expected = [png(n) for n in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(data == expected[n] for read in pool.map(look, range(4)) for n, data in read)
+
+
+def test_threads_copy_at_once(root: Path):
+    barrier = threading.Barrier(4)
+
+    def look(_: int) -> list[bytearray]:
+        barrier.wait()
+        found = parts_in_shards(root)
+        assert found
+        return [found.parts["train"].images.read(n) for n in range(8)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(look, range(4))) == [[png(n) for n in range(8)]] * 4
+
+
+def test_another_process_copies_in_the_middle_of_it(root: Path, monkeypatch: pytest.MonkeyPatch):
+    """What a second process would do, at the worst moment: it begins and ends while the first has half a file."""
+    others = []
+    batches = reader._batches
+
+    def interrupted(*arguments: object):
+        for number, batch in enumerate(batches(*arguments)):
+            yield batch
+            if number == 0 and not others:
+                others.append(None)
+                others.append(parts_in_shards(root))
+
+    monkeypatch.setattr(reader, "_ROWS", 2)
+    monkeypatch.setattr(reader, "_batches", interrupted)
+    for found in (parts_in_shards(root), others[1]):
+        assert found
+        assert [found.parts["train"].images.read(n) for n in range(8)] == [png(n) for n in range(8)]
+    assert len(list((root.parent / "decoded/shards").iterdir())) == 4, "one file for each shard, nothing half-written"
+
+
+@pytest.mark.parametrize("place", ["", "data", "plain_text"])
+def test_where_shards_may_lie(tmp_path: Path, place: str):
+    write(tmp_path / "set" / place / "train.parquet", [png(0), png(1)], [0, 1])
+    write(tmp_path / "set" / place / "test/0000.parquet", [png(2)], [1])
+    found = parts_in_shards(tmp_path / "set")
+    assert found
+    assert {part: len(one.labels) for part, one in found.parts.items()} == {"train": 2, "test": 1}
+
+
+def test_classes_without_names_are_numbers(tmp_path: Path):
+    write(tmp_path / "train.parquet", [png(0), png(1), png(2)], [0, 2, 2], names=None)
+    found = parts_in_shards(tmp_path)
+    assert found
+    assert found.classes == ("0", "1", "2")
+    assert found.remarks == (f"{tmp_path} has no training image of 1",)
+
+
+def test_columns_of_other_names_where_only_one_fits(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    parquet.write_table(arrow.table({"text": ["a", "b"], "kind": [1, 0], "picture": [png(0), png(1)]}), tmp_path / "train.parquet")
+    found = parts_in_shards(tmp_path)
+    assert found
+    assert found.parts["train"].labels.tolist() == [1, 0]
+    assert found.parts["train"].images.read(1) == png(1)
+    assert caplog.messages == [f"{tmp_path}: the labels are taken from the column kind, the only one of whole numbers"]
+
+
+def test_shards_with_hashes_in_their_names(tmp_path: Path):
+    for number in range(2):
+        write(tmp_path / f"train-0000{number}-of-00002-{number}123456789abcdef.parquet", [png(number)], [number])
+    found = parts_in_shards(tmp_path)
+    assert found
+    assert [found.parts["train"].images.read(n) for n in range(2)] == [png(0), png(1)]
+
+
+COLUMNS: list[tuple[dict[str, list], str]] = [
+    ({"picture": [b"a"], "label": [0], "other": [b"b"]}, "has the columns picture, label, other; one of them must be called img or image"),
+    ({"image": [b"a"], "a": [0], "b": [1]}, "has the columns image, a, b; one of them must be called fine_label or label or labels"),
+    ({"image": [[1, 2]], "label": [0]}, "has list<.*> in the column image; images must be bytes, or structs of bytes and a path"),
+    ({"image": [{"path": "a"}], "label": [0]}, "has struct<path: string> in the column image; images must be bytes, or structs"),
+    ({"image": [b"a"], "label": ["cat"]}, "has string in the column label; labels must be whole numbers"),
+    ({"image": [b"a"], "label": [1_000_000]}, "has the label 1000000, must be below 1,000,000; labels count the classes from 0"),
+]
+
+
+@pytest.mark.parametrize(("columns", "says"), COLUMNS)
+def test_columns_that_do_not_fit(tmp_path: Path, columns: dict[str, list], says: str):
+    parquet.write_table(arrow.table(columns), tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match=says) as caught:
+        parts_in_shards(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_data_module_decodes_them(root: Path):
+    data = Folder(str(root), batch_size=4, on_bad_image="skip")
+    data.setup("fit")
+    batches = list(data.val_dataloader())
+    assert [batch.labels.tolist() for batch in batches] == [[1, 0]]  # the image without bytes is left out
+    assert data.labels == tuple(NAMES)
+    assert data.describe()["splits"]["val"] == {"size": 3, "fingerprint": data.splits["val"].fingerprint, "skipped": 1}
+
+
+def damaged(root: Path) -> None:
+    path = root / "data/train-00000-of-00002.parquet"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def no_folder_for_the_cache(root: Path) -> None:
+    (root.parent / "decoded").write_text("a file")
+
+
+def hashed_beside_plain(root: Path) -> None:
+    write(root / "data/train-00001-of-00002-0123456789abcdef.parquet", [png(1)], [0])
+
+
+def hashed_of_one_and_of_two(root: Path) -> None:
+    one_of_two_hashed(root)
+    write(root / "data/train-00000-of-00001-0123456789abcdef.parquet", [png(1)], [0])
+
+
+def one_of_two_hashed(root: Path) -> None:
+    for path in (root / "data").glob("train*"):
+        path.unlink()
+    write(root / "data/train-00001-of-00002-0123456789abcdef.parquet", [png(1)], [0])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda root: write(root / "data/test-00000-of-00001.parquet", [png(1), png(2)], [0, None]), "has images without a label"),
+        (damaged, "train-00000-of-00002.parquet is damaged or was cut short"),
+        (no_folder_for_the_cache, "cannot be kept in .*make room, or set RESLIGHT_CACHE"),
+        (lambda root: (root / "data/train-00001-of-00002.parquet").unlink(), "lacks train-00001-of-00002.parquet"),
+        (lambda root: [path.unlink() for path in (root / "data").glob("train*")], "shards of val and test, but none of train"),
+        (lambda root: write(root / "data/validation-00000-of-00001.parquet", [png(1)], [2]), "has the label 2 in val, expected 0 to 1"),
+        (lambda root: write(root / "data/validation-00000-of-00001.parquet", [], []), "holds no images of val"),
+        (
+            lambda root: write(root / "data/train-00001-of-00002.parquet", [png(1)], [None]),
+            "has the label -1, or none, in train, expected 0",
+        ),
+        (
+            lambda root: write(root / "data/validation-00000-of-00001.parquet", [png(1)], [0], names=NAMES[::-1]),
+            "validation-00000-of-00001.parquet has other classes than .*train-00000-of-00002.parquet, or in another order",
+        ),
+        (hashed_beside_plain, "train-00001-of-00002.parquet and others of train there are of two sets of shards; delete the older ones"),
+        (lambda root: write(root / "data/train-00000-of-00001.parquet", [png(1)], [0]), "of two sets of shards; delete the older ones"),
+        (hashed_of_one_and_of_two, "train-00001-of-00002-0123456789abcdef.parquet and others of train there are of two sets of shards"),
+        (one_of_two_hashed, "data lacks train-00000-of-00002; put what is missing there too"),
+        (lambda root: (root / "data").rename(root / "a") and write(root / "b/train.parquet", [png(1)], [0]), "several sets of shards"),
+    ],
+)
+def test_mistakes_are_one_line(root: Path, spoil, says: str):
+    spoil(root)
+    with pytest.raises((ValueError, OSError), match=says) as caught:
+        find_parts(str(root))
+    assert "\n" not in str(caught.value)
+    cache = root.parent / "decoded"
+    assert not cache.is_dir() or not list(cache.rglob(".*")), "nothing half-written is left"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch):
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *how: opened(Path("/dev/full") if self.name.startswith(".") else self, *how))
+    says = r"cannot be kept in .*/decoded/shards \(No space left on device\); make room, or set RESLIGHT_CACHE$"
+    with pytest.raises(OSError, match=says):
+        parts_in_shards(root)
+
+
+def test_cifars_reader_shares_its_columns():
+    assert shards.column_of(Path("x"), ["img", "fine_label"], shards.IMAGE_COLUMNS) == "img"
+    with pytest.raises(ValueError, match="has the columns a, b; one of them must be called img or image"):
+        shards.column_of(Path("x"), ["a", "b"], shards.IMAGE_COLUMNS)
