@@ -25,7 +25,7 @@ from rounds import add_cpu_time, alternate, introduce, keep, parser, show, use_t
 from torch import nn
 from train import peak_bytes
 
-from reslight.allocator import keep_freed_blocks
+from reslight.cli.allocator import keep_freed_blocks
 from reslight.models import cifar_config, create_model
 
 HUGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}

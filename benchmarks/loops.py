@@ -27,10 +27,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
+from reslight.cli.trainer import CLI
 from reslight.metrics import TrainingSums
 from reslight.models import ResNet, ResNetConfig
-from reslight.trainer_cli import CLI
-from reslight.training import OptimConfig, Runs
+from reslight.runs.folder import Runs
+from reslight.training import OptimConfig
 from reslight.training.optim import build_optimizer
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}

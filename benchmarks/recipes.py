@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from reslight import recipes
+from reslight.runs import config_files as recipes
 
 COLUMNS = ["recipe", "batch", "steps", "first_loss", "last_loss", "verdict", "seconds", "threads", "options"]
 

@@ -11,6 +11,12 @@ import pytest
 import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# One thread a process: the suite runs in as many processes as there are cores, and threads that wait for each other cost more than they
+# bring on tiny networks. Processes that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+pytest_plugins = ["tests.hub_fixtures"]
 
 
 NOT_BY_DEFAULT = {"nightly", "network", "bench"}
@@ -50,7 +56,7 @@ class Answer(NamedTuple):
 @pytest.fixture
 def reslight(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     """The command line, in this process: `reslight("models", "resnet*")`."""
-    from reslight.cli import main
+    from reslight.cli.main import main
 
     def run(*words: object) -> Answer:
         capfd.readouterr()

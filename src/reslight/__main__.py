@@ -2,6 +2,6 @@
 
 import sys
 
-from reslight.cli import main
+from reslight.cli.main import main
 
 sys.exit(main())

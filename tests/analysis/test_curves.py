@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from reslight.analysis import Curve, History, draw, find_run, names_of, read_run, save
 from reslight.analysis.curves import limits
-from reslight.analysis.picture import COLOURS
+from reslight.analysis.figure import COLOURS
 
 SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<?xml"}
 
@@ -283,7 +283,7 @@ def test_without_matplotlib_it_says_how_to_install_it(reslight, monkeypatch):
 
 def test_plot_is_light_and_its_help_lighter(reslight):
     make_run("runs/digits/1", [(0.25, 0.125)])
-    code = "import sys; from reslight.cli import main; assert main({words}) == 0; assert not set(sys.modules) & set({absent})"
+    code = "import sys; from reslight.cli.main import main; assert main({words}) == 0; assert not set(sys.modules) & set({absent})"
     for words, absent in (
         (["plot", "runs/digits", "-o", "a.png"], ["torch", "lightning"]),
         (["plot", "--help"], ["torch", "lightning", "matplotlib", "yaml"]),

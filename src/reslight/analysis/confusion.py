@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reslight.analysis.picture import COLOURS, GREY, new_figure
+from reslight.analysis.figure import COLOURS, GREY, new_figure
 
 if TYPE_CHECKING:  # an optional extra, and half a second
     from matplotlib.axes import Axes

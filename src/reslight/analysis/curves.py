@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reslight.analysis.history import History
-from reslight.analysis.picture import COLOURS, FONT, GREY, PALE, dress, new_figure
+from reslight.analysis.figure import COLOURS, FONT, GREY, PALE, dress, new_figure
 from reslight.messages import UsageError
+from reslight.runs.history import History
 
 if TYPE_CHECKING:  # an optional extra, and half a second
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from reslight.analysis.picture import COLOURS, FONT, PALE, dress, new_figure
+from reslight.analysis.figure import COLOURS, FONT, PALE, dress, new_figure
 from reslight.messages import UsageError
 from reslight.models import ResNet
 
@@ -107,7 +107,7 @@ def image_batches(net: ResNet, data: Mapping[str, Any], root: str, images: int) 
         ValueError: It is no data set that reslight has.
         OSError: It is not there.
     """
-    from reslight.analysis.evaluate import data_set
+    from reslight.analysis.verify import data_set
     from reslight.data.loading.loaders import EvalLoader
 
     made = data_set(data, net.preprocess, root)

@@ -2,12 +2,9 @@
 
 from reslight.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from reslight.training.classifier import ImageClassifier
-from reslight.training.logger import RunLogger
 from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig
-from reslight.training.predictions import PredictionWriter
 from reslight.training.progress import Progress
-from reslight.training.run import RunFolder, Runs
-from reslight.training.stopping import StopSignals
+from reslight.training.signals import StopSignals
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -15,11 +12,7 @@ __all__ = [
     "ImageClassifier",
     "LearningRate",
     "OptimConfig",
-    "PredictionWriter",
     "Progress",
-    "RunFolder",
-    "RunLogger",
-    "Runs",
     "ScheduleConfig",
     "StopSignals",
 ]

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from reslight.messages import UsageError
-from reslight.training.stopping import NUMBERS, StopSignals
+from reslight.training.signals import NUMBERS, StopSignals
 
 log = logging.getLogger(__name__)
 

@@ -18,13 +18,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from reslight.messages import UsageError
 from reslight.metrics import TrainingSums
 from reslight.models import ResNet, ResNetConfig
+from reslight.training.evaluation import Batch, Measuring
+from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
 from reslight.training.loss import Loss, class_of, training_loss
-from reslight.training.measuring import Batch, Measuring
-from reslight.training.net import check_data, net_config
+from reslight.training.network import check_data, net_config
 from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer
 from reslight.training.resume import FORMAT, data_changes, environment, environment_changes
-from reslight.training.transfer import frozen_parts, initial_net
 from reslight.training.warmup import ErrorWarmup
 
 log = logging.getLogger(__name__)

@@ -38,12 +38,6 @@ FED = ("data.preprocess.", "data.normalize", "data.labels")
 _LONG = 10
 
 
-def run_of(checkpoint: Path) -> Path | None:
-    """The run's folder in which a checkpoint lies; None for a checkpoint that lies elsewhere."""
-    folder = checkpoint.parent if checkpoint.parent.name == "checkpoints" else checkpoint.resolve().parent
-    return folder.parent if folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file() else None
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint; tensors stay on the disk until they are used. Nothing in the file is executed.
 

@@ -10,7 +10,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 import reslight as package
-from reslight.parser import LIBRARIES
+from reslight.cli.commands.weights import LIBRARIES
 from reslight.weights.interop.exchange import read_file
 from reslight.weights.interop.names import FORMATS
 

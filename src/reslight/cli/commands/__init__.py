@@ -1,0 +1,1 @@
+"""One file a topic: the arguments of its commands, and the functions that run them. They print."""

@@ -1,0 +1,173 @@
+"""The `reslight` command. Heavy imports are local to the command that needs them, so `--help` answers at once."""
+
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from reslight.cli.commands import data, hub, models, paper, plots, weights
+from reslight.cli.parser import TRAINER_COMMANDS, Parser
+from reslight.messages import UsageError
+from reslight.version import __version__
+
+DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+IGNORED_WARNINGS = (
+    r"The number of training batches .* is smaller than the logging interval",  # every epoch has its row all the same
+    r"You defined a `validation_step` but have no `val_dataloader`",  # val_size is 0, as asked
+    r"It is recommended to use `self.log",  # the numbers are summed over the devices before they are logged
+    r"Be aware that when using `ckpt_path`.*: \['EMAWeightAveraging'\]",  # validate, test and predict take the average itself
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # what model.freeze left as it was
+    r".*LeafSpec.* is deprecated",  # of Lightning's to torch
+)
+"""Beginnings of warnings that the user cannot act on."""
+PEER_LOST = ("gloo/transport", "remote process exited", "Connection closed by peer", "Connection reset by peer")
+"""What torch.distributed says when another process of the run has died."""
+BUG = (
+    "This is a bug, in reslight or in code of your own that it ran: re-run with --debug for the traceback, and report it on the issue "
+    "tracker of the repository that reslight came from"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: What was typed behind `reslight`; sys.argv's if None.
+
+    Returns:
+        0; 1 when it failed, 2 for a mistake in what was typed or configured, 128 and the signal's number when one ended it:
+        130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        if words and words[0] in TRAINER_COMMANDS:
+            _run_trainer(words, debug)
+        elif words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
+            raise UsageError(f"{words[0]} stands where the command belongs; it comes first, as in `reslight fit --config digits`")
+        elif not words:
+            make_parser().print_help()
+            return MISTAKE
+        else:
+            options = make_parser().parse_args(words)
+            if options.trains:
+                from reslight.cli import trainer  # noqa: F401  # Lightning configures its logging when it is imported; ours comes after
+
+                _configure_logging(debug)
+            if options.run(options) is False:  # it ran, and what it checked is not as it should be
+                return FAILED
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of Ctrl-C
+            return _interrupted()
+        if isinstance(number := getattr(stop, "signal", None), signal.Signals) and _is_rank_zero():
+            print(f"reslight: stopped by {number.name}", file=sys.stderr)
+        return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
+    except KeyboardInterrupt:
+        return _interrupted()
+    except BrokenPipeError:  # whoever read the output has had enough, as `head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # else Python's own flush at exit complains
+        return FAILED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _failed(error)
+    return DONE
+
+
+def _run_trainer(words: list[str], debug: bool) -> None:
+    from reslight.cli.trainer import run
+
+    _configure_logging(debug)  # behind the imports, in which Lightning sets up its own
+    run(words, debug=debug)
+
+
+def _configure_logging(debug: bool) -> None:
+    """Configure logging: print reslight's messages plainly, hide library messages below WARNING."""
+    log = logging.getLogger("reslight")
+    log.setLevel(logging.DEBUG if debug else logging.INFO if _is_rank_zero() else logging.ERROR)
+    if not any(isinstance(handler, _PlainHandler) for handler in log.handlers):  # main() may be called several times in a process
+        log.addHandler(_PlainHandler())
+    if not debug:
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        warnings.showwarning = _warn
+        for message in IGNORED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+
+
+class _PlainHandler(logging.Handler):
+    """Print messages up to INFO on stdout as they are, worse ones on stderr with their level in front."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno <= logging.INFO:
+            print(record.getMessage(), flush=True)
+        else:
+            print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+def _is_rank_zero() -> bool:
+    """Return whether this is the process of a run that prints."""
+    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0) == 0
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _failed(error: Exception) -> int:
+    """Print one line on stderr: a user's mistake as it is, anything else as a bug; return the exit code."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    mistake, stopped = isinstance(error, UsageError | OSError), isinstance(error, FloatingPointError)
+    if not mistake and any(word in text for word in PEER_LOST):
+        # Any process may print it, since rank 0 may be the one that died; in one write, since several may do so at once.
+        sys.stderr.write("reslight: stopped: another process of this run died; its error is above. Resume with --ckpt_path last\n")
+        return FAILED
+    if not (mistake or stopped):
+        text = f"{type(error).__name__}: {text}. {BUG}"
+    if _is_rank_zero():
+        print(f"reslight: {'stopped' if stopped else 'error'}: {text}", file=sys.stderr)
+    return MISTAKE if mistake else FAILED
+
+
+def _interrupted() -> int:
+    if _is_rank_zero():
+        print("\nreslight: interrupted", file=sys.stderr)
+    return INTERRUPTED
+
+
+def make_parser() -> Parser:
+    """Return the parser of all commands. The Trainer's are only listed: their settings take Lightning to know.
+
+    What is parsed has `run`, to be called with it, and `trains`, see `reslight.cli.parser.runs`.
+    """
+    parser = Parser(
+        prog="reslight",
+        description="Train ResNets with PyTorch Lightning. A first run: reslight fit --config digits",
+        epilog="Every command has --help. Every command takes --debug, which shows the traceback of an error.",
+    )
+    parser.add_argument("--version", action="version", version=f"reslight {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, text in TRAINER_COMMANDS.items():
+        commands.add_parser(name, help=text)
+    for topic in TOPICS:
+        topic.add_parsers(commands)
+    return parser
+
+
+TOPICS = (models, plots, paper, weights, hub, data)
+"""In the order of the help."""

@@ -1,0 +1,1 @@
+"""One run on disk: its folder, configuration, metrics.csv, reports, export, fork."""

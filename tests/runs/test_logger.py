@@ -1,0 +1,88 @@
+"""metrics.csv: each step once, no hole, no repeat, whatever happened before."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from reslight.runs.logger import RunLogger
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def logger(folder: Path, resumed_at: int | None = None) -> RunLogger:
+    log = RunLogger(tensorboard=False)
+    log.open(folder, resumed_at)
+    return log
+
+
+def test_values_of_one_step_share_a_row(tmp_path):
+    log = logger(tmp_path)
+    log.log_metrics({"epoch": 1, "val/acc1": 0.5}, step=20)
+    log.log_metrics({"epoch": 1, "train/loss": 1.25}, step=20)
+    log.log_metrics({"epoch": 2, "val/acc1": 0.75}, step=40)
+    assert rows(tmp_path) == [
+        {"epoch": "1", "step": "20", "val/acc1": "0.5", "train/loss": "1.25"},
+        {"epoch": "2", "step": "40", "val/acc1": "0.75", "train/loss": ""},
+    ]
+
+
+def test_a_row_is_on_the_disk_at_once(tmp_path):
+    log = logger(tmp_path)
+    for step in range(1, 4):
+        log.log_metrics({"lr": step / 10}, step=step)
+        assert [row["step"] for row in rows(tmp_path)] == [str(n) for n in range(1, step + 1)]
+
+
+def test_numbers_read_back_as_they_were(tmp_path):
+    values = {"a": 0.1 + 0.2, "b": 1e-30, "c": 3.0, "d": float("nan")}
+    logger(tmp_path).log_metrics(values, step=1)
+    (row,) = rows(tmp_path)
+    assert [float(row[name]) for name in "abc"] == [values[name] for name in "abc"]
+    assert row["d"] == "nan"
+
+
+def test_a_new_name_widens_the_table(tmp_path):
+    log = logger(tmp_path)
+    log.log_metrics({"lr": 1.0}, step=1)
+    log.log_metrics({"grad": 2.0}, step=2)
+    log.log_metrics({"late": 3.0}, step=2)
+    assert [(r["lr"], r["grad"], r["late"]) for r in rows(tmp_path)] == [("1", "", ""), ("", "2", "3")]
+
+
+@pytest.mark.parametrize("crash", ["", "3,60,0.", "3,60"])
+def test_a_resume_cuts_what_comes_again_and_what_a_crash_left(tmp_path, crash):
+    log = logger(tmp_path)
+    for step in (20, 40, 50):
+        log.log_metrics({"epoch": step // 20, "val/acc1": step / 100}, step=step)
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write(crash)
+    again = logger(tmp_path, resumed_at=40)
+    again.log_metrics({"epoch": 2, "lr": 0.5}, step=40)  # joins the row of the checkpoint's own step
+    again.log_metrics({"epoch": 3, "val/acc1": 0.9}, step=60)
+    assert [(r["step"], r["val/acc1"], r["lr"]) for r in rows(tmp_path)] == [
+        ("20", "0.2", ""),
+        ("40", "0.4", "0.5"),
+        ("60", "0.9", ""),
+    ]
+
+
+def test_a_resume_before_the_first_row_and_without_a_file(tmp_path):
+    logger(tmp_path, resumed_at=7).log_metrics({"lr": 1.0}, step=8)
+    logger(tmp_path, resumed_at=0).log_metrics({"lr": 2.0}, step=1)
+    assert [(r["step"], r["lr"]) for r in rows(tmp_path)] == [("1", "2")]
+
+
+def test_tensorboard_gets_the_same_values(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = RunLogger()
+    log.log_metrics({"lost": 1.0}, step=1)  # before there is a run
+    log.open(tmp_path)
+    log.log_metrics({"val/acc1": 0.5}, step=20)
+    log.finalize("success")
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("val/acc1")] == [(20, 0.5)]
