@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import log_loss, top_k_accuracy_score
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error, multiclass_confusion_matrix
 
-from reslight.metrics import Measurer, TrainingSums
+from reslight.metrics import Evaluator, TrainingSums
 
 
 @pytest.fixture
@@ -16,10 +16,10 @@ def answers() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def measured(logits: torch.Tensor, labels: torch.Tensor, sizes: list[int]):
-    measurer = Measurer(logits.shape[1])
+    evaluator = Evaluator(logits.shape[1])
     for part, target in zip(logits.split(sizes), labels.split(sizes), strict=True):
-        measurer.update(part, target)
-    return measurer.counts()
+        evaluator.update(part, target)
+    return evaluator.counts()
 
 
 def test_counts_are_those_of_torchmetrics_and_sklearn(answers):
@@ -53,7 +53,7 @@ def test_few_classes_have_no_top5():
 
 def test_devices_add_up(answers):
     logits, labels = answers
-    halves = [Measurer(10), Measurer(10)]
+    halves = [Evaluator(10), Evaluator(10)]
     halves[0].update(logits[:200], labels[:200])
     halves[1].update(logits[200:], labels[200:])
     others = iter([halves[1]._integers, halves[1]._nll])
@@ -84,10 +84,10 @@ def test_training_sums_of_a_long_epoch_do_not_drift(dtype):
 
 def test_details_are_those_of_torchmetrics(answers):
     logits, labels = answers
-    measurer = Measurer(10, details=True)
+    evaluator = Evaluator(10, details=True)
     for part, target in zip(logits.split([100, 0, 403]), labels.split([100, 0, 403]), strict=True):
-        measurer.update(part, target)
-    details = measurer.details()
+        evaluator.update(part, target)
+    details = evaluator.details()
     assert torch.equal(details.confusion, multiclass_confusion_matrix(logits, labels, 10))
     expected = multiclass_calibration_error(logits.double(), labels, 10, n_bins=15, norm="l1").item()
     assert details.ece == pytest.approx(expected, rel=1e-6)  # theirs is float32
@@ -97,9 +97,9 @@ def test_details_are_those_of_torchmetrics(answers):
 def test_details_by_hand():
     """Five images of three classes, none of class 2; the answer's probability is 0.9 (right), 0.7 (wrong), 0.7, 0.45 (right), 1 (wrong)."""
     rows = [[0.9, 0.05, 0.05], [0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.45, 0.45], [0.0, 1.0, 0.0]]
-    measurer = Measurer(3, details=True)
-    measurer.update(torch.tensor(rows, dtype=torch.float64).log(), torch.tensor([0, 1, 1, 1, 0]))
-    details = measurer.details()
+    evaluator = Evaluator(3, details=True)
+    evaluator.update(torch.tensor(rows, dtype=torch.float64).log(), torch.tensor([0, 1, 1, 1, 0]))
+    details = evaluator.details()
     assert details.confusion.tolist() == [[1, 1, 0], [1, 2, 0], [0, 0, 0]]  # the tie goes to class 1
     assert details.per_class == [0.5, 2 / 3, None]
     bins = {number: tuple(row[:2]) for number, row in enumerate(details.bins.tolist()) if row[0]}
@@ -109,7 +109,7 @@ def test_details_by_hand():
 
 def test_details_add_up_over_devices_and_one_may_have_no_images(answers):
     logits, labels = answers
-    whole, one, two = (Measurer(10, details=True) for _ in range(3))
+    whole, one, two = (Evaluator(10, details=True) for _ in range(3))
     whole.update(logits, labels)
     one.update(logits, labels)
     parts = iter([two.details().confusion, two.details().bins])

@@ -18,7 +18,7 @@ BINS = 15
 
 
 @dataclass(frozen=True)
-class Counts:
+class EvalCounts:
     """What was measured over a set of images.
 
     Attributes:
@@ -42,7 +42,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Details:
+class ConfusionAndCalibration:
     """Which classes are taken for which, and how far the probabilities can be believed.
 
     Attributes:
@@ -67,13 +67,13 @@ class Details:
         return float((right - probability).abs().sum() / total.sum())
 
 
-class Measurer:
-    """Adds up `Counts` over batches, without waiting for the device.
+class Evaluator:
+    """Adds up `EvalCounts` over batches, without waiting for the device.
 
     Args:
         num_classes: Classes of the classifier.
         device: Where the sums are kept: the device of the logits.
-        details: Add up `Details`, too.
+        details: Add up `ConfusionAndCalibration`, too.
     """
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu", *, details: bool = False) -> None:
@@ -111,24 +111,24 @@ class Measurer:
         rows = torch.stack([torch.ones_like(highest), (answers == labels).double(), highest], dim=1)
         self._bins.index_add_(0, torch.bucketize(highest, edges), rows)  # a bin has its upper edge
 
-    def counts(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Counts:
+    def counts(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> EvalCounts:
         """The counts so far.
 
         Args:
             reduce: Sums a tensor over the devices of a run; each holds its part of the images.
         """
         total, correct1, correct5 = (int(n) for n in reduce(self._integers.clone()))
-        return Counts(total, correct1, correct5 if self._k > 1 else None, float(reduce(self._nll.clone())))
+        return EvalCounts(total, correct1, correct5 if self._k > 1 else None, float(reduce(self._nll.clone())))
 
-    def details(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Details:
+    def details(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> ConfusionAndCalibration:
         """The details so far, all zero unless they were asked for; `reduce` as for `counts`."""
-        return Details(reduce(self._confusion.clone()).cpu(), reduce(self._bins.clone()).cpu())
+        return ConfusionAndCalibration(reduce(self._confusion.clone()).cpu(), reduce(self._bins.clone()).cpu())
 
 
 class TrainingSums:
     """Loss and top-1 of an epoch's training batches, at the cost of a few small kernels a step.
 
-    Unlike a `Measurer` it takes the loss as it was trained (smoothed or mixed labels) and its state can be kept in a checkpoint, so
+    Unlike an `Evaluator` it takes the loss as it was trained (smoothed or mixed labels) and its state can be kept in a checkpoint, so
     that an epoch interrupted in the middle still reports its whole.
     """
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from reslight.messages import UsageError
-from reslight.metrics import Counts, Measurer
+from reslight.metrics import EvalCounts, Evaluator
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
 from reslight.weights import Measured, Record
@@ -60,7 +60,7 @@ def verify(described: Description, root: str = "data") -> Iterator[Check]:
         yield from (_compare(measured, count(net, record, measured, data), data) for measured in record.metrics)
 
 
-def count(net: ResNet, record: Record, measured: Measured, data: "ImageDataModule") -> Counts:
+def count(net: ResNet, record: Record, measured: Measured, data: "ImageDataModule") -> EvalCounts:
     """Count what a network gets right, at the precision and batch size at which that was measured."""
     from reslight.data.loading.loaders import EvalLoader
 
@@ -76,14 +76,14 @@ def count(net: ResNet, record: Record, measured: Measured, data: "ImageDataModul
         network.to(dtype)
     weights = network.fc.weight.dtype
     normalizer = record.preprocess.normalizer("cpu", weights)
-    measurer = Measurer(record.net.num_classes)
+    evaluator = Evaluator(record.net.num_classes)
     with torch.inference_mode(), mixed:
         for images, labels, _ in EvalLoader(split, batch_size=measured.batch_size, rank=0, devices=1):
-            measurer.update(network(normalizer(images, layout)), labels)
-    return measurer.counts()
+            evaluator.update(network(normalizer(images, layout)), labels)
+    return evaluator.counts()
 
 
-def _compare(measured: Measured, counts: Counts, data: "ImageDataModule") -> Check:
+def _compare(measured: Measured, counts: EvalCounts, data: "ImageDataModule") -> Check:
     there = (measured.total, measured.correct1, measured.correct5)
     here = (counts.total, counts.correct1, counts.correct5)
     fingerprint = data.splits[measured.split].fingerprint

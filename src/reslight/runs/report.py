@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from reslight.metrics import Counts, Details
+from reslight.metrics import ConfusionAndCalibration, EvalCounts
 from reslight.training.checkpoints import Checkpoints
 from reslight.training.classifier import ImageClassifier
 from reslight.weights.folder import model_bytes
@@ -88,14 +88,14 @@ def _next(trainer: Trainer, folder: Path, config: Path) -> str:
     return f"reslight classify {folder / 'weights'} PICTURE" if (folder / "weights").is_dir() else f"reslight validate --config {config}"
 
 
-def scores(split: str, counts: Counts, details: Details) -> list[str]:
+def scores(split: str, counts: EvalCounts, details: ConfusionAndCalibration) -> list[str]:
     """Lines: each metric of a split, with the counts behind it."""
     hits = {"acc1": counts.correct1, "acc5": counts.correct5}
     behind = {name: f" ({hit} of {counts.total})" for name, hit in hits.items()}
     return [f"{split}/{name} {value:.4f}{behind.get(name, '')}" for name, value in _fractions(counts, details).items()]
 
 
-def measurement(split: str, counts: Counts, details: Details, model: ImageClassifier) -> dict[str, Any]:
+def measurement(split: str, counts: EvalCounts, details: ConfusionAndCalibration, model: ImageClassifier) -> dict[str, Any]:
     """What test.json and validate.json keep, beside the checkpoint that was measured."""
     names = model.described.get("labels") or range(model.config.num_classes)
     totals, correct = details.confusion.sum(dim=1).tolist(), details.confusion.diagonal().tolist()
@@ -133,5 +133,5 @@ def to_json(report: dict[str, Any]) -> str:
     return text + "\n"
 
 
-def _fractions(counts: Counts, details: Details) -> dict[str, float]:
+def _fractions(counts: EvalCounts, details: ConfusionAndCalibration) -> dict[str, float]:
     return counts.fractions() | {"ece": details.ece}

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from reslight.metrics import Counts, Details, Measurer
+from reslight.metrics import ConfusionAndCalibration, EvalCounts, Evaluator
 from reslight.models import ResNetConfig
 from reslight.training.guards import check_total
 
@@ -38,9 +38,9 @@ class Measuring(LightningModule):
         super().__init__()
         self.described: dict[str, Any] = {}
         self.recorded: dict[str, float] = {}
-        self.counts: Counts | None = None
-        self.details: Details | None = None
-        self._measurer: Measurer | None = None
+        self.counts: EvalCounts | None = None
+        self.details: ConfusionAndCalibration | None = None
+        self._evaluator: Evaluator | None = None
 
     @abstractmethod
     def _record(self, values: dict[str, float]) -> None:
@@ -75,11 +75,11 @@ class Measuring(LightningModule):
         return batch[2].cpu(), self._answers(batch).float().softmax(dim=1).cpu()
 
     def _start_counting(self) -> None:
-        self._measurer = Measurer(self.config.num_classes, self.device, details=self.trainer.state.fn != "fit")
+        self._evaluator = Evaluator(self.config.num_classes, self.device, details=self.trainer.state.fn != "fit")
 
     def _count(self, batch: Batch) -> None:
-        if self._measurer is not None:
-            self._measurer.update(self._answers(batch), batch[1])
+        if self._evaluator is not None:
+            self._evaluator.update(self._answers(batch), batch[1])
 
     def _answers(self, batch: Batch) -> Tensor:
         """Logits `(N, num_classes)`, whether there is one view of each image or several."""
@@ -88,10 +88,10 @@ class Measuring(LightningModule):
         return answers
 
     def _finish_counting(self, split: str) -> None:
-        if self._measurer is None or self.trainer.sanity_checking:
+        if self._evaluator is None or self.trainer.sanity_checking:
             return
-        self.counts = self._measurer.counts(self._sum_over_devices)
-        self.details = self._measurer.details(self._sum_over_devices)
+        self.counts = self._evaluator.counts(self._sum_over_devices)
+        self.details = self._evaluator.details(self._sum_over_devices)
         self._check_total(split, self.counts.total)
         if not math.isfinite(self.counts.nll):
             log.warning("the %s loss is %s: the network's answers are no longer numbers; lower model.optim.lr", split, self.counts.nll)
