@@ -1,6 +1,7 @@
 """What error messages are made of: the error of a user's mistake, near names, lists that are cut short."""
 
 import difflib
+import reprlib
 from collections.abc import Collection, Iterable
 
 
@@ -32,3 +33,28 @@ def shortened(items: Collection[object], most: int = 3) -> str:
     listed = [str(item) for item in items]
     rest = f" and {len(listed) - most:,} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + rest
+
+
+def check_keys(given: Iterable[object], allowed: Collection[str], required: Collection[str], what: str) -> None:
+    """Check the keys of a mapping that somebody wrote.
+
+    Args:
+        given: The keys.
+        allowed: Keys that there may be.
+        required: Keys that there must be.
+        what: The mapping's name in the message, such as `preprocess`.
+
+    Raises:
+        UsageError: An unknown or a missing key.
+    """
+    given = list(given)
+    unknown, missing = [key for key in given if key not in allowed], [key for key in required if key not in given]
+    problems = [
+        f"{verb} {'keys' if len(keys) > 1 else 'key'} {shortened([reprlib.repr(key) for key in keys], 5)}"
+        for verb, keys in (("has the unknown", unknown), ("is missing the", missing))
+        if keys
+    ]
+    if problems:
+        listed = f"its keys are {', '.join(allowed)}"
+        hint = did_you_mean(str(unknown[0]), allowed, listed) if len(unknown) == 1 else listed
+        raise UsageError(f"{what} {' and '.join(problems)}: {hint}")

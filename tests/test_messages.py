@@ -1,0 +1,34 @@
+"""What error messages are made of."""
+
+import pytest
+
+from reslight.messages import UsageError, check_keys, did_you_mean, shortened
+
+
+def test_near_names_are_offered():
+    assert did_you_mean("resnet2O", ["resnet20", "plain20"]) == "did you mean resnet20?"
+    assert did_you_mean("x", ["resnet20"], "nothing like it") == "nothing like it"
+
+
+def test_long_lists_are_cut_short():
+    assert shortened("abc") == "a, b, c"
+    assert shortened(range(2_003)) == "0, 1, 2 and 2,000 more"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["size", "mean", "crop"], "preprocess has the unknown key 'crop': its keys are size, mean"),
+        (["size", "maen"], "preprocess has the unknown key 'maen' and is missing the key 'mean': did you mean mean?"),
+        ([], "preprocess is missing the keys 'size', 'mean': its keys are size, mean"),
+        (["size", "mean", 3, "x" * 10_000], "preprocess has the unknown keys 3, 'xxxxxxxxxxxx...xxxxxxxxxxxxx': its keys are size, mean"),
+    ],
+)
+def test_unknown_and_missing_keys_are_named(given, message):
+    with pytest.raises(UsageError) as error:
+        check_keys(given, ("size", "mean"), ("size", "mean"), "preprocess")
+    assert str(error.value) == message
+
+
+def test_keys_that_are_not_required_may_be_missing():
+    check_keys({"size": 1}, ("size", "mean"), (), "preprocess")
