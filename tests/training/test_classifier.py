@@ -173,7 +173,7 @@ def test_an_evaluation_that_loses_images_is_an_error():
     class Losing(Callback):
         def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
             if batch_idx == 1:
-                pl_module._measurer._integers -= 1
+                pl_module._evaluator._integers -= 1
 
     with pytest.raises(RuntimeError, match="test measured 39 images and the set has 40"):
         trainer(callbacks=Losing()).test(model, datamodule=data, verbose=False)
