@@ -180,11 +180,11 @@ def test_copies_in_a_training_batch(tmp_path: Path):
 def test_a_link_to_nowhere_can_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     root = fill(tmp_path / "set", a=2, b=2)
     (root / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    for on_bad_image in ("stop", "skip"):
+    for on_bad_image in ("raise", "skip"):
         data = Folder(str(root), FEED, val_size=0, batch_size=5, on_bad_image=on_bad_image)
         data.setup("fit")
         loader = data.train_dataloader()
-        if on_bad_image == "stop":
+        if on_bad_image == "raise":
             with pytest.raises(ValueError, match=r"gone\.png cannot be read: No such file or directory; `reslight data check`"):
                 next(iter(loader))
         else:
@@ -224,7 +224,7 @@ def test_a_folder_that_changes_has_another_name(tmp_path: Path):
         (lambda root: None, {"val_size": 8}, "data.val_size is 8, must be a share below 1, or a whole number below the 8"),
         (lambda root: None, {"val_size": 1.5}, "data.val_size is 1.5, must be a share"),
         (lambda root: None, {"threads": 0}, "data.threads is 0, must be at least 1"),
-        (lambda root: None, {"on_bad_image": "shrug"}, "data.on_bad_image is 'shrug', must be one of: stop, skip"),
+        (lambda root: None, {"on_bad_image": "shrug"}, "data.on_bad_image is 'shrug', must be one of: raise, skip"),
         (lambda root: None, {"test_views": "ten"}, "data.test_views is 'ten', must be one of: centre, ten_crop, multi_scale"),
         (lambda root: None, {"test_scales": ()}, r"data.test_scales is \[\], must be lengths"),
         (lambda root: None, {"repeats": 32, "mix": Mix(cutmix=1.0), "batch_size": 32}, "every image would be mixed with itself; use 64"),

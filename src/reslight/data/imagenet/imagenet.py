@@ -54,7 +54,7 @@ class ImageNet(Folder):
         eval_batch_size: int | None = 500,
         val_size: float = 10_000,
         threads: int | None = None,
-        on_bad_image: OnBadImage = "stop",
+        on_bad_image: OnBadImage = "raise",
         test_views: TestViews = "centre",
         test_scales: tuple[int, ...] = SCALES,
         repeats: int = 1,
@@ -72,7 +72,7 @@ class ImageNet(Folder):
             eval_batch_size: Images per evaluation batch, over all devices; batch_size when left out.
             val_size: Training images to set apart for validation, or below 1 their share; 0 for none.
             threads: Threads that decode images, on each device; the machine's cores, shared by its devices, when left out.
-            on_bad_image: stop at an image that cannot be read, or skip it, which is said.
+            on_bad_image: raise an error at an image that cannot be read, or skip it with a warning.
             test_views: What test, validate and predict show the network of each image: its centre; ten_crop, the paper's corners and
                 centre, mirrored too; or multi_scale, all of it at each of test_scales, mirrored too. Probabilities are averaged.
             test_scales: Lengths of the shorter side, in pixels (multi_scale).

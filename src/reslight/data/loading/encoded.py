@@ -26,7 +26,7 @@ from reslight.messages import UsageError
 
 log = logging.getLogger(__name__)
 
-OnBadImage = Literal["stop", "skip"]
+OnBadImage = Literal["raise", "skip"]
 _AHEAD = 2
 """Batches under way beside the one that is waited for."""
 _CHUNKS = 4
@@ -83,7 +83,7 @@ class EncodedSplit:
     channels: int
     threads: int
     seed: int = 0
-    on_bad_image: OnBadImage = "stop"
+    on_bad_image: OnBadImage = "raise"
     views: TenCrop | MultiScale | None = None
     """Several views of each image in the place of `geometry`."""
     bad: dict[int, str] = field(default_factory=dict)
@@ -182,7 +182,7 @@ class EncodedSplit:
         Raises:
             ValueError: Nothing is to be skipped.
         """
-        if self.on_bad_image == "stop":
+        if self.on_bad_image == "raise":
             raise UsageError(
                 f"{next(iter(bad.values()))}; `reslight data check` lists all such files, data.on_bad_image skip leaves them out"
             )
