@@ -1,6 +1,7 @@
 """Every configuration parses, says only what differs, trains as its source says, and does some steps on tiny images."""
 
 import inspect
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,9 +12,10 @@ import yaml
 from lightning.pytorch import Trainer
 
 from reslight import data
+from reslight.messages import UsageError
 from reslight.models import resolve_config
 from reslight.runs import config_files as recipes
-from reslight.runs.config_files import find, names
+from reslight.runs.config_files import find, names, read
 from reslight.training import ImageClassifier, OptimConfig, ScheduleConfig
 from reslight.training.optim import LearningRate
 
@@ -261,3 +263,63 @@ def test_a_file_here_comes_first(tmp_path: Path):
         assert find(name) == recipes.packaged() / "digits.yaml"
     with pytest.raises(FileNotFoundError, match="the package has overlays/smoke"):
         find("overlays/smok")
+
+
+def nested(first: str, form: str) -> str:
+    """Return nine lines, each of which repeats the one before ten times."""
+    repeats = [form % ", ".join([f"*{name}"] * 10) for name in "abcdefgh"]
+    return "".join(f"{name}: &{name} {value}\n" for name, value in zip("abcdefghi", [first, *repeats], strict=True))
+
+
+TOO_LARGE = {
+    "aliases": (nested("[x, x, x]", "[%s]"), "10,000 values"),
+    "merged": (nested("{x: 1}", "{<<: [%s]}"), "10,000 values"),
+    "itself": ("a: &a [*a]\n", "alias"),
+    "chain": ("".join(f"k{n}: &k{n} [{f'*k{n - 1}' if n else 1}]\n" for n in range(100)), "50 levels"),
+    "deep": (f"a: {'[' * 3000}{']' * 3000}\n", "50 levels"),
+    "long": ("#" * 200_000, "100,000 bytes"),
+}
+
+
+@pytest.mark.parametrize(("text", "bound"), TOO_LARGE.values(), ids=TOO_LARGE)
+def test_a_file_that_grows_is_refused_in_a_second(tmp_path: Path, text: str, bound: str):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    start = time.process_time()
+    with pytest.raises(UsageError, match=bound):
+        read(path)
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    {
+        "model: {net: [resnet20}\n": "line 1",
+        "trainer:\n  max_steps: 3\n model: 1\n": "line 3",
+        "a: *b\n": "line 1",
+        "a: 2026-13-01\n": "month",
+        "a: !!int x\n": "int",
+        "a: !!python/object/apply:os.getcwd []\n": "line 1",
+        "a: 1\n---\nb: 2\n": "line 2",
+        "": "mapping",
+        "- a\n": "mapping",
+        "trainer: {1: 2}\n": "the key 1",
+        "data: {class_path: CIFAR, root: x}\n": "root beside data.class_path",
+    }.items(),
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, part: str):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as raised:
+        read(path)
+    assert str(raised.value).startswith(str(path))
+    assert part in str(raised.value)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="text file"):
+        read(path)
+
+
+def test_an_alias_is_read(tmp_path: Path):
+    path = tmp_path / "a.yaml"
+    path.write_text("a: &x {net: resnet20}\nb: *x\nc: {<<: *x, lr: 1}\n")
+    assert read(path) == {"a": {"net": "resnet20"}, "b": {"net": "resnet20"}, "c": {"net": "resnet20", "lr": 1}}

@@ -271,7 +271,7 @@ def run(arguments: list[str], *, debug: bool = False) -> None:
     """
     arguments, configs = recipes.find_all(arguments)
     for path in configs:
-        recipes.check(path)
+        recipes.read(path)
     runs = Runs.of(configs[0], recipes.name_of(configs[0])) if configs else Runs.of(None, "custom")
     try:
         with StopSignals().listening() as signals:
