@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from reslight import __version__
 
@@ -19,101 +20,176 @@ def one_line(err: str) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ("fti", "there is no command fti; did you mean fit?"),
-        ("models nothing*", "no architecture matches 'nothing*'; `reslight models` lists all"),
-        ("models a b", "unrecognized arguments: b; `reslight --help` shows how"),
-        ("fit", "--data is missing"),
-        ("fit --config", "--config needs the name of a file"),
-        ("fit --config digit", "no configuration 'digit' here or in the package; the package has digits"),
-        ("fit --config digits --model.net resnet21", "there is no network 'resnet21'; did you mean"),
-        ("fit --config digits --model.net.name resnet20 --model.net.shortcat B", "no field 'shortcat'; did you mean shortcut?"),
-        (
-            "fit --config digits --model.net.name resnet20 --model.net.shortcut D",
-            "shortcut='D' is not allowed; choose one of A, B, C, none",
-        ),
-        ("fit --config digits --model.optm.lr 1", "there is no setting model.optm.lr; did you mean model.optim.lr?"),
-        ("fit --config digits --trainer.max_epoch 3", "no setting trainer.max_epoch; did you mean trainer.max_epochs?"),
-        ("fit --config digits --data.batchsize 5", "no setting data.batchsize; did you mean data.batch_size?"),
-        ("fit --config digits --data.batch_size abc", "data.batch_size is abc; it must be a whole number"),
-        ("fit --config digits --data.batch_size 0", "data.batch_size is 0, must be at least 1"),
-        ("fit --config digits --data.batch_size 33 --trainer.accumulate_grad_batches 2", "batch_size is 33"),
-        (
-            "fit --config digits --data Cifar",
-            "data is 'Cifar', which is no data set; allowed are CIFAR, Digits, Folder, ImageNet, Synthetic",
-        ),
-        ("fit --config digits --data.val_size 3000", "data.val_size is 3000"),
-        ("fit --config digits --model.optim.lr -1", "optim.lr is -1.0; it must be above 0"),
-        ("fit --config digits --model.optim.name lion", "model.optim.name is lion; it must be sgd, adamw, lamb or muon"),
-        ("fit --config digits --trainer.precision 17", "trainer.precision is 17; it must be 64, 32, 16"),
-        ("fit --config digits --model.num_classes 7", "model.num_classes comes from the data and cannot be set; leave it out"),
-        ("fit --config digits --model.schedule.warmup 99", "schedule.warmup is 1881 steps and the run has 1140"),
-        ("fit --config digits --trainer.accelerator quantum", "quantum"),
-        ("fit --config digits --trainer.callbacks Nope", "trainer.callbacks is 'Nope', which is no class; give its import path"),
-        ("fit --config digits --model.schedule.name step", "error: model.schedule.name is step; it must be cosine, multistep or constant"),
-        ("fit --config digits --model.schedule.milestones 3", "model.schedule.milestones is 3; it must be a list, such as [1, 2]"),
-        ("fit --config digits --model.optim sgd", "model.optim is 'sgd'; it holds settings of its own, such as --model.optim.name sgd"),
-        ("fit --config digits --model resnet20", "model is 'resnet20'; it holds settings of its own, such as --model.net resnet20"),
-        ("fit --config digits --seed_everything=-1", "seed_everything is -1; it must be a whole number from 0 to 4294967295"),
-        ("fit --config digits --seed_everything abc", "error: seed_everything is abc; it must be"),
-        ("fit --config digits --checkpoint.monitor val/accuracy", "checkpoint.monitor is val/accuracy; it must be val/acc1 or val/loss"),
-        ("fit --config digits --data.augment.flip sideways", "data.augment.flip is sideways; it must be none, random or alternating"),
-        ("fit --config digits --trainer.max_epochs=-5", "You passed in -5"),
-        ("fit -config digits", "-config is no option; did you mean --config?"),
-        ("fit --config digits --trainer.limit_train_batches 0", "an epoch has no training batches"),
-        ("fit --config digits --trainer.callbacks EarlyStopping", "trainer.callbacks lacks its monitor"),
-        ("fit digits", "there is no setting digits; did you mean --config digits?"),
-        ("--config digits", "--config stands where the command belongs; it comes first, as in `reslight fit --config digits`"),
-        ("fit --config digits --trainer.default_root_dir /proc/nowhere", "choose another place with --trainer.default_root_dir"),
-        ("fit --config digits --ckpt_path last", "no run in runs/digits has a checkpoint last.ckpt"),
-        ("test --config digits", "no run in runs/digits has a checkpoint last.ckpt; train one with `reslight fit`"),
-        ("test --config digits --ckpt_path not/there.ckpt", "no checkpoint not/there.ckpt"),
-        ("test --config digits --ckpt_path broken.ckpt", "broken.ckpt is no checkpoint, or one that was cut short"),
-        ("validate --config digits --ckpt_path best", "has a checkpoint best.ckpt"),
-    ],
-)
-def test_a_mistake_is_one_line(reslight, words: str, says: str):
+# What was typed, and parts of the answer: the setting with its value, what is allowed, and the fix.
+MISTAKES: dict[str, tuple[str, ...]] = {
+    "fti": ("no command fti", "fit?"),
+    "models nothing*": ("nothing*", "`reslight models` lists all"),
+    "models a b": ("b", "--help"),
+    "fit": ("data is missing", "--config digits"),
+    "fit --config": ("--config", "digits"),
+    "fit --config digit": ("'digit'", "digits"),
+    "fit --config digits --model.net resnet21": ("resnet21", "resnet20"),
+    "fit --config digits --model.net.name resnet20 --model.net.shortcat B": ("shortcat", "shortcut?"),
+    "fit --config digits --model.net.name resnet20 --model.net.shortcut D": ("shortcut", "D", "A, B, C, none"),
+    "fit --config digits --model.optm.lr 1": ("model.optm.lr is no setting", "model.optim.lr?"),
+    "fit --config digits --trainer.max_epoch 3": ("trainer.max_epoch is no setting", "--trainer.max_epochs N"),
+    "fit --config digits --data.batchsize 5": ("data.batchsize is no setting of Digits", "data.batch_size?"),
+    "fit --config digits --data.batch_size abc": ("data.batch_size is abc", "a whole number"),
+    "fit --config digits --data.batch_size 0": ("batch_size is 0", "at least 1"),
+    "fit --config digits --data.batch_size 33 --trainer.accumulate_grad_batches 2": ("batch_size is 33", "32 or 34"),
+    "fit --config digits --data Cifar": ("data is Cifar", "CIFAR?"),
+    "fit --config digits --data.val_size 3000": ("data.val_size is 3000",),
+    "fit --config digits --model.optim.lr -1": ("optim.lr is -1.0", "above 0"),
+    "fit --config digits --model.optim.name lion": ("model.optim.name is lion", "sgd, adamw, lamb or muon"),
+    "fit --config digits --trainer.precision 17": ("trainer.precision is 17", "64, 32, 16", "bf16-mixed"),
+    "fit --config digits --model.num_classes 7": ("model.num_classes is 7", "from the data", "Remove it"),
+    "fit --config digits --model.schedule.warmup 99": ("warmup", "1881 steps", "1140"),
+    "fit --config digits --trainer.accelerator quantum": ("quantum",),
+    "fit --config digits --trainer.callbacks Nope": ("trainer.callbacks is Nope", "import path"),
+    "fit --config digits --model.schedule.name step": ("model.schedule.name is step", "cosine, multistep or constant"),
+    "fit --config digits --model.schedule.milestones 3": ("model.schedule.milestones is 3", "a list, such as [1, 2]"),
+    "fit --config digits --model.optim.betas 0.9": ("model.optim.betas is 0.9", "a list, such as [0.9, 0.999]"),
+    "fit --config digits --model.optim sgd": ("model.optim is sgd", "--model.optim.name sgd"),
+    "fit --config digits --model resnet20": ("model is resnet20", "--model.net resnet20"),
+    "fit --config digits --seed_everything=-1": ("seed_everything is -1", "0 to 4294967295"),
+    "fit --config digits --seed_everything abc": ("seed_everything is abc", "a whole number"),
+    "fit --config digits --checkpoint.monitor val/accuracy": ("checkpoint.monitor is val/accuracy", "val/acc1 or val/loss"),
+    "fit --config digits --data.augment.flip sideways": ("data.augment.flip is sideways", "none, random or alternating"),
+    "fit --config digits --data.augment.padd 3": ("data.augment.padd is no setting of Digits", "data.augment.pad?"),
+    "fit --config digits --data CIFAR --data.crop.size 24": ("data.crop.size is no setting of CIFAR", "Folder and ImageNet"),
+    "fit --config digits --data.num_workers 4": ("data.num_workers is no setting of Digits", "data.threads"),
+    "fit --config digits --trainer.gpus 1": ("trainer.gpus is no setting", "--trainer.accelerator gpu --trainer.devices"),
+    "fit --config digits --max_epochs 1": ("max_epochs is no setting", "trainer.max_epochs?"),
+    "fit --config digits trainer.max_epochs=1": ("trainer.max_epochs=1 belongs to no option", "--trainer.max_epochs=1?"),
+    "fit --config digits --trainer.max_epochs=-5": ("-5",),
+    "fit --config digits --trainer.max_epochs": ("--trainer.max_epochs", "one argument"),
+    "fit -config digits": ("-config is no option", "--config?"),
+    "fit --config digits --trainer.limit_train_batches 0": ("trainer.limit_train_batches", "above 0"),
+    "fit --config digits --trainer.val_check_interval 100": ("val_check_interval", "100", "training batches (19)"),
+    "fit --config digits --trainer.callbacks EarlyStopping": ("EarlyStopping", "needs monitor", "--trainer.callbacks.monitor"),
+    "fit --config digits --trainer.callbacks EarlyStopping --trainer.callbacks.monitr x": (
+        "trainer.callbacks.monitr is no setting of EarlyStopping",
+        "trainer.callbacks.monitor?",
+    ),
+    "fit --config digits --trainer.callbacks.pacience 3": ("trainer.callbacks.pacience", "names no callback", "--trainer.callbacks NAME"),
+    "fit --config digits --trainer.logger CSVLogger --trainer.logger.savedir x": (
+        "trainer.logger.savedir is no setting of CSVLogger",
+        "trainer.logger.save_dir?",
+    ),
+    "fit --config digits --trainer.logger NeptuneLogger": ("neptune", "Install"),
+    "fit --config digits --data no_module.Data": ("data is no_module.Data", "no module no_module"),
+    "fit --config digits --data reslight.data.Digts": ("data is reslight.data.Digts", "has no Digts", "Digits?"),
+    "fit --config digits --data logging.Logger": ("data is logging.Logger", "no dataset"),
+    "fit digits": ("digits belongs to no option", "--config digits?"),
+    "--config digits": ("--config", "comes first", "reslight fit --config digits"),
+    "fit --config digits --trainer.default_root_dir /proc/nowhere": ("/proc/nowhere", "--trainer.default_root_dir"),
+    "fit --config digits --ckpt_path last": ("runs/digits", "last.ckpt"),
+    "test --config digits": ("runs/digits", "last.ckpt", "reslight fit"),
+    "test --config digits --ckpt_path not/there.ckpt": ("not/there.ckpt",),
+    "test --config digits --ckpt_path broken.ckpt": ("broken.ckpt", "checkpoint"),
+    "validate --config digits --ckpt_path best": ("best.ckpt",),
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_is_one_line(reslight, words: str):
     Path("broken.ckpt").write_bytes(b"PK\x03\x04 cut")
     answer = reslight(*words.split())
-    assert answer.code == 2
-    assert says in one_line(answer.err)
+    assert answer.code == 2, answer.err
+    line = one_line(answer.err)
+    assert all(part in line for part in MISTAKES[words]), line
+    assert len(line) < 450
     assert not Path("runs").exists(), "a mistake left a run behind"
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "parts"),
     [
-        ("modle: {net: resnet8}\ndata: Digits", "there is no setting modle.net (in mine.yaml); did you mean model.net?"),
-        ("model: {net: resnet8, optim: {lrr: 1}}\ndata: Digits", "no setting model.optim.lrr (in mine.yaml); did you mean model.optim.lr?"),
+        ("modle: {net: resnet8}\ndata: Digits", ("modle.net is no setting (in mine.yaml)", "model.net?")),
+        ("model: {net: resnet8, optim: {lrr: 1}}\ndata: Digits", ("model.optim.lrr is no setting (in mine.yaml)", "model.optim.lr?")),
         (
             "model: {net: resnet8}\ndata: {class_path: Digits, init_args: {batchsize: 3}}",
-            "no setting data.batchsize (in mine.yaml); did you mean data.batch_size?",
+            ("data.batchsize is no setting of Digits (in mine.yaml)", "data.batch_size?"),
         ),
-        ("model: {net: resnet8}\ndata: Digits\ntrainer: {max_epochs: many}", "trainer.max_epochs is many (in mine.yaml)"),
-        ("trainer: {max_epochs: [3\nmodel: {net: resnet8}", "mine.yaml, line 2: this is not YAML"),
-        ("just words", "mine.yaml holds no settings"),
-        ("model: {net: resnet8, optim: {lr: 0,1}}\ndata: Digits", "mine.yaml has 1 where the name of a setting belongs; a decimal number"),
-        ("model: {net: resnet8}\ndata: {class_path: Digits, batch_size: 3}", "mine.yaml has batch_size beside data.class_path"),
+        ("model: {net: resnet8}\ndata: Digits\ntrainer: {max_epochs: many}", ("trainer.max_epochs is many (in mine.yaml)",)),
+        ("trainer: {max_epochs: [3\nmodel: {net: resnet8}", ("mine.yaml, line 2", "not YAML")),
+        ("just words", ("mine.yaml has no settings", "a mapping")),
+        ("model: {net: resnet8, optim: {lr: 0,1}}\ndata: Digits", ("mine.yaml has the key 1", "with a point")),
+        ("model: {net: resnet8}\ndata: {class_path: Digits, batch_size: 3}", ("mine.yaml has batch_size beside data.class_path",)),
         (
             "model: {net: resnet8}\ndata: {class_path: Digits, init_args: {augment: {flips: random}}}",
-            "no setting data.augment.flips (in mine.yaml); did you mean data.augment.flip?",
+            ("data.augment.flips is no setting of Digits (in mine.yaml)", "data.augment.flip?"),
         ),
-        ("", "mine.yaml holds no settings"),
-        ("model: {net: resnet8}", "--data is missing"),
+        (
+            "model: {net: resnet8}\ndata: Digits\ntrainer: {callbacks: [{class_path: Timer}, {class_path: EarlyStopping, init_args: {mode: min}}]}",
+            ("trainer.callbacks is EarlyStopping", "needs monitor"),
+        ),
+        (
+            "model: {net: resnet8}\ndata: Digits\ntrainer: {callbacks: [{class_path: ModelSummary, init_args: {max_dept: 3}}]}",
+            ("trainer.callbacks.max_dept is no setting of ModelSummary (in mine.yaml)", "trainer.callbacks.max_depth?"),
+        ),
+        ("", ("mine.yaml has no settings",)),
+        ("model: {net: resnet8}", ("data is missing",)),
     ],
 )
-def test_a_mistake_in_a_file_names_the_file(reslight, text: str, says: str):
+def test_a_mistake_in_a_file_names_the_file(reslight, text: str, parts: tuple[str, ...]):
     Path("mine.yaml").write_text(text)
     answer = reslight("fit", "--config", "mine.yaml")
     assert answer.code == 2
-    assert says in one_line(answer.err)
+    line = one_line(answer.err)
+    assert all(part in line for part in parts), line
+
+
+def test_a_module_of_ones_own_that_fails(reslight, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("broken_import.py").write_text("import a_package_that_nobody_has\n")
+    Path("blobs_module.py").write_text("from reslight.data import Synthetic\n\n\nclass Blobs(Synthetic):\n    pass\n")
+    line = one_line(reslight("fit", "--config", "digits", "--data", "broken_import.Data").err)
+    assert "data is broken_import.Data" in line
+    assert "a_package_that_nobody_has" in line
+    line = one_line(reslight("fit", "--config", "digits", "--data", "blobs_module.Blob").err)
+    assert "has no Blob. Did you mean Blobs?" in line
+    answer = reslight("fit", "--model.net", "resnet8", "--data", "blobs_module.Blobs", "--data.images.size", 8, "--trainer.fast_dev_run", 1)
+    assert answer.code == 0, answer.err
+
+
+def test_a_bug_is_no_mistake_of_the_user(reslight, monkeypatch: pytest.MonkeyPatch):
+    """A ValueError that nobody raised on purpose, wherever it comes from."""
+    monkeypatch.setattr("reslight.models.cost_of", lambda config: int("x"))
+    answer = reslight("models", "resnet20")
+    assert answer.code == 1
+    line = one_line(answer.err)
+    assert "ValueError: invalid literal" in line
+    assert "--debug" in line
+    assert "bug" in line
+
+
+def test_a_home_folder_is_expanded(reslight, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(Path("home").absolute()))
+    words = ["fit", "--config", "digits", "--trainer.max_epochs", 1, "--model.schedule.warmup", 0, "--trainer.limit_train_batches", 2]
+    assert reslight(*words, "--trainer.default_root_dir=~/mine").code == 0
+    assert Path("home/mine/digits/1/config.yaml").is_file()
+    assert not Path("~").exists()
+
+
+def test_old_names_of_settings_are_read_and_reported(reslight):
+    Path("old.yaml").write_text(
+        "model: {net: resnet8, optim: {body_lr: 0.5}}\n"
+        "data: {class_path: Digits, init_args: {mix: {mixup: 0.1, share: 0.5}}}\nweights_only: null\n"
+    )
+    answer = reslight("fit", "--config", "old.yaml", "--model.freeze", "body", "--print_config")
+    assert answer.code == 0, answer.err
+    settings = yaml.safe_load("\n".join(line for line in answer.out.splitlines() if "is now called" not in line))
+    assert settings["model"]["optim"]["backbone_lr"] == 0.5
+    assert settings["model"]["freeze"] == "backbone"
+    assert settings["data"]["init_args"]["mix"]["prob"] == 0.5
+    assert "model.optim.body_lr is now called model.optim.backbone_lr (in old.yaml)" in answer.out
+    assert "model.freeze body is now called backbone" in answer.out
 
 
 def test_a_binary_config_is_no_traceback(reslight):
     Path("mine.yaml").write_bytes(bytes(range(128, 256)))
-    assert "is not a text file in YAML" in one_line(reslight("fit", "--config", "mine.yaml").err)
+    assert "mine.yaml is not a text file" in one_line(reslight("fit", "--config", "mine.yaml").err)
 
 
 def test_a_loss_that_is_not_a_number_stops_with_advice(reslight):

@@ -1,0 +1,347 @@
+"""The settings of a run: keys of configurations and of the command line are checked here, before jsonargparse parses the values.
+
+jsonargparse names only the end of an unknown key, or the class that it tried last. Here each key is looked up in the class that was
+chosen for it, so that the answer is the whole key, the class, and the nearest setting.
+"""
+
+import importlib
+import inspect
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Callback, callbacks, loggers, profilers, strategies
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy
+
+from reslight import data
+from reslight.data import ImageDataModule
+from reslight.messages import UsageError, did_you_mean, nearest
+from reslight.renamed import new_key, new_value, with_new_names
+from reslight.runs import config_files
+
+log = logging.getLogger(__name__)
+
+CHOICES: Mapping[str, tuple[type, ModuleType, str]] = {
+    "data": (ImageDataModule, data, "dataset"),
+    "trainer.callbacks": (Callback, callbacks, "callback"),
+    "trainer.logger": (Logger, loggers, "logger"),
+    "trainer.profiler": (Profiler, profilers, "profiler"),
+    "trainer.strategy": (Strategy, strategies, "strategy"),
+}
+"""Settings whose value is a class: its base, where classes are found by their bare name, and what they are."""
+FROM_DATA = ("model.num_classes", "model.in_channels")
+OTHER_WORDS: Mapping[str, str] = {
+    "num_workers": "data.threads is the number of decoding threads of Folder and ImageNet; other datasets are in memory and need none",
+    "workers": "data.threads is the number of decoding threads of Folder and ImageNet; other datasets are in memory and need none",
+    "gpus": "Use --trainer.accelerator gpu --trainer.devices N",
+    "epochs": "Use --trainer.max_epochs N",
+    "max_epoch": "Use --trainer.max_epochs N",
+    "steps": "Use --trainer.max_steps N",
+    "learning_rate": "Use --model.optim.lr X",
+    "resume_from_checkpoint": "Use --ckpt_path last",
+    "resume": "Use --ckpt_path last",
+    "pretrained": "Use --model.init_from NAME",
+}
+"""What other programs call a setting, by the last part of the key, and what it is here."""
+_OBSOLETE = ("weights_only", "verbose", "return_predictions")
+"""Keys that configurations of earlier runs have, always with the default value."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting as it was written.
+
+    Args:
+        key: Its key with dots, without `init_args` and `class_path`.
+        value: Its value; a mapping for a group.
+        file: The configuration file that has it; None for the command line.
+    """
+
+    key: str
+    value: Any
+    file: Path | None = None
+
+    @property
+    def where(self) -> str:
+        """The file, as part of a message."""
+        return f" (in {self.file})" if self.file else ""
+
+
+def settings_in(content: Mapping[str, Any], file: Path, prefix: str = "") -> Iterator[Setting]:
+    """List the settings of a configuration file, a chosen class before its own settings."""
+    for name, value in content.items():
+        key = f"{prefix}{name}"
+        for one in value if isinstance(value, list) and key in CHOICES else [value]:
+            if key == "model.net" or not isinstance(one, Mapping):
+                yield Setting(key, one, file)
+            elif "class_path" in one or "init_args" in one:
+                if "class_path" in one:
+                    yield Setting(key, one["class_path"], file)
+                yield from settings_in(one.get("init_args") or {}, file, f"{key}.")
+            else:
+                yield from settings_in(one, file, f"{key}.")
+
+
+def settings_typed(words: Sequence[str]) -> Iterator[Setting]:
+    """List the settings of a command line, configuration files left out.
+
+    Raises:
+        UsageError: a word that belongs to no option.
+    """
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        option, equals, value = word.partition("=")
+        if not option.startswith("--"):
+            if option == "-h":
+                continue
+            if option.startswith("-"):
+                raise UsageError(
+                    f"{option} is no option. {did_you_mean('--' + option.strip('-'), ['--config', '--help'], 'Options begin with --')}"
+                )
+            raise UsageError(f"{word} belongs to no option. {_for_stray_word(word)}")
+        key = option.removeprefix("--").removesuffix("+")
+        if key in ("config", "help") or key.endswith(".help") or key.startswith("print_config"):
+            position += key == "config" and not equals
+            position += key.endswith(".help") and position < len(words) and not words[position].startswith("-")
+            continue
+        if not equals and position < len(words) and not words[position].startswith("--"):
+            value = words[position]
+            position += 1
+        yield Setting(key.replace(".init_args.", ".").removesuffix(".class_path"), value)
+
+
+def read_command(arguments: Sequence[str]) -> tuple[list[str], list[Setting], list[Path]]:
+    """Read a command line and its configuration files, with old names of settings replaced by today's.
+
+    Args:
+        arguments: What was typed behind the command's name.
+
+    Returns:
+        The words for jsonargparse, with the content of each file in the place of its name; all settings in the order in which they
+        apply; and the files.
+
+    Raises:
+        UsageError: a file that is no configuration, or a word that belongs to no option.
+        FileNotFoundError: a configuration that is missing.
+    """
+    rest, files = config_files.find_all([*arguments])
+    words: list[str] = []
+    settings: list[Setting] = []
+    typed: list[str] = []
+    for word, before in zip([*rest, None], [None, *rest], strict=True):
+        if before == "--config" and word is not None:
+            content = _with_new_names(config_files.read(Path(word)), Path(word))
+            settings += settings_in(content, Path(word))
+            words += ["--config", json.dumps(content, default=str)]
+        elif word is None or word == "--config":
+            typed = _typed_with_new_names(typed)
+            settings += settings_typed(typed)
+            words += typed
+            typed = []
+        else:
+            typed.append(word)
+    return words, settings, files
+
+
+def _with_new_names(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """A configuration under today's names; each old one is reported in a line."""
+    for setting in settings_in(content, file):
+        _report_rename(setting.key, setting.value, setting.where)
+    result = {key: value for key, value in content.items() if key not in _OBSOLETE or value}
+    for top in ("model", "data"):
+        if isinstance(inner := result.get(top), Mapping):
+            if isinstance(inner.get("init_args"), Mapping):
+                result[top] = {**inner, "init_args": with_new_names(inner["init_args"], top)}
+            else:
+                result[top] = with_new_names(inner, top)
+    return result
+
+
+def _typed_with_new_names(words: Sequence[str]) -> list[str]:
+    result, key = [], ""
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option.startswith("--"):
+            key = option[2:].removesuffix("+")
+            _report_rename(key, value if equals else None, "")
+            plus = "+" if option.endswith("+") else ""
+            result.append(f"--{new_key(key)}{plus}{equals}{new_value(key, value)}")
+        else:
+            result.append(new_value(key, word))
+    return result
+
+
+def _report_rename(key: str, value: Any, where: str) -> None:
+    if new_key(key) != key:
+        log.info("%s is now called %s%s", key, new_key(key), where)
+    elif (new := new_value(key, value)) != value:
+        log.info("%s %s is now called %s%s", key, value, new, where)
+
+
+def check_settings(settings: Sequence[Setting], known: Sequence[str]) -> None:
+    """Check that each key is a setting of the class that was chosen for it, and that each chosen class has what it needs.
+
+    Args:
+        settings: In the order in which they apply.
+        known: The keys that do not depend on a chosen class, with dots.
+
+    Raises:
+        UsageError: an unknown key, a class that cannot be found, or a required setting that is missing.
+    """
+    chosen: dict[str, type | None] = {}
+    given: dict[str, set[str]] = {}
+    for setting in settings:
+        key = setting.key
+        if key in FROM_DATA and setting.value is not None:
+            raise UsageError(f"{key} is {setting.value}{setting.where}: it is taken from the data. Remove it")
+        choice = next((one for one in CHOICES if key.startswith(f"{one}.")), None)
+        if key in CHOICES:
+            chosen[key], given[key] = find_class(setting), set()
+        elif choice:
+            name = key.removeprefix(f"{choice}.")
+            given.setdefault(choice, set()).add(name.split(".")[0])
+            _check_chosen(setting, choice, name, chosen.get(choice))
+        elif key not in known and not key.startswith("model.net."):  # the network names its own fields
+            if group := [one for one in known if one.startswith(f"{key}.")]:
+                _check_group(setting, group)
+            else:
+                raise UsageError(f"{key} is no setting{setting.where}. {_hint(setting, known, chosen.get('data'))}")
+    if chosen.get("data") is None:
+        raise UsageError("data is missing: a run needs a dataset. Add --data NAME, or a configuration that has it, such as --config digits")
+    for choice, owner in chosen.items():
+        if missing := [name for name in _required(owner) if name not in given[choice]] if owner else []:
+            options = " ".join(f"--{choice}.{name} VALUE" for name in missing)
+            raise UsageError(f"{choice} is {owner.__name__}: it needs {' and '.join(missing)}. Add {options}")  # type: ignore[union-attr]
+
+
+def find_class(setting: Setting) -> type | None:
+    """Find the class that a setting names.
+
+    Returns:
+        The class; None where the value is no name of a class, such as `true` for loggers or `ddp` for a strategy.
+
+    Raises:
+        UsageError: a name of no class of this kind, or a module that cannot be imported.
+    """
+    base, module, kind = CHOICES[setting.key]
+    name, start = setting.value, f"{setting.key} is {setting.value}{setting.where}: "
+    if not isinstance(name, str) or name.startswith(("[", "{")) or (setting.key != "data" and not ("." in name or name[:1].isupper())):
+        return None
+    if name in ("None", "True", "False"):
+        return None
+    if "." in name:
+        found = _imported(name, start)
+        if not (inspect.isclass(found) and issubclass(found, base)):
+            raise UsageError(f"{start}it is no {kind}, a class derived from {base.__module__}.{base.__name__}. Give the path of one")
+        return found
+    known = [one for one in dir(module) if inspect.isclass(item := getattr(module, one)) and issubclass(item, base) and item is not base]
+    if name not in known:
+        path = f"give the import path of your own, such as {'my_module.MyData' if kind == 'dataset' else 'my_module.MyClass'}"
+        hint = did_you_mean(name, known, f"Choose one of {', '.join(known)}, or {path}", count=1)
+        raise UsageError(f"{start}there is no {kind} of that name. {hint[0].upper()}{hint[1:]}")
+    found = getattr(module, name)
+    return found if inspect.isclass(found) else None
+
+
+def _imported(path: str, start: str) -> Any:
+    """Import what a path with dots names."""
+    place, _, name = path.rpartition(".")
+    try:
+        module = importlib.import_module(place)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and (f"{place}.").startswith(f"{error.name}."):
+            raise UsageError(f"{start}there is no module {error.name}. Check the path, or add its folder to PYTHONPATH") from error
+        raise UsageError(f"{start}the import of {place} failed ({type(error).__name__}: {error}). Correct it there") from error
+    except Exception as error:  # the module is the user's, and may raise anything
+        raise UsageError(f"{start}the import of {place} failed ({type(error).__name__}: {error}). Correct it there") from error
+    if not hasattr(module, name):
+        classes = [one for one in dir(module) if inspect.isclass(getattr(module, one))]
+        hint = did_you_mean(name, classes, f"It has {', '.join(classes) or 'no class'}", count=1)
+        raise UsageError(f"{start}the module {place} has no {name}. {hint[0].upper()}{hint[1:]}")
+    return getattr(module, name)
+
+
+def _check_chosen(setting: Setting, choice: str, name: str, owner: type | None) -> None:
+    """Check a setting of a chosen class."""
+    if name in ("help", "dict_kwargs") or name.startswith("dict_kwargs."):
+        return
+    _, _, kind = CHOICES[choice]
+    if owner is None:
+        if choice == "data":
+            raise UsageError(f"{setting.key} is set, and data is missing: it names the dataset. Add --data NAME before it")
+        raise UsageError(f"{setting.key} is set{setting.where}, and {choice} names no {kind}. Add --{choice} NAME before it")
+    known = keys_of(owner)
+    if name in known:
+        return
+    if group := [f"{choice}.{one}" for one in known if one.startswith(f"{name}.")]:
+        _check_group(setting, group)
+        return
+    article = f"{setting.key} is no setting of {owner.__name__}{setting.where}"
+    raise UsageError(f"{article}. {_hint(setting, [f'{choice}.{one}' for one in known], owner if choice == 'data' else None)}")
+
+
+def _check_group(setting: Setting, group: Sequence[str]) -> None:
+    if isinstance(setting.value, Mapping) or str(setting.value).startswith("{"):
+        return
+    raise UsageError(
+        f"{setting.key} is {setting.value}{setting.where}: it is a group of settings. Give one of them, as in --{group[0]} {setting.value}"
+    )
+
+
+def _hint(setting: Setting, known: Sequence[str], dataset: type | None) -> str:
+    """What to do about an unknown key, as a sentence."""
+    key = setting.key
+    top, _, rest = key.partition(".")
+    leaf = key.rpartition(".")[2]
+    if dataset and top == "data" and (others := [one.__name__ for one in datasets() if rest in keys_of(one)]):
+        return f"It is a setting of {' and '.join(others)}: remove it, or choose such a dataset with --data"
+    if leaf in OTHER_WORDS:
+        return OTHER_WORDS[leaf]
+    if key in config_files.names():
+        return f"Did you mean --config {key}?"
+    leaves = {one.rpartition(".")[2]: one for one in reversed(known)}
+    tops = {one.partition(".")[0] for one in known}
+    if rest and top not in tops and (near := nearest(top, tops, count=1)):
+        return f"Did you mean {near[0]}.{rest}?"
+    if rest and (near := nearest(key, known, count=1)):
+        return f"Did you mean {near[0]}?"
+    if near := nearest(leaf, leaves, count=1):
+        return f"Did you mean {leaves[near[0]]}?"
+    return f"`reslight fit --data.help {dataset.__name__}` lists its settings" if dataset else "`reslight fit --help` lists all settings"
+
+
+def _for_stray_word(word: str) -> str:
+    key = word.partition("=")[0]
+    if key in config_files.names() or key.endswith(".yaml"):
+        return f"Did you mean --config {key}?"
+    return f"Did you mean --{word}?" if "=" in word or "." in word else "Write settings as --name VALUE"
+
+
+def datasets() -> list[type]:
+    """Return the datasets that `data` can be by a bare name."""
+    found = [getattr(data, name) for name in sorted(data.__all__)]
+    return [one for one in found if inspect.isclass(one) and issubclass(one, ImageDataModule) and not inspect.isabstract(one)]
+
+
+@cache
+def keys_of(owner: type) -> tuple[str, ...]:
+    """Return the settings of a class as jsonargparse sees them, those of settings that are dataclasses with dots."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(owner, "x", fail_untyped=False)
+    return tuple(key.removeprefix("x.") for key in parser.get_defaults().keys())  # noqa: SIM118  # of nested keys, unlike iterating
+
+
+def _required(owner: type) -> list[str]:
+    parameters = inspect.signature(owner).parameters.values()
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [one.name for one in parameters if one.default is inspect.Parameter.empty and one.kind not in kinds]
