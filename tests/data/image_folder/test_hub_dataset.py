@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 from tests.hub_server import HubServer, connect
 
-from reslight.data.image_folder.folder import find_parts
+from reslight.data.image_folder.folder import find_image_set
 from reslight.data.image_folder.hub_dataset import fetch, is_remote
 
 
@@ -38,16 +38,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 def test_a_data_set_by_its_name(hub: HubServer, monkeypatch: pytest.MonkeyPatch):
     first = hub.create("acme/pictures", FILES)
-    found = find_parts("acme/pictures")
-    assert [found.parts["train"].images.read(n) for n in range(3)] == [b"one", b"two", b"three"]
-    assert found.parts["test"].labels.tolist() == [0, 1]
+    found = find_image_set("acme/pictures")
+    assert [found.splits["train"].images.read(n) for n in range(3)] == [b"one", b"two", b"three"]
+    assert found.splits["test"].labels.tolist() == [0, 1]
     assert not any("README" in request.path for request in hub.requests), "nothing else is taken"
     hub.commit("acme/pictures", {"data/train-00001-of-00002.parquet": shard(b"other")})
-    assert find_parts("acme/pictures").parts["train"].images.read(2) == b"other"
-    assert find_parts(f"acme/pictures@{first}").parts["train"].images.read(2) == b"three"
+    assert find_image_set("acme/pictures").splits["train"].images.read(2) == b"other"
+    assert find_image_set(f"acme/pictures@{first}").splits["train"].images.read(2) == b"three"
     taken = len(hub.requests)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert find_parts("acme/pictures").parts["train"].images.read(2) == b"other"
+    assert find_image_set("acme/pictures").splits["train"].images.read(2) == b"other"
     assert len(hub.requests) == taken, "offline asks nobody"
 
 
@@ -60,9 +60,9 @@ def test_gated_and_private_sets_need_a_token(hub: HubServer, monkeypatch: pytest
     with pytest.raises(FileNotFoundError, match=r"no data set of that name on the Hub that you may see; set data.root, or HF_TOKEN"):
         fetch("acme/private")
     hub.admitted.add("other")
-    assert find_parts("acme/gated").parts["train"].images.read(0) == b"one"
+    assert find_image_set("acme/gated").splits["train"].images.read(0) == b"one"
     monkeypatch.setenv("HF_TOKEN", hub.token)
-    assert find_parts("acme/private").parts["train"].images.read(0) == b"one"
+    assert find_image_set("acme/private").splits["train"].images.read(0) == b"one"
     monkeypatch.setenv("HF_TOKEN", "hf_nonsense")
     with pytest.raises(PermissionError, match="acme/gated cannot be taken: the Hub does not know the token; set HF_TOKEN to one of yours"):
         fetch("acme/gated")
@@ -82,8 +82,8 @@ def test_bytes_that_are_not_the_hubs(hub: HubServer, lfs: bool):
     name = "data/train-00001-of-00002.parquet"
     hub.fault("GET", f"/{name}", "corrupt")
     with pytest.raises(ValueError, match=f"{name} of acme/pictures came with other bytes than the Hub lists; it was deleted: try again"):
-        find_parts("acme/pictures")
-    assert find_parts("acme/pictures").parts["train"].images.read(0) == b"one"
+        find_image_set("acme/pictures")
+    assert find_image_set("acme/pictures").splits["train"].images.read(0) == b"one"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_mistakes_are_one_line(hub: HubServer, name: str, says: str):
     hub.create("acme/empty", {"README.md": b"nothing"})
     hub.create("acme/odd", {"all.parquet": FILES["data/test-00000-of-00001.parquet"]})
     with pytest.raises((ValueError, OSError), match=says) as caught:
-        find_parts(name)
+        find_image_set(name)
     assert "\n" not in str(caught.value)
 
 
