@@ -203,7 +203,7 @@ def test_ctrl_c_is_130_and_the_run_goes_on():
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert one_line(err) == "reslight: interrupted"
-    assert "last.ckpt; go on with --ckpt_path last" in out
+    assert "last.ckpt; resume with --ckpt_path last" in out
     resumed = subprocess.run([*command, "3", "--ckpt_path", "last"], capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
     assert "checkpoint runs/digits/1/checkpoints/last.ckpt" in resumed.stdout

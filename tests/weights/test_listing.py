@@ -8,10 +8,10 @@ import torch
 import yaml
 
 import reslight as package
-from reslight.weights import Measured, listing
+from reslight.weights import EvalResult, listing
 from reslight.weights.catalog import CATALOG
 
-TESTED = Measured(split="test", total=400, correct1=391, correct5=400, nll=3.0, precision="32-true", batch_size=100, fingerprint=None)
+TESTED = EvalResult(split="test", total=400, correct1=391, correct5=400, nll=3.0, precision="32-true", batch_size=100, fingerprint=None)
 TEST = {"name": "digits", "type": "digits", "split": "test"}
 VALIDATED = replace(TESTED, split="val", correct1=200)
 

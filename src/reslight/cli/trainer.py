@@ -10,20 +10,22 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from reslight.analysis import draw_measurement, save
+from reslight.analysis import draw_evaluation, save
 from reslight.cli.allocator import keep_freed_blocks
 from reslight.cli.errors import Parser, ParsingError, explain
 from reslight.cli.parser import TRAINER_COMMANDS
 from reslight.data import ImageDataModule
 from reslight.data.image_folder.folder import IMAGENET
 from reslight.messages import UsageError
+from reslight.models import resolve_config
 from reslight.runs import config_files as recipes
 from reslight.runs.callback import RunFolder
+from reslight.runs.eval_results import REPORTS, evaluation_report, score_lines, to_json
 from reslight.runs.export import export
-from reslight.runs.folder import Runs, run_of
+from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.logger import RunLogger
 from reslight.runs.predictions import PredictionWriter
-from reslight.runs.report import ending, measurement, scores, to_json
+from reslight.runs.report import end_lines
 from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier, Progress, StopSignals
 from reslight.training.resume import compare, read_checkpoint
 from reslight.weights.folder import read_description
@@ -48,17 +50,17 @@ class CLI(LightningCLI):
 
     Args:
         args: The command and its arguments; configuration files as existing paths.
-        runs: Where this configuration's runs are.
+        config: The first configuration file, which names the run; None without one.
         purpose: What the command is for.
         signals: Those that end the command; None leaves that to the checkpoints.
     """
 
-    def __init__(self, args: list[str], runs: Runs, purpose: str, signals: StopSignals | None = None) -> None:
+    def __init__(self, args: list[str], config: Path | None, purpose: str, signals: StopSignals | None = None) -> None:
         self.command = args[0]
         self.signals = signals or StopSignals()
         self.run_folder: RunFolder | None = None
         self.root_was_typed = any(word.startswith("--trainer.default_root_dir") for word in args)
-        self.runs = runs
+        self.first_config = config
         super().__init__(
             ImageClassifier,
             ImageDataModule,
@@ -105,11 +107,14 @@ class CLI(LightningCLI):
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
-        """Find the checkpoint."""
+        """Find the runs of this configuration and network, and the checkpoint."""
         settings = self.config[self.subcommand]
+        if name := recipes.net_name(settings.model.net):
+            resolve_config(name)  # an unknown network is reported as such, not as runs that do not exist
+        self.runs = RunDirectory.for_config(self.first_config, recipes.run_name(self.first_config, settings.model.net))
         root = settings.trainer.default_root_dir
         if root and (self.runs.number is None or self.root_was_typed):  # a run's own configuration lies where its run is
-            self.runs = self.runs.under(Path(root))
+            self.runs = self.runs.relocate(Path(root))
         self.checkpoint = self.runs.checkpoint(settings.ckpt_path, resume=self.subcommand == "fit")
         settings.ckpt_path = self.checkpoint and str(self.checkpoint)
         self.init_from = settings.model.init_from
@@ -178,19 +183,19 @@ class CLI(LightningCLI):
         """Say where things are and what to type next."""
         if self.run_folder is None or getattr(self.trainer, "fast_dev_run", False):
             return
-        folder, config = self.run_folder.path, self.run_folder.config
-        if folder is not None and self.config[self.subcommand].export:
-            self._export(folder)
+        run, config = self.run_folder.run, self.run_folder.config
+        if run is not None and self.config[self.subcommand].export:
+            self._export(run)
         if not self.trainer.is_global_zero:
             return
-        if folder is None or config is None:
+        if run is None or config is None:
             log.info("done   nothing: the run was over before its first step (trainer.max_epochs, trainer.max_steps)")
             return
-        log.info("%s", "\n".join(ending(self.trainer, folder, config)))
+        log.info("%s", "\n".join(end_lines(self.trainer, run, config)))
 
-    def _export(self, folder: Path) -> None:
+    def _export(self, run: Run) -> None:
         """Measure the run's last weights as `reslight validate` would, all devices together, and write them as `reslight export` would."""
-        self.checkpoint, self.step = folder / "checkpoints" / "last.ckpt", self.trainer.global_step
+        self.checkpoint, self.step = run.checkpoint(), self.trainer.global_step
         # a checkpoint's weights are the average already; the callback would swap them for the raw ones when it is done
         # (type: ignore: Lightning sets the list unseen by mypy)
         kept = [one for one in self.trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
@@ -199,15 +204,15 @@ class CLI(LightningCLI):
             self.trainer.validate(self.model, self.datamodule, ckpt_path=str(self.checkpoint), weights_only=True, verbose=False)
             self.after_validate()
         if self.trainer.is_global_zero:
-            log.info("%s", "\n".join(export(self.checkpoint, folder / "weights")))
+            log.info("%s", "\n".join(export(self.checkpoint, run.weights)))
 
     def after_validate(self) -> None:
         """Print and keep the numbers."""
-        self._report("val", "validate.json")
+        self._report("val")
 
     def after_test(self) -> None:
         """Print and keep the numbers."""
-        self._report("test", "test.json")
+        self._report("test")
 
     def after_predict(self) -> None:
         """Say where the answers are."""
@@ -229,27 +234,27 @@ class CLI(LightningCLI):
 
     def _results(self, name: str) -> Path:
         """A file beside the run that is measured; here for a checkpoint that lies outside a run."""
-        folder = run_of(self.checkpoint) if self.checkpoint else None
-        return (folder or Path()) / name
+        run = Run.of_checkpoint(self.checkpoint) if self.checkpoint else None
+        return (run.folder if run else Path()) / name
 
-    def _report(self, split: str, name: str) -> None:
+    def _report(self, split: str) -> None:
         counts, details = self.model.counts, self.model.details
         if counts is None or details is None or not self.trainer.is_global_zero:
             return
-        views = self.model.described.get("test_views", "centre")
-        path = self._results(name if views == "centre" else name.replace(".json", f".{views}.json"))
-        report = {"checkpoint": str(self.checkpoint), "step": self.step, **measurement(split, counts, details, self.model)}
+        views = self.model.described.get("test_views", "center")
+        path = self._results(REPORTS[split] if views == "center" else REPORTS[split].replace(".json", f".{views}.json"))
+        report = {"checkpoint": str(self.checkpoint), "step": self.step, **evaluation_report(split, counts, details, self.model)}
         path.write_text(to_json(report), encoding="utf-8")
         picture = path.with_suffix(".png")
         try:
-            save(draw_measurement(report), picture)
+            save(draw_evaluation(report), picture)
         except ValueError as error:  # matplotlib is an extra
             log.info("no picture: %s", error)
             written = str(path)
         else:
             written = f"{path} and {picture.name}"
-        seen = [] if views == "centre" else [f"views  {views}: probabilities averaged"]
-        log.info("%s", "\n".join([*seen, *scores(split, counts, details), f"written {written}"]))
+        seen = [] if views == "center" else [f"views  {views}: probabilities averaged"]
+        log.info("%s", "\n".join([*seen, *score_lines(split, counts, details), f"written {written}"]))
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -272,10 +277,9 @@ def run(arguments: list[str], *, debug: bool = False) -> None:
     arguments, configs = recipes.find_all(arguments)
     for path in configs:
         recipes.read(path)
-    runs = Runs.of(configs[0], recipes.name_of(configs[0])) if configs else Runs.of(None, "custom")
     try:
         with StopSignals().listening() as signals:
-            CLI(arguments, runs, TRAINER_COMMANDS[arguments[0]], signals)
+            CLI(arguments, configs[0] if configs else None, TRAINER_COMMANDS[arguments[0]], signals)
     except ParsingError as error:
         raise UsageError(str(error) if debug else explain(str(error), configs)) from error
     except ValueError as error:
