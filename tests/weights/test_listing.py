@@ -100,7 +100,7 @@ def test_nothing_found_is_one_line(hub, reslight, monkeypatch):
     hub.fault("GET", "/api/models", "status", status=503, times=99)
     answer = reslight("weights", "--remote", "acme")
     assert answer.code == 2
-    assert f"error: listing the repositories of acme: {hub.endpoint} answered 503" in answer.err.splitlines()[-1]
+    assert f"error: listing the repositories of acme failed: {hub.endpoint} answered with status 503" in answer.err.splitlines()[-1]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     answer = reslight("weights", "--remote", "acme")
     assert "HF_HUB_OFFLINE is set; unset it" in answer.err
