@@ -17,7 +17,7 @@ from torchvision import transforms
 
 import reslight
 from reslight.data import CIFAR
-from reslight.data.augment.crop import Centre
+from reslight.data.augment.crop import Center
 from reslight.data.loading.decode import decode
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             transforms.Normalize(feed.mean, feed.std),
         ]
     )
-    ours = Centre(feed.size, side, feed.interpolation)
+    ours = Center(feed.size, side, feed.interpolation)
     answers: dict[str, list[torch.Tensor]] = {"torchvision's reference": [], "reslight": []}
     pixels = []
     for some in torch.tensor(numbers).split(250):

@@ -30,7 +30,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from reslight.cli.trainer import CLI
 from reslight.metrics import TrainingSums
 from reslight.models import ResNet, ResNetConfig
-from reslight.runs.folder import Runs
+from reslight.runs.folder import RunDirectory
 from reslight.training import OptimConfig
 from reslight.training.optim import build_optimizer
 
@@ -120,7 +120,7 @@ def reslight_fit(work: Work, **trainer: Any) -> float:
         }
         path = folder / "bench.yaml"
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        cli = CLI(["fit", "--config", str(path)], Runs(folder / "runs", "bench"), "benchmark")
+        cli = CLI(["fit", "--config", str(path)], RunDirectory(folder / "runs", "bench"), "benchmark")
         return _clock_of(cli.trainer)
 
 

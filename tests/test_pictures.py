@@ -121,7 +121,7 @@ def test_images_that_cannot_be_read(reslight, pictures: Path, weights: Path):
 @pytest.mark.slow
 def test_imagenet_from_its_layout_to_a_classified_picture(reslight, tmp_path: Path):
     made = write_miniature(tmp_path / "imagenet", synsets=10, train=4, val=2, layout="official")
-    line = ["--config", "imagenet/paper_plain18", "--data.root", made.root, *SMALL, "--data.crop.shorter", "[36,60]"]
+    line = ["--config", "imagenet/paper_plain18", "--data.root", made.root, *SMALL, "--data.crop.short_side", "[36,60]"]
     line += ["--data.batch_size", 8, "--data.val_size", 10, "--trainer.max_steps", 6]
     answer = reslight("fit", *line)
     assert answer.code == 0, answer.err
@@ -133,7 +133,7 @@ def test_imagenet_from_its_layout_to_a_classified_picture(reslight, tmp_path: Pa
         assert f"views  {views}" in answer.out
     answer = reslight("export", "runs/imagenet/paper_plain18/1", "out")
     right = json.loads(Path("runs/imagenet/paper_plain18/1/test.json").read_text())["counts"]["correct1"]
-    assert f"test: {right} of 20 right" in answer.out, "the card has the numbers of the centre crop"
+    assert f"test: {right} of 20 right" in answer.out, "the card has the numbers of the center crop"
     assert reslight("verify", "out", "--data", made.root).code == 0
     answer = reslight("classify", "out", *(path for path in (made.root / "val").glob("*.JPEG")))
     assert answer.code == 0

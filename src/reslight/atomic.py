@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Write files whole or not at all."""
 
 import os
 import uuid
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def write_files(files: Mapping[Path, bytes]) -> None:
-    """Write files that belong together; until all of them are on the disk, what stood there before stands there still.
+    """Write files that belong together; earlier files of these names are kept until all of the new ones are on the disk.
 
     Args:
-        files: Contents by path. They get their names in this order.
+        files: Contents by path. The files are put in place in this order.
 
     Raises:
-        OSError: One cannot be written; one line says why.
+        OSError: a file cannot be written; the message is one line with the reason.
     """
     unfinished = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp") for path in files}
     path = next(iter(files))
@@ -24,10 +24,10 @@ def write_files(files: Mapping[Path, bytes]) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        for path, beside in unfinished.items():
-            beside.replace(path)
+        for path, temporary in unfinished.items():
+            temporary.replace(path)
     except OSError as error:
-        raise OSError(f"{path} cannot be written: {error.strerror}; make room, or give another place") from error
+        raise OSError(f"{path} cannot be written: {error.strerror}. Make room, or choose another folder.") from error
     finally:
-        for beside in unfinished.values():
-            beside.unlink(missing_ok=True)
+        for temporary in unfinished.values():
+            temporary.unlink(missing_ok=True)

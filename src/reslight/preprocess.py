@@ -1,6 +1,6 @@
 """`Preprocess`: what must be done to an image before a network sees it. It belongs to the weights, not the data.
 
-    image (PIL or uint8) -> resize the shorter side -> centre crop -> (image / 255 - mean) / std
+    image (PIL or uint8) -> resize the shorter side -> center crop -> (image / 255 - mean) / std
 
 Data modules resize by their own means and use only the last step, batched and on the device, through `normalizer`; both
 roads end in the same arithmetic, so they agree to the bit. torchvision and Pillow are imported where an image needs
@@ -38,7 +38,7 @@ class Preprocess:
     std: tuple[float, ...]
     """Standard deviation to divide by, on the scale 0 to 1, one for each channel."""
     resize: int | None = None
-    """Length of the shorter side, in pixels, before the centre crop to `size`; `size` when left out."""
+    """Length of the shorter side, in pixels, before the center crop to `size`; `size` when left out."""
     interpolation: Interpolation = "bilinear"
     """How to resize, always antialiased."""
 
@@ -113,8 +113,8 @@ class Preprocess:
             self._check_tensor(image)
             top, left, height, width = middle(image.shape[-2], image.shape[-1])
             part = image[..., top : top + height, left : left + width]
-            return self.normalize(self._centre_crop(self._resize_tensor(part)))
-        return self.normalize(self._centre_crop(self._pil_to_tensor(image)))
+            return self.normalize(self._center_crop(self._resize_tensor(part)))
+        return self.normalize(self._center_crop(self._pil_to_tensor(image)))
 
     def normalize(
         self,
@@ -183,7 +183,7 @@ class Preprocess:
         tensor: Tensor = tvf.pil_to_tensor(image)
         return tensor
 
-    def _centre_crop(self, image: Tensor) -> Tensor:
+    def _center_crop(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
         # round() as torchvision does, to meet its published numbers
         top, left = round((height - self.size) / 2), round((width - self.size) / 2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reslight.analysis import draw_measurement, save
+from reslight.analysis import draw_evaluation, save
 
 
 def report(classes: int = 3) -> dict:
@@ -23,7 +23,7 @@ def report(classes: int = 3) -> dict:
 
 
 def test_everything_is_in_it():
-    confusion, classes, calibration, _ = draw_measurement(report()).axes
+    confusion, classes, calibration, _ = draw_evaluation(report()).axes
     assert confusion.images[0].get_array().tolist() == [[0.9, 0.1, 0.0], [0.0, 0.89, 0.11], [0.12, 0.0, 0.88]]
     assert [text.get_text() for text in confusion.texts] == ["90", "10", "89", "11", "12", "88"]
     assert [label.get_text() for label in confusion.get_yticklabels()] == ["cat", r"\$dog\$", "fish"]
@@ -34,7 +34,7 @@ def test_everything_is_in_it():
 
 
 def test_of_many_classes_the_worst_are_named():
-    confusion, classes, *_ = draw_measurement(report(60)).axes
+    confusion, classes, *_ = draw_evaluation(report(60)).axes
     assert not confusion.texts
     assert classes.get_title() == "The 20 worst of 60 classes"
     assert [bar.get_width() for bar in classes.patches] == list(range(50, 30, -1))
@@ -43,17 +43,17 @@ def test_of_many_classes_the_worst_are_named():
 def test_a_class_without_images_is_left_out():
     content = report()
     content["confusion"][1], content["per_class"][1] = [0, 0, 0], {"label": "$dog$", "total": 0, "correct": 0, "accuracy": None}
-    confusion, classes, *_ = draw_measurement(content).axes
+    confusion, classes, *_ = draw_evaluation(content).axes
     assert confusion.images[0].get_array().tolist()[1] == [0, 0, 0]
     assert [label.get_text() for label in classes.get_yticklabels()] == ["cat", "fish"]
 
 
 def test_it_can_be_saved():
-    save(draw_measurement(report()), Path("test.png"))
+    save(draw_evaluation(report()), Path("test.png"))
     assert Path("test.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_matplotlib_it_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ValueError, match="drawing takes matplotlib, which is not installed; pip install"):
-        draw_measurement(report())
+        draw_evaluation(report())

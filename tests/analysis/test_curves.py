@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from reslight.analysis import Curve, History, draw, find_run, names_of, read_run, save
+from reslight.analysis import Curve, History, Run, draw, find_run, names_of, read_run, save
 from reslight.analysis.curves import limits
 from reslight.analysis.figure import COLOURS
 
@@ -73,7 +73,7 @@ def make_run(folder: str, accuracies: Sequence[tuple[float, float]], *, net: str
 
 def test_the_lines_are_the_numbers_of_the_table():
     run = make_run("runs/digits/1", [(0.25, 0.125), (0.5, 0.375), (0.875, 0.75)], test=0.625)
-    lines = lines_of(read_run(run))
+    lines = lines_of(read_run(Run(run)))
     assert {label: points(line) for label, line in lines.items()} == {
         "digits/1 training": [(20, 75), (40, 50), (60, 12.5)],
         "digits/1 validation": [(20, 87.5), (40, 62.5), (60, 25)],

@@ -121,7 +121,8 @@ def test_a_mistake_is_one_line(reslight, words: str):
             ("data.augment.flips is no setting of Digits (in mine.yaml)", "data.augment.flip?"),
         ),
         (
-            "model: {net: resnet8}\ndata: Digits\ntrainer: {callbacks: [{class_path: Timer}, {class_path: EarlyStopping, init_args: {mode: min}}]}",
+            "model: {net: resnet8}\ndata: Digits\n"
+            "trainer: {callbacks: [{class_path: Timer}, {class_path: EarlyStopping, init_args: {mode: min}}]}",
             ("trainer.callbacks is EarlyStopping", "needs monitor"),
         ),
         (
@@ -279,7 +280,7 @@ def test_ctrl_c_is_130_and_the_run_goes_on():
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert one_line(err) == "reslight: interrupted"
-    assert "last.ckpt; go on with --ckpt_path last" in out
+    assert "last.ckpt; resume with --ckpt_path last" in out
     resumed = subprocess.run([*command, "3", "--ckpt_path", "last"], capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
     assert "checkpoint runs/digits/1/checkpoints/last.ckpt" in resumed.stdout

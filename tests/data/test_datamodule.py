@@ -74,7 +74,7 @@ def test_describe_is_plain_json():
     }
     assert Preprocess.from_dict(description["preprocess"]) == data.preprocess
     assert description["augment"] | {"pad": 2, "pad_mode": "constant", "fill": [1, 2, 3], "flip": "none"} == description["augment"]
-    assert (description["mix"]["mixup"], description["mix"]["until_epoch"], description["repeats"]) == (0.0, None, 1)
+    assert (description["mix"]["mixup"], description["mix"]["until_epoch"], description["repeated_augmentation"]) == (0.0, None, 1)
     assert {key: description[key] for key in ("name", "num_classes", "in_channels", "image_size", "labels", "seed")} == {
         "name": "synthetic",
         "num_classes": 4,

@@ -186,12 +186,12 @@ def test_an_imagenet_recipe_is_the_published_one(name: str):
 def test_what_else_the_imagenet_recipes_say():
     paper, v1, v2, a3 = (yaml.safe_load(find(name).read_text(encoding="utf-8")) for name in EACH)
     assert (paper["trainer"], paper["data"]["init_args"]["augment"]) == ({"max_steps": 600_000}, {"pca": 0.1})
-    assert data.Crop(**paper["data"]["init_args"]["crop"]).shorter == (256, 480)
+    assert data.Crop(**paper["data"]["init_args"]["crop"]).short_side == (256, 480)
     rate = LearningRate(ScheduleConfig(**v1["model"]["schedule"]), 0.1, 90 * 5004, 5004)
     assert [rate(epoch * 5004) for epoch in (0, 29.9, 30, 60, 89)] == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.001])
     second = v2["data"]["init_args"]
-    assert second["augment"] == {"policy": "trivialaugment", "erase": 0.1}
-    assert (second["mix"], second["repeats"]) == ({"mixup": 0.2, "cutmix": 1.0}, 4)
+    assert second["augment"] == {"policy": "trivialaugment", "random_erasing": 0.1}
+    assert (second["mix"], second["repeated_augmentation"]) == ({"mixup": 0.2, "cutmix": 1.0}, 4)
     # torchvision: a decay of 0.99998 in every 32nd batch, of 8 devices with 128 images, scaled to 600 epochs
     every_32nd = 1 - (1 - 0.99998) * 8 * 128 * 32 / 600
     assert v2["model"]["ema"] == pytest.approx(every_32nd ** (1 / 32), abs=1e-6)

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from reslight.models import ResNet, ResNetConfig
+from reslight.runs.folder import Run
 from reslight.runs.fork import deepened, fork_run
 from reslight.training.resume import read_checkpoint
 
@@ -20,7 +21,7 @@ DEEPER = NET | {"depths": [2, 1, 3]}
 
 
 def last(run: str) -> dict[str, Any]:
-    return read_checkpoint(Path(run) / "checkpoints" / "last.ckpt")
+    return read_checkpoint(Run(Path(run)).checkpoint())
 
 
 def settings(**model: Any) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def test_weights_and_the_optimizers_state_are_carried_over(fit: Callable[..., An
     for name, state in there.items():
         for key, value in state.items():
             assert torch.equal(torch.as_tensor(here[name][key]), torch.as_tensor(value)), (name, key)
-    fork_run(Path("runs/small/1"), Path("deeper/1"), to=_config(DEEPER))
+    fork_run(Run(Path("runs/small/1")), Path("deeper/1"), to=_config(DEEPER))
     fit("deeper", settings(optim=optim, net=DEEPER), "--ckpt_path", "deeper/1", "--trainer.max_epochs", "3")
     assert by_name(last("deeper/1")).keys() > here.keys()  # the added ones have a state by now
 
@@ -82,7 +83,7 @@ def test_a_deepened_run_measures_the_same_and_goes_on(fit: Callable[..., Any], r
     assert reslight("test", "--config", "small.yaml").code == 0
     assert reslight("deepen", "runs/small/1", "deeper", "--to", "resnet20").code == 2  # of other widths
     assert not Path("deeper").exists()
-    assert fork_run(Path("runs/small/1"), Path("deeper/1"), to=_config(DEEPER)) == 8
+    assert fork_run(Run(Path("runs/small/1")), Path("deeper/1"), to=_config(DEEPER)) == 8
     assert yaml.safe_load(Path("deeper/1/config.yaml").read_text())["model"]["net"]["depths"] == [2, 1, 3]
     assert reslight("test", "--config", "deeper/1").code == 0
     counts = [json.loads((Path(run) / "test.json").read_text())["counts"] for run in ("runs/small/1", "deeper/1")]
@@ -97,8 +98,8 @@ def test_a_deepened_run_measures_the_same_and_goes_on(fit: Callable[..., Any], r
     new = {name: value for name, value in last("deeper/1")["state_dict"].items() if name.startswith("net.layer1.1.")}
     assert new["net.layer1.1.bn2.weight"].abs().max() > 0  # it was zero, and learned
     assert last("runs/small/1")["global_step"] == 8  # the first run is left as it was
-    with pytest.raises(FileExistsError, match="deeper/1 is there already"):
-        fork_run(Path("runs/small/1"), Path("deeper/1"))
+    with pytest.raises(FileExistsError, match="deeper/1 exists"):
+        fork_run(Run(Path("runs/small/1")), Path("deeper/1"))
 
 
 def test_with_an_average_both_sets_of_weights_get_the_same_new_ones(fit: Callable[..., Any]):
@@ -109,7 +110,7 @@ def test_with_an_average_both_sets_of_weights_get_the_same_new_ones(fit: Callabl
         assert torch.equal(after["state_dict"][name], after["current_model_state"][name]), name
     for key in ("state_dict", "current_model_state"):
         assert all(torch.equal(after[key][name], value) for name, value in contents[key].items())
-    fork_run(Path("runs/small/1"), Path("deeper/1"), to=_config(DEEPER))
+    fork_run(Run(Path("runs/small/1")), Path("deeper/1"), to=_config(DEEPER))
     fit("deeper", settings(ema=0.9, net=DEEPER), "--ckpt_path", "deeper/1", "--trainer.max_epochs", "3")
     assert last("deeper/1")["averaging_state"]["n_averaged"] > contents["averaging_state"]["n_averaged"]
     again = deepened(contents, _config(DEEPER))
@@ -118,7 +119,7 @@ def test_with_an_average_both_sets_of_weights_get_the_same_new_ones(fit: Callabl
 
 def test_frozen_parts_and_two_rates_keep_their_places(fit: Callable[..., Any], reslight: Callable[..., Any]):
     fit("small", settings(freeze="layer1", optim={"lr": 0.05, "body_lr": 0.1}))
-    fork_run(Path("runs/small/1"), Path("deeper/1"), to=_config(DEEPER))
+    fork_run(Run(Path("runs/small/1")), Path("deeper/1"), to=_config(DEEPER))
     answer = reslight("fit", "--config", "deeper/1", "--ckpt_path", "deeper/1", "--trainer.max_epochs", "3")
     assert answer.code == 0, answer.err
     before, after = last("runs/small/1")["state_dict"], last("deeper/1")["state_dict"]
@@ -130,10 +131,10 @@ def test_what_is_no_run(reslight: Callable[..., Any]):
     Path("empty/checkpoints").mkdir(parents=True)
     answer = reslight("deepen", "empty", "out", "--to", "resnet56")
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err.startswith("reslight: error: empty is no run; give the folder of one")
+    assert answer.err.startswith("reslight: error: empty is not a run. Give the folder of one")
     Path("empty/config.yaml").write_text("{}")
     answer = reslight("deepen", "empty", "out", "--to", "resnet56")
-    assert answer.err == "reslight: error: empty has no checkpoints/last.ckpt; give a run of `reslight fit`, such as runs/digits/1\n"
+    assert answer.err.startswith("reslight: error: empty/checkpoints/last.ckpt is missing. Give a run")
 
 
 def test_the_command_on_weights(reslight: Callable[..., Any]):

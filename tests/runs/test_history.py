@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from reslight.analysis import Curve, find_run, read_run
+from reslight.analysis import Curve, Run, find_run, read_run
 
 HEADER = "epoch,step,val/loss,val/acc1,train/loss,train/acc1,train/loss_step"
 
 
-def make_run(folder: str, *rows: str, header: str = HEADER, end: str = "\r\n") -> Path:
+def make_run(folder: str, *rows: str, header: str = HEADER, end: str = "\r\n") -> Run:
     path = Path(folder)
     path.mkdir(parents=True)
     (path / "metrics.csv").write_text("\r\n".join([header, *rows]) + end, newline="")
-    return path
+    return Run(path)
 
 
 def test_every_measured_epoch_is_a_point():
@@ -22,7 +22,7 @@ def test_every_measured_epoch_is_a_point():
     history = read_run(run)
     assert history.training == Curve((20, 40), (50.0, 12.5))
     assert history.validation == Curve((20, 40), (75.0, 25.0))
-    assert (history.test, history.epochs, history.steps, history.folder) == (Curve(), 2, 40, run)
+    assert (history.test, history.epochs, history.steps, history.folder) == (Curve(), 2, 40, run.folder)
 
 
 def test_validation_may_come_more_often_or_never():
@@ -56,17 +56,15 @@ def test_a_damaged_row_in_the_middle_does_not_count(row: str):
 
 def test_the_test_error_stands_at_the_step_it_was_measured_at():
     run = make_run("runs/digits/1", "1,20,2,0.25,2,0.5,", "2,40,1,0.75,1,0.875,")
-    (run / "test.json").write_text(json.dumps({"step": 20, "metrics": {"test/acc1": 0.375}}))
+    (run.folder / "test.json").write_text(json.dumps({"step": 20, "metrics": {"test/acc1": 0.375}}))
     assert read_run(run).test == Curve((20,), (62.5,))
 
 
 @pytest.mark.parametrize("text", ["", '{"step": 20, "metr', "[]", '{"step": 20, "metrics": {}}', '{"metrics": {"test/acc1": 0.5}}'])
 def test_a_damaged_test_json_is_named(text: str):
     run = make_run("runs/digits/1", "1,20,2,0.25,2,0.5,")
-    (run / "test.json").write_text(text)
-    with pytest.raises(
-        ValueError, match=r"runs/digits/1/test\.json is not what .* measure again with `reslight test --config runs/digits/1`"
-    ):
+    (run.folder / "test.json").write_text(text)
+    with pytest.raises(ValueError, match=r"runs/digits/1/test\.json was not written by .* `reslight test --config runs/digits/1`"):
         read_run(run)
 
 
@@ -86,7 +84,7 @@ def test_a_damaged_test_json_is_named(text: str):
 def test_the_network_is_the_configurations(config: str | None, net: str | None):
     run = make_run("runs/digits/1", "1,20,2,0.25,2,0.5,")
     if config is not None:
-        (run / "config.yaml").write_text(config)
+        run.config.write_text(config)
     assert read_run(run).net == net
 
 
@@ -107,29 +105,29 @@ def test_a_run_is_found_by(path: str):
     Path("runs/digits/notes").mkdir()
     for name in ("config.yaml", "config.1.yaml"):
         Path("runs/digits/10", name).write_text("model: {net: resnet8}")
-    assert find_run(path) == Path("runs/digits/10")
-    assert find_run("runs/digits/9") == Path("runs/digits/9")
+    assert find_run(path) == Run(Path("runs/digits/10"))
+    assert find_run("runs/digits/9") == Run(Path("runs/digits/9"))
 
 
 def test_a_run_is_found_from_inside_it(monkeypatch):
-    run = make_run("runs/digits/1").resolve()
-    monkeypatch.chdir(run)
-    assert find_run(".").resolve() == run
-    assert find_run("metrics.csv").resolve() == run
+    folder = make_run("runs/digits/1").folder.resolve()
+    monkeypatch.chdir(folder)
+    assert find_run(".").folder.resolve() == folder
+    assert find_run("metrics.csv").folder.resolve() == folder
 
 
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("digits", r"digits is no run; did you mean runs/digits\?"),
-        ("digits/1", r"digits/1 is no run; did you mean runs/digits/1\?"),
-        ("runs", r"runs is no run; did you mean runs/digits\?"),
-        ("runs/digitz", r"runs/digitz is no run; did you mean runs/digits\?"),
-        ("runs/digits/2", r"runs/digits/2 is no run; did you mean runs/digits/1\?"),
-        ("cifar10/resnet20", r"cifar10/resnet20 is no run; did you mean runs/cifar10/resnet20\?"),
-        ("runs/cifar10", r"runs/cifar10 is no run; did you mean runs/cifar10/resnet20\?"),
-        ("elsewhere", r"elsewhere is no run; give the folder of one, such as runs/digits/1"),
-        ("mine.yaml", r"mine\.yaml is no run; give the folder of one"),
+        ("digits", r"digits is not a run. Did you mean runs/digits\?"),
+        ("digits/1", r"digits/1 is not a run. Did you mean runs/digits/1\?"),
+        ("runs", r"runs is not a run. Did you mean runs/digits\?"),
+        ("runs/digitz", r"runs/digitz is not a run. Did you mean runs/digits\?"),
+        ("runs/digits/2", r"runs/digits/2 is not a run. Did you mean runs/digits/1\?"),
+        ("cifar10/resnet20", r"cifar10/resnet20 is not a run. Did you mean runs/cifar10/resnet20\?"),
+        ("runs/cifar10", r"runs/cifar10 is not a run. Did you mean runs/cifar10/resnet20\?"),
+        ("elsewhere", r"elsewhere is not a run. Give the folder of one, such as runs/digits/1"),
+        ("mine.yaml", r"mine\.yaml is not a run. Give the folder of one"),
     ],
 )
 def test_what_is_no_run_is_named_with_the_nearest(path: str, says: str):
@@ -144,24 +142,24 @@ def test_a_run_without_numbers_says_what_to_do():
     new = Path("runs/digits/2")
     new.mkdir(parents=True)
     (new / "config.yaml").write_text("model: {net: resnet8}")
-    with pytest.raises(FileNotFoundError, match=r"runs/digits/2 has no metrics\.csv, .*; train one with `reslight fit`"):
-        read_run(new)
+    with pytest.raises(FileNotFoundError, match=r"runs/digits/2/metrics\.csv is missing: .* Or train one with `reslight fit`"):
+        read_run(Run(new))
     make_run("runs/digits/1", "1,20,2,0.25,2,0.5,")
-    assert find_run("runs/digits") == new, "an older run must not be taken for the newest"
-    with pytest.raises(FileNotFoundError, match=r"runs/digits/2 has no metrics\.csv, .*; give another run, such as runs/digits/1"):
-        read_run(new)
+    assert find_run("runs/digits") == Run(new), "an older run must not be taken for the newest"
+    with pytest.raises(FileNotFoundError, match=r"runs/digits/2/metrics\.csv is missing: .* Or give another run, such as runs/digits/1"):
+        read_run(Run(new))
 
 
 @pytest.mark.parametrize("rows", [[], ["1,10,,,,,2.5"], ["1,10,1,nan,1,nan,"]])
 def test_a_run_without_a_measured_epoch_says_so(rows: list[str]):
-    with pytest.raises(ValueError, match="runs/digits/1 has no measured epoch yet; wait for the end of its first, or train one"):
+    with pytest.raises(ValueError, match=r"runs/digits/1 has no finished epoch yet\. .* Or train one"):
         read_run(make_run("runs/digits/1", *rows))
 
 
 def test_an_empty_or_foreign_table_says_so():
     empty = make_run("runs/empty/1")
-    (empty / "metrics.csv").write_text("")
-    with pytest.raises(ValueError, match="runs/empty/1 has no measured epoch yet"):
+    empty.metrics.write_text("")
+    with pytest.raises(ValueError, match="runs/empty/1 has no finished epoch yet"):
         read_run(empty)
-    with pytest.raises(ValueError, match=r"runs/foreign/1/metrics\.csv has no column step, so no run of reslight wrote it"):
+    with pytest.raises(ValueError, match=r"runs/foreign/1/metrics\.csv has no column step: "):
         read_run(make_run("runs/foreign/1", "1,0.5", header="epoch,train/acc1"))

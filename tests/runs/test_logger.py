@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from reslight.runs.folder import Run
 from reslight.runs.logger import RunLogger
 
 
@@ -15,7 +16,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def logger(folder: Path, resumed_at: int | None = None) -> RunLogger:
     log = RunLogger(tensorboard=False)
-    log.open(folder, resumed_at)
+    log.open(Run(folder), resumed_at)
     return log
 
 
@@ -81,7 +82,7 @@ def test_tensorboard_gets_the_same_values(tmp_path):
 
     log = RunLogger()
     log.log_metrics({"lost": 1.0}, step=1)  # before there is a run
-    log.open(tmp_path)
+    log.open(Run(tmp_path))
     log.log_metrics({"val/acc1": 0.5}, step=20)
     log.finalize("success")
     events = EventAccumulator(str(tmp_path)).Reload()

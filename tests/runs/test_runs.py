@@ -11,7 +11,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback
 
-from reslight.runs.folder import Runs
+from reslight.runs.folder import RunDirectory
 from reslight.training.resume import compare, data_changes, environment_changes
 
 TINY = """\
@@ -99,7 +99,7 @@ def test_without_matplotlib_there_is_no_picture_and_everything_else(reslight, co
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     answer = reslight("test", "--config", config)
     assert answer.code == 0
-    assert "no picture: drawing takes matplotlib, which is not installed; pip install 'reslight[plot]'" in answer.out
+    assert "pip install 'reslight[plot]'" in answer.out
     assert "written runs/tiny/1/test.json\n" in answer.out
 
 
@@ -234,36 +234,36 @@ def test_no_validation_no_best(reslight, config):
 def test_two_processes_never_get_the_same_run(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
-    runs = Runs(tmp_path, "x")
+    runs = RunDirectory(tmp_path, "x")
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: runs.create(), range(40)))
-    assert sorted(int(folder.name) for folder in folders) == list(range(1, 41))
+        created = list(pool.map(lambda _: runs.create(), range(40)))
+    assert sorted(run.number for run in created) == list(range(1, 41))
 
 
 def test_the_newest_run_is_meant_and_an_older_one_only_offered(tmp_path):
-    runs = Runs(tmp_path, "x")
+    runs = RunDirectory(tmp_path, "x")
     for number in (2, 10, 9):
         (tmp_path / "x" / str(number) / "checkpoints").mkdir(parents=True)
     (tmp_path / "x/notes").mkdir()
     (tmp_path / "x/9/checkpoints/last.ckpt").touch()
     with pytest.raises(
-        FileNotFoundError, match=r"run 10 in .*/x has no checkpoint last.ckpt; .*--ckpt_path, such as .*/x/9/checkpoints/last.ckpt"
+        FileNotFoundError, match=r"run 10 in .*/x has no checkpoint last.ckpt\. .*--ckpt_path, such as .*/x/9/checkpoints/last.ckpt"
     ):
-        runs.newest("last.ckpt")
+        runs.latest_checkpoint("last")
     (tmp_path / "x/10/checkpoints/last.ckpt").touch()
-    assert runs.newest("last.ckpt") == tmp_path / "x/10/checkpoints/last.ckpt"
-    assert Runs(tmp_path, "x", 9).newest("last.ckpt") == tmp_path / "x/9/checkpoints/last.ckpt"
-    assert runs.create().name == "11"
+    assert runs.latest_checkpoint("last") == tmp_path / "x/10/checkpoints/last.ckpt"
+    assert RunDirectory(tmp_path, "x", 9).latest_checkpoint("last") == tmp_path / "x/9/checkpoints/last.ckpt"
+    assert runs.create().number == 11
 
 
 def test_a_runs_own_config_means_that_run_when_the_place_of_runs_is_typed_too(tmp_path):
     inner = tmp_path / "out/cifar10/net/3"
     inner.mkdir(parents=True)
-    runs = Runs.of(inner / "config.yaml", "config")
-    assert runs.under(tmp_path / "out").folder == inner.parent
-    assert runs.under(tmp_path / "out/cifar10").folder == inner.parent
-    assert runs.under(tmp_path / "other").folder == tmp_path / "other/net"
-    assert Runs.of(None, "net").under(tmp_path / "out").folder == tmp_path / "out/net"
+    runs = RunDirectory.for_config(inner / "config.yaml", "config")
+    assert runs.relocate(tmp_path / "out").folder == inner.parent
+    assert runs.relocate(tmp_path / "out/cifar10").folder == inner.parent
+    assert runs.relocate(tmp_path / "other").folder == tmp_path / "other/net"
+    assert RunDirectory.for_config(None, "net").relocate(tmp_path / "out").folder == tmp_path / "out/net"
 
 
 def test_a_runs_own_config_means_that_run_from_anywhere(reslight, config, tmp_path, monkeypatch):

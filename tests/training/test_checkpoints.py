@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
 
 from reslight.training import AtomicCheckpointIO, Checkpoints
 
@@ -122,3 +123,31 @@ def test_measuring_saves_nothing():
 def test_bad_settings(settings):
     with pytest.raises(ValueError, match=r"checkpoint\.every_n_\w+ is -?\d; it must be at least 1"):
         Checkpoints(**settings)
+
+
+class PlainModule(LightningModule):
+    """A user's own module, which knows nothing of reslight."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+        self.batches_ended: list[int] = []
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).square().mean()
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        self.batches_ended.append(batch_idx)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_hooks_of_a_users_own_module_are_called_once_a_batch(tmp_path: Path):
+    saver = Checkpoints(every_n_train_steps=2)
+    saver.folder = tmp_path
+    module = PlainModule()
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    Trainer(max_epochs=2, callbacks=saver, **quiet).fit(module, torch.utils.data.DataLoader(torch.randn(22, 2), batch_size=2))
+    assert module.batches_ended == [*range(11)] * 2
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 22

@@ -85,7 +85,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_was_not(fit, assert_same_run, w
     assert fit("whole", *words).code == 0
     answer = fit("part", *words, *signalled(when=when, step=step))
     assert (answer.code, answer.err.count("reslight: stopped by SIGTERM")) == (143, 1), answer.err
-    assert answer.out.endswith("kept   part/tiny/1/checkpoints/last.ckpt; go on with --ckpt_path last\n")
+    assert answer.out.endswith("saved  part/tiny/1/checkpoints/last.ckpt; resume with --ckpt_path last\n")
     again = fit("part", *words, "--ckpt_path", "last")
     assert again.code == 0, again.err
     assert f"checkpoint part/tiny/1/checkpoints/last.ckpt, step {kept}\n" in again.out

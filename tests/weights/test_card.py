@@ -6,10 +6,10 @@ from huggingface_hub import ModelCard
 
 from reslight import Preprocess
 from reslight.models import VARIANTS
-from reslight.weights import Measured, Record
+from reslight.weights import EvalResult, Record
 from reslight.weights.card import card
 
-TESTED = Measured(
+TESTED = EvalResult(
     split="test", total=10_000, correct1=9_034, correct5=9_950, nll=3_210.0, precision="bf16-mixed", batch_size=1000, fingerprint=None
 )
 

@@ -309,6 +309,6 @@ def test_nothing_is_half_replaced(folder, monkeypatch):
         return real(path, *arguments, **named)
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(OSError, match=r"golden.safetensors cannot be written: No space left on device; make room"):
+    with pytest.raises(OSError, match=r"golden.safetensors cannot be written: No space left on device\. Make room"):
         reslight.save(create_model("resnet8"), folder, preprocess=SMALL)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -8,10 +8,10 @@ import torch
 import yaml
 
 import reslight as package
-from reslight.weights import Measured, listing
+from reslight.weights import EvalResult, listing
 from reslight.weights.catalog import CATALOG
 
-TESTED = Measured(split="test", total=400, correct1=391, correct5=400, nll=3.0, precision="32-true", batch_size=100, fingerprint=None)
+TESTED = EvalResult(split="test", total=400, correct1=391, correct5=400, nll=3.0, precision="32-true", batch_size=100, fingerprint=None)
 TEST = {"name": "digits", "type": "digits", "split": "test"}
 VALIDATED = replace(TESTED, split="val", correct1=200)
 
@@ -100,7 +100,7 @@ def test_nothing_found_is_one_line(hub, reslight, monkeypatch):
     hub.fault("GET", "/api/models", "status", status=503, times=99)
     answer = reslight("weights", "--remote", "acme")
     assert answer.code == 2
-    assert f"error: listing the repositories of acme: {hub.endpoint} answered 503" in answer.err.splitlines()[-1]
+    assert f"error: listing the repositories of acme failed: {hub.endpoint} answered with status 503" in answer.err.splitlines()[-1]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     answer = reslight("weights", "--remote", "acme")
     assert "HF_HUB_OFFLINE is set; unset it" in answer.err

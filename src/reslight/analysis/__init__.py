@@ -1,9 +1,9 @@
-"""What can be learned from runs that are there already: their error curves. No Lightning."""
+"""Look at finished work: error curves, evaluations, layer responses and predictions. Imports no Lightning."""
 
-from reslight.analysis.confusion import draw_measurement
+from reslight.analysis.confusion import draw_evaluation
 from reslight.analysis.curves import draw, names_of
 from reslight.analysis.figure import save
-from reslight.runs.folder import find_run
+from reslight.runs.folder import Run, find_run
 from reslight.runs.history import Curve, History, read_run
 
-__all__ = ["Curve", "History", "draw", "draw_measurement", "find_run", "names_of", "read_run", "save"]
+__all__ = ["Curve", "History", "Run", "draw", "draw_evaluation", "find_run", "names_of", "read_run", "save"]

@@ -14,7 +14,7 @@ MOST_NAMED = 20
 """Classes that can be read along an axis; of more, the worst are listed."""
 
 
-def draw_measurement(report: Mapping[str, Any]) -> "Figure":
+def draw_evaluation(report: Mapping[str, Any]) -> "Figure":
     """Draw what test.json or validate.json holds: the confusion matrix, the accuracy of each class, and the calibration.
 
     Raises:

@@ -13,7 +13,7 @@ from reslight.messages import UsageError
 from reslight.metrics import EvalCounts, Evaluator
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
-from reslight.weights import Measured, Record
+from reslight.weights import EvalResult, Record
 from reslight.weights.card import numbers_in
 from reslight.weights.folder import CARD, Description, load_network, read_card, read_golden
 from reslight.weights.golden import TOLERANCE
@@ -48,7 +48,7 @@ def verify(described: Description, root: str = "data") -> Iterator[Check]:
     record = described.record
     net = load_network(described)
     yield Check("model.safetensors is what config.json describes: sha256, every name, shape, dtype and value", good=True)
-    difference = read_golden(described, net).difference(net, record.preprocess)
+    difference = read_golden(described, net).compare(net, record.preprocess).relative_difference
     text = f"golden logits: the largest difference is {difference:.1e} of the largest logit, {TOLERANCE:.0e} is allowed"
     yield Check(text, difference <= TOLERANCE)
     if not record.metrics:
@@ -60,7 +60,7 @@ def verify(described: Description, root: str = "data") -> Iterator[Check]:
         yield from (_compare(measured, count(net, record, measured, data), data) for measured in record.metrics)
 
 
-def count(net: ResNet, record: Record, measured: Measured, data: "ImageDataModule") -> EvalCounts:
+def count(net: ResNet, record: Record, measured: EvalResult, data: "ImageDataModule") -> EvalCounts:
     """Count what a network gets right, at the precision and batch size at which that was measured."""
     from reslight.data.loading.loaders import EvalLoader
 
@@ -83,7 +83,7 @@ def count(net: ResNet, record: Record, measured: Measured, data: "ImageDataModul
     return evaluator.counts()
 
 
-def _compare(measured: Measured, counts: EvalCounts, data: "ImageDataModule") -> Check:
+def _compare(measured: EvalResult, counts: EvalCounts, data: "ImageDataModule") -> Check:
     there = (measured.total, measured.correct1, measured.correct5)
     here = (counts.total, counts.correct1, counts.correct5)
     fingerprint = data.splits[measured.split].fingerprint

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from reslight.analysis import draw_measurement, save
+from reslight.analysis import draw_evaluation, save
 from reslight.cli.allocator import keep_freed_blocks
 from reslight.cli.errors import Parser, ParsingError, explain, raised_inside
 from reslight.cli.parser import TRAINER_COMMANDS
@@ -19,13 +19,15 @@ from reslight.cli.settings import Setting, check_settings, read_command
 from reslight.data import ImageDataModule
 from reslight.data.image_folder.folder import IMAGENET
 from reslight.messages import MissingPackageError, UsageError
+from reslight.models import resolve_config
 from reslight.runs import config_files as recipes
 from reslight.runs.callback import RunFolder
+from reslight.runs.eval_results import REPORTS, evaluation_report, score_lines, to_json
 from reslight.runs.export import export
-from reslight.runs.folder import Runs, run_of
+from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.logger import RunLogger
 from reslight.runs.predictions import PredictionWriter
-from reslight.runs.report import ending, measurement, scores, to_json
+from reslight.runs.report import end_lines
 from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier, Progress, StopSignals
 from reslight.training.resume import compare, read_checkpoint
 from reslight.weights.folder import read_description
@@ -53,12 +55,14 @@ class CLI(LightningCLI):
         command: `fit`, `validate`, `test` or `predict`.
         words: The arguments for jsonargparse, see `read_command`.
         settings: The same as settings, to be checked.
-        runs: Where this configuration's runs are.
+        config: The first configuration file, which names the run; None without one.
         signals: Those that end the command; None leaves that to the checkpoints.
     """
 
-    def __init__(self, command: str, words: list[str], settings: Sequence[Setting], runs: Runs, signals: StopSignals | None = None) -> None:
-        self.command, self.settings, self.runs = command, settings, runs
+    def __init__(
+        self, command: str, words: list[str], settings: Sequence[Setting], config: Path | None, signals: StopSignals | None = None
+    ) -> None:
+        self.command, self.settings, self.first_config = command, settings, config
         self.signals = signals or StopSignals()
         self.run_folder: RunFolder | None = None
         self.root_is_set = any(setting.key == "trainer.default_root_dir" and setting.file is None for setting in settings)
@@ -111,12 +115,15 @@ class CLI(LightningCLI):
             raise UsageError(f"seed_everything is {seed}: it must be a whole number from 0 to {2**32 - 1}")
 
     def before_instantiate_classes(self) -> None:
-        """Find the checkpoint."""
+        """Find the runs of this configuration and network, and the checkpoint."""
         config = self.config
+        if name := recipes.net_name(config.model.net):
+            resolve_config(name)  # an unknown network is reported as such, not as runs that do not exist
+        self.runs = RunDirectory.for_config(self.first_config, recipes.run_name(self.first_config, config.model.net))
         if root := config.trainer.default_root_dir:
             config.trainer.default_root_dir = root = str(Path(root).expanduser())
         if root and (self.runs.number is None or self.root_is_set):  # a run's own configuration belongs to the folder of the run
-            self.runs = self.runs.under(Path(root))
+            self.runs = self.runs.relocate(Path(root))
         self.checkpoint = self.runs.checkpoint(config.ckpt_path, resume=self.command == "fit")
         config.ckpt_path = self.checkpoint and str(self.checkpoint)
         self.init_from = config.model.init_from
@@ -124,8 +131,8 @@ class CLI(LightningCLI):
             self._begin_with_weights(config)
 
     def _begin_with_weights(self, settings: Any) -> None:
-        """Put the network of the weights, and how it is fed, into the configuration, which stands on its own from then on."""
-        if self.checkpoint:  # it has its own weights: those that it began with may be gone
+        """Put the network of the weights and their preprocessing into the configuration, so that the run does not need them later."""
+        if self.checkpoint:  # a resumed run has its own weights, and those of init_from may be gone
             contents = read_checkpoint(self.checkpoint)
             net, weights = contents["hyper_parameters"]["net"], contents["reslight"]["data"]["preprocess"]
             settings.model.init_from = None
@@ -137,14 +144,14 @@ class CLI(LightningCLI):
         if "preprocess" in (data := settings.data.init_args):
             usual = asdict(IMAGENET)
             for name, value in vars(data.preprocess).items():
-                if value in (usual[name], _as_list(usual[name])):  # what a person set otherwise stays
+                if value in (usual[name], _as_list(usual[name])):  # the user's own settings are kept
                     data.preprocess[name] = weights[name]
 
     def after_instantiate_classes(self) -> None:
         """Compare the checkpoint with the configuration."""
         if self.checkpoint is None:
             return
-        self.config.model.init_from = self.model.hparams["init_from"] = self.init_from  # for those who ask later
+        self.config.model.init_from = self.model.hparams["init_from"] = self.init_from  # the resumed run records it, too
         contents = read_checkpoint(self.checkpoint)
         self.step = int(contents["global_step"])
         log.info("checkpoint %s, step %d", self.checkpoint, self.step)
@@ -173,7 +180,7 @@ class CLI(LightningCLI):
         checkpoints: Checkpoints = self.config_init["checkpoint"]
         loggers = [] if isinstance(config["logger"], bool) else _as_list(config["logger"])
         config["logger"] = [*loggers, RunLogger()] if self.command == "fit" else loggers
-        if config["profiler"] is not None:  # its report is a log line of Lightning's
+        if config["profiler"] is not None:  # its report is one of Lightning's log lines
             logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
         checkpoints.signals = self.signals
         callbacks = _as_list(config["callbacks"])
@@ -198,23 +205,23 @@ class CLI(LightningCLI):
         getattr(self, f"after_{self.command}")()
 
     def after_fit(self) -> None:
-        """Say where things are and what to type next."""
+        """Print where the results are and what to type next."""
         if self.run_folder is None or getattr(self.trainer, "fast_dev_run", False):
             return
-        folder, config = self.run_folder.path, self.run_folder.config
-        if folder is not None and self.config.export:
-            self._export(folder)
+        run, config = self.run_folder.run, self.run_folder.config
+        if run is not None and self.config.export:
+            self._export(run)
         if not self.trainer.is_global_zero:
             return
-        if folder is None or config is None:
+        if run is None or config is None:
             log.info("done   nothing: the run was over before its first step (trainer.max_epochs, trainer.max_steps)")
             return
-        log.info("%s", "\n".join(ending(self.trainer, folder, config)))
+        log.info("%s", "\n".join(end_lines(self.trainer, run, config)))
 
-    def _export(self, folder: Path) -> None:
-        """Measure the run's last weights as `reslight validate` would, all devices together, and write them as `reslight export` would."""
-        self.checkpoint, self.step = folder / "checkpoints" / "last.ckpt", self.trainer.global_step
-        # a checkpoint's weights are the average already; the callback would swap them for the raw ones when it is done
+    def _export(self, run: Run) -> None:
+        """Evaluate the run's last weights as `reslight validate` does, on all devices, and write them as `reslight export` does."""
+        self.checkpoint, self.step = run.checkpoint(), self.trainer.global_step
+        # A checkpoint's weights are the average already; the callback would replace them with the raw ones at the end.
         # (type: ignore: Lightning sets the list unseen by mypy)
         kept = [one for one in self.trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
         self.trainer.callbacks = kept  # type: ignore[attr-defined]
@@ -222,49 +229,49 @@ class CLI(LightningCLI):
             self.trainer.validate(self.model, self.datamodule, ckpt_path=str(self.checkpoint), weights_only=True, verbose=False)
             self.after_validate()
         if self.trainer.is_global_zero:
-            log.info("%s", "\n".join(export(self.checkpoint, folder / "weights")))
+            log.info("%s", "\n".join(export(self.checkpoint, run.weights)))
 
     def after_validate(self) -> None:
-        """Print and keep the numbers."""
-        self._report("val", "validate.json")
+        """Print the results and save them in the run's folder."""
+        self._report("val")
 
     def after_test(self) -> None:
-        """Print and keep the numbers."""
-        self._report("test", "test.json")
+        """Print the results and save them in the run's folder."""
+        self._report("test")
 
     def after_predict(self) -> None:
-        """Say where the answers are."""
+        """Print where the predictions are."""
         if self.trainer.is_global_zero:
             log.info("written %s", self._results("predictions.csv"))
 
     def _write_config(self, path: Path) -> None:
         config = self.config.clone()
-        config.ckpt_path = None  # else the run's configuration would resume whenever it is used again
+        config.ckpt_path = None  # else the run's configuration would resume each time it is used
         self.parser.save(config, path, skip_none=False, multifile=False)
 
     def _results(self, name: str) -> Path:
-        """A file beside the run that is measured; here for a checkpoint that lies outside a run."""
-        folder = run_of(self.checkpoint) if self.checkpoint else None
-        return (folder or Path()) / name
+        """Path of a file in the evaluated run's folder; in the current folder for a checkpoint outside of a run."""
+        run = Run.of_checkpoint(self.checkpoint) if self.checkpoint else None
+        return (run.folder if run else Path()) / name
 
-    def _report(self, split: str, name: str) -> None:
+    def _report(self, split: str) -> None:
         counts, details = self.model.counts, self.model.details
         if counts is None or details is None or not self.trainer.is_global_zero:
             return
-        views = self.model.described.get("test_views", "centre")
-        path = self._results(name if views == "centre" else name.replace(".json", f".{views}.json"))
-        report = {"checkpoint": str(self.checkpoint), "step": self.step, **measurement(split, counts, details, self.model)}
+        views = self.model.described.get("test_views", "center")
+        path = self._results(REPORTS[split] if views == "center" else REPORTS[split].replace(".json", f".{views}.json"))
+        report = {"checkpoint": str(self.checkpoint), "step": self.step, **evaluation_report(split, counts, details, self.model)}
         path.write_text(to_json(report), encoding="utf-8")
         picture = path.with_suffix(".png")
         try:
-            save(draw_measurement(report), picture)
-        except ValueError as error:  # matplotlib is an extra
+            save(draw_evaluation(report), picture)
+        except ValueError as error:  # matplotlib is optional
             log.info("no picture: %s", error)
             written = str(path)
         else:
             written = f"{path} and {picture.name}"
-        seen = [] if views == "centre" else [f"views  {views}: probabilities averaged"]
-        log.info("%s", "\n".join([*seen, *scores(split, counts, details), f"written {written}"]))
+        seen = [] if views == "center" else [f"views  {views}: probabilities averaged"]
+        log.info("%s", "\n".join([*seen, *score_lines(split, counts, details), f"written {written}"]))
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -278,18 +285,17 @@ def run(arguments: list[str], *, debug: bool = False) -> None:
 
     Args:
         arguments: The command and its arguments as typed.
-        debug: Show jsonargparse's messages whole.
+        debug: Raise Lightning's and jsonargparse's errors as they are.
 
     Raises:
-        ValueError: The command line or a configuration does not parse.
-        FileNotFoundError: A configuration or a checkpoint is not there.
+        UsageError: a command line or a configuration that does not parse, or a setting that Lightning refuses.
+        FileNotFoundError: a configuration or a checkpoint that is missing.
     """
     command = arguments[0]
     words, settings, configs = read_command(arguments[1:])
-    runs = Runs.of(configs[0], recipes.name_of(configs[0])) if configs else Runs.of(None, "custom")
     try:
         with StopSignals().listening() as signals:
-            CLI(command, words, settings, runs, signals).run_command()
+            CLI(command, words, settings, configs[0] if configs else None, signals).run_command()
     except (MisconfigurationException, ImportError, ValueError) as error:
         if debug or isinstance(error, UsageError):
             raise

@@ -52,7 +52,7 @@ class ImageDataModule(LightningDataModule, ABC):
         seed: int | None,
         augment: Augment,
         mix: Mix = Mix(),
-        repeats: int = 1,
+        repeated_augmentation: int = 1,
     ) -> None:
         """Check and keep the settings; nothing is read or downloaded before `prepare_data` and `setup`.
 
@@ -67,7 +67,7 @@ class ImageDataModule(LightningDataModule, ABC):
             seed: Seed of the order and the augmentation; `seed_everything`'s when left out, 0 where there is none.
             augment: Augmentation of training images.
             mix: Training images mixed with one another.
-            repeats: Copies of an image in a training batch, each augmented for itself, of images that stay files.
+            repeated_augmentation: Copies of an image in a training batch, each augmented for itself, of images that stay files.
 
         Raises:
             ValueError: A setting is out of range.
@@ -77,15 +77,20 @@ class ImageDataModule(LightningDataModule, ABC):
             ("batch_size", batch_size, 1),
             ("eval_batch_size", batch_size if eval_batch_size is None else eval_batch_size, 1),
             ("val_size", val_size, 0),
-            ("repeats", repeats, 1),
+            ("repeated_augmentation", repeated_augmentation, 1),
         ):
             if value < least:
                 raise UsageError(f"data.{what} is {value}, must be at least {least}")
-        if batch_size % repeats:
-            raise UsageError(f"data.batch_size is {batch_size}, which {repeats} copies of each image (data.repeats) cannot divide")
-        if repeats > 1 and batch_size < 2 * repeats and mix.is_on(0):
+        copies = repeated_augmentation
+        if batch_size % copies:
             raise UsageError(
-                f"data.repeats is {repeats} in batches of {batch_size}: every image would be mixed with itself; use {2 * repeats} or more"
+                f"data.batch_size is {batch_size}: {copies} copies of each image (data.repeated_augmentation) cannot divide it. "
+                f"Use {-(-batch_size // copies) * copies}."
+            )
+        if copies > 1 and batch_size < 2 * copies and mix.is_on(0):
+            raise UsageError(
+                f"data.repeated_augmentation is {copies}: in batches of {batch_size} every image would be mixed with itself. "
+                f"Use a data.batch_size of {2 * copies} or more."
             )
         augment.check(preprocess.channels, preprocess.size)
         self.name = name
@@ -96,7 +101,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.val_size = val_size
         self.augment = augment
         self.mix = mix
-        self.repeats = repeats
+        self.repeated_augmentation = repeated_augmentation
         self._seed = seed
         self._splits: dict[str, AnySplit] = {}
         self._normalizer: Normalizer | None = None
@@ -173,7 +178,7 @@ class ImageDataModule(LightningDataModule, ABC):
             "val_size": self.val_size,
             "augment": plain(self.augment),
             "mix": plain(self.mix),
-            "repeats": self.repeats,
+            "repeated_augmentation": self.repeated_augmentation,
         }
 
     def setup(self, stage: str | None = None) -> None:
@@ -204,8 +209,10 @@ class ImageDataModule(LightningDataModule, ABC):
             ValueError: The batch size cannot be divided over devices and accumulation steps.
         """
         split, plan = self._resident("train"), self.batch_plan
-        if plan.batch_size % self.repeats:
-            raise UsageError(f"{plan} cannot be divided by {self.repeats} copies of each image; set data.repeats to 1")
+        if plan.batch_size % self.repeated_augmentation:
+            raise UsageError(
+                f"{plan}: {self.repeated_augmentation} copies of each image cannot divide it. Set data.repeated_augmentation to 1."
+            )
         self._accumulation = plan.accumulation
         rank = self._rank_and_devices()[0]
         if plan.batch_size < self.batch_size and rank == 0:
@@ -215,7 +222,7 @@ class ImageDataModule(LightningDataModule, ABC):
                 len(split),
                 plan.batch_size,
             )
-        return TrainLoader(split, plan, rank=rank, seed=self.seed, position=self._order_position, repeats=self.repeats)
+        return TrainLoader(split, plan, rank=rank, seed=self.seed, position=self._order_position, copies=self.repeated_augmentation)
 
     @property
     def val_dataloader(self) -> Callable[[], EvalLoader]:

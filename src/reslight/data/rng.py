@@ -79,7 +79,7 @@ class Draw(IntEnum):
     MIX_LAMBDA = 29
     """The share of a sample in its mixture."""
     MIX_Y = 30
-    """Row of the centre of cutmix's box; its column follows."""
+    """Row of the center of cutmix's box; its column follows."""
     MIX_X = 31
 
 

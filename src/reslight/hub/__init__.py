@@ -1,1 +1,1 @@
-"""Talking to the Hugging Face Hub: retries, errors in one line, files checked by their hash."""
+"""Talking to the Hugging Face Hub: retries, errors of one line, files checked by hash."""

@@ -1,6 +1,6 @@
-"""The Hub's own client, with bounded patience and one clear line for each way in which it fails.
+"""The Hub's client, with a bounded number of retries and one line for each way in which it fails.
 
-Its downloads give up at once on a server error and on a connection that breaks, and its messages are pages long.
+huggingface_hub's downloads give up at the first server error or dropped connection, and its messages are pages long.
 """
 
 import logging
@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from huggingface_hub import HfApi, constants, get_token, utils
 from huggingface_hub.errors import (
@@ -30,53 +30,66 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 WAITS = (1, 2, 4)
 """Seconds before the second, third and last attempt."""
-LONG = 5
-"""Seconds after which a person wants to know what is waited for."""
+SLOW = 5
+"""Seconds after which a log line says what is waited for."""
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
-def client() -> HfApi:
-    """The client, at the endpoint that HF_ENDPOINT names now."""
+def client(token: Literal[False] | None = None) -> HfApi:
+    """Return a client of the endpoint that HF_ENDPOINT names now.
+
+    Args:
+        token: False to send no token; None for the user's.
+
+    Raises:
+        UsageError: HF_ENDPOINT is not a URL.
+    """
     from reslight.version import __version__
 
     endpoint = os.environ.get("HF_ENDPOINT") or None
     if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise UsageError(f"HF_ENDPOINT is {endpoint[:100]!r}, must begin with http:// or https://")
-    return HfApi(endpoint=endpoint, library_name="reslight", library_version=__version__)
+        raise UsageError(f"HF_ENDPOINT is {endpoint[:100]!r}: it must begin with http:// or https://. Change or unset it.")
+    return HfApi(endpoint=endpoint, token=token, library_name="reslight", library_version=__version__)
 
 
 def is_offline() -> bool:
-    """Whether HF_HUB_OFFLINE forbids to ask the Hub."""
+    """Return whether HF_HUB_OFFLINE forbids requests to the Hub."""
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def patiently(call: Callable[[], Result], what: str, repository: Repository) -> Result:
-    """The answer of a call that may be made again, after a server error or a broken connection.
+def with_retries(call: Callable[[], Result], what: str, repository: Repository) -> Result:
+    """Call `call`, retrying after server errors and dropped connections.
 
     Args:
-        call: What to do.
-        what: The same in words, for the lines that say what is waited for.
-        repository: Which repository it is about.
+        call: The request.
+        what: The same in words, for the lines that say what is waited for and what failed.
+        repository: The repository that the request is about.
+
+    Returns:
+        What `call` returned.
 
     Raises:
-        OSError: It failed in the end, or for a reason that waiting does not mend; the message is for the user.
+        OSError: the last attempt failed, or a failure that a retry cannot mend; the message is for the user.
     """
     for wait in (*WAITS, None):
         try:
-            with said_if_long(what):
+            with log_if_slow(what):
                 return call()
         except Exception as error:
-            if wait is None or not is_passing(error):
-                raise failure(error, what, repository) from error
+            if wait is None or not is_transient(error):
+                translated = translate_error(error, what, repository)
+                if translated is error:
+                    raise
+                raise translated from error
             log.warning("%s: %s; next attempt in %d s", what, _short(error), wait)
             time.sleep(wait)
     raise AssertionError  # the last round returns or raises
 
 
 @contextmanager
-def said_if_long(what: str) -> Iterator[None]:
-    """Inside, one line says what is waited for once it takes long."""
-    timer = threading.Timer(LONG, log.warning, ("%s: still under way after %d s", what, LONG))
+def log_if_slow(what: str) -> Iterator[None]:
+    """Log one line with what is waited for if the block takes longer than SLOW seconds."""
+    timer = threading.Timer(SLOW, log.warning, ("%s: still waiting after %d s", what, SLOW))
     timer.daemon = True
     timer.start()
     try:
@@ -85,80 +98,97 @@ def said_if_long(what: str) -> Iterator[None]:
         timer.cancel()
 
 
-def bars_for_people_only() -> None:
-    """Leave out the client's progress bars where nobody watches."""
+def hide_bars_without_tty() -> None:
+    """Turn off the client's progress bars where standard error is not a terminal."""
     if not sys.stderr.isatty():
-        utils.disable_progress_bars()  # type: ignore[attr-defined]  # huggingface_hub.utils exports it without saying so
+        utils.disable_progress_bars()  # type: ignore[attr-defined]  # huggingface_hub.utils does not list it in __all__
 
 
 @contextmanager
 def quiet_client() -> Iterator[None]:
-    """Inside, the client says nothing of its own attempts."""
-    talker = logging.getLogger("huggingface_hub")
-    level = talker.level
-    talker.setLevel(logging.ERROR)
+    """Hide what the client logs about its own retries."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        talker.setLevel(level)
+        logger.setLevel(level)
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether the same call may succeed a moment later."""
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same request may succeed a moment later."""
     if isinstance(error, HfHubHTTPError):
         return status_of(error) in (408, 429, 500, 502, 503, 504)
     if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
         return False
-    # httpx (of whichever major version) is the client's matter; its errors in transport are known by their names
-    return isinstance(error, ConnectionError | TimeoutError) or _is_transport(error) or "Consistency check failed" in str(error)
+    return isinstance(error, ConnectionError | TimeoutError) or _is_transport_error(error) or "Consistency check failed" in str(error)
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status that an error brings."""
+    """Return the HTTP status of an error; None if it has none."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def failure(error: Exception, what: str, repository: Repository) -> Exception:
-    """The error in one line, with what to do; an error that is no failure of the Hub as it is."""
-    name, where, status = repository.name, os.environ.get("HF_ENDPOINT") or constants.ENDPOINT, status_of(error)
-    if isinstance(error, OfflineModeIsEnabled):
-        return ConnectionError(f"{what}: HF_HUB_OFFLINE is set; unset it")
-    if isinstance(error, LocalEntryNotFoundError):
-        return ConnectionError(
-            f"{what}: it is not in the cache, and {'HF_HUB_OFFLINE is set; unset it' if is_offline() else f'{where} cannot be reached'}"
-        )
-    if isinstance(error, GatedRepoError):
-        return PermissionError(f"{name} is gated: accept its terms at {where}/{name}, then {_LOGIN}")
-    if isinstance(error, RevisionNotFoundError):
-        return FileNotFoundError(
-            f"{name} has no branch, tag or commit {repository.revision or 'main'}; {where}/{name}/tree/main shows what it has"
-        )
-    if isinstance(error, EntryNotFoundError):
-        return FileNotFoundError(f"{repository} is no folder of reslight: {what} found no such file")
-    if status == 401 and not isinstance(error, RepositoryNotFoundError):
-        said = f"{where} does not know the token" if get_token() else f"{what}: {where} wants to know who you are"
-        return PermissionError(f"{said}; {_LOGIN}")
-    if isinstance(error, RepositoryNotFoundError):
-        return FileNotFoundError(f"there is no repository {name} at {where}, or it is private; check the name, or {_LOGIN}")
-    if status == 403:
-        return PermissionError(f"{what}: the token may not do that at {name}; take one with write access: {_LOGIN}")
-    if status == 412:
-        return ConnectionError(f"{name} changed in the meantime, and nothing was published; push again")
-    if status and 400 <= status < 500 and status not in (408, 429):
-        return OSError(f"{what}: {where} refused it with {status} ({_short(error)})")
-    if status:
-        return ConnectionError(f"{what}: {where} answered {status} ({_short(error)}); try again later")
-    if isinstance(error, ConnectionError | TimeoutError) or _is_transport(error):
-        return ConnectionError(f"{what}: {where} cannot be reached ({_short(error)}); check the network")
+def translate_error(error: Exception, what: str, repository: Repository) -> Exception:
+    """Return an error of one line that says what failed and what to do; an error that does not come from the Hub is returned as it is."""
+    if translated := _refusal(error, what, repository) or _failure(error, what, repository):
+        return translated
     if isinstance(error, OSError) and error.errno:
-        return OSError(f"{what}: {error.strerror} ({error.filename or 'in the cache'}); make room, or set HF_HOME to another place")
+        place = error.filename or "in the cache"
+        return OSError(f"{what} failed ({place}: {error.strerror}). Free some space, or set HF_HOME to another folder.")
     if isinstance(error, OSError | ValueError | RuntimeError):
-        cause = error.__cause__
-        return failure(cause, what, repository) if isinstance(cause, Exception) else ConnectionError(f"{what}: {_short(error)}")
+        if isinstance(error.__cause__, Exception):
+            return translate_error(error.__cause__, what, repository)
+        return ConnectionError(f"{what} failed: {_short(error)}. Try again later.")
     return error
 
 
-def _is_transport(error: BaseException) -> bool:
+def _refusal(error: Exception, what: str, repository: Repository) -> OSError | None:
+    """Translate an error with which the Hub says that the user must change something."""
+    name, where, status = repository.name, _endpoint(), status_of(error)
+    if isinstance(error, GatedRepoError):
+        return PermissionError(f"{name} is gated. Accept its terms at {where}/{repository.path}, then {_LOGIN}.")
+    if isinstance(error, RevisionNotFoundError):
+        page = f"{where}/{repository.path}/tree/main"
+        return FileNotFoundError(f"{name} has no branch, tag or commit {repository.revision or 'main'}. {page} shows which it has.")
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        return FileNotFoundError(f"{what} failed: {repository} has no such file. Check the name at {where}/{repository.path}.")
+    if isinstance(error, RepositoryNotFoundError):
+        return FileNotFoundError(f"{where} has no {repository.kind} {name}, or it is private. Check the name, or {_LOGIN}.")
+    if status == 401:
+        reason = f"{where} does not know the token" if get_token() else f"{what} needs a token"
+        return PermissionError(f"{reason}. To fix it, {_LOGIN}.")
+    if status == 403:
+        return PermissionError(f"{what} failed: the token has no right to do this with {name}. Use one with write access: {_LOGIN}.")
+    if status == 412:
+        return ConnectionError(f"{name} changed in the meantime, and nothing was published. Push again.")
+    if status and 400 <= status < 500 and status not in (408, 429):
+        return OSError(f"{what} failed: {where} refused it with status {status} ({_short(error)}).")
+    return None
+
+
+def _failure(error: Exception, what: str, repository: Repository) -> OSError | None:
+    """Translate an error of the network or of the server."""
+    where, status = _endpoint(), status_of(error)
+    if isinstance(error, OfflineModeIsEnabled):
+        return ConnectionError(f"{what} failed: HF_HUB_OFFLINE is set. Unset it.")
+    if isinstance(error, LocalEntryNotFoundError):
+        reason = "HF_HUB_OFFLINE is set. Unset it." if is_offline() else f"{where} cannot be reached. Check the network."
+        return ConnectionError(f"{what} failed: {repository} is not in the cache, and {reason}")
+    if status:
+        return ConnectionError(f"{what} failed: {where} answered with status {status} ({_short(error)}). Try again later.")
+    if isinstance(error, ConnectionError | TimeoutError) or _is_transport_error(error):
+        return ConnectionError(f"{what} failed: {where} cannot be reached ({_short(error)}). Check the network.")
+    return None
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+
+
+def _is_transport_error(error: BaseException) -> bool:
+    """Recognize httpx's transport errors by name: which version of httpx the client uses is the client's choice."""
     return any(kind.__module__.startswith("httpx") and kind.__name__ == "TransportError" for kind in type(error).__mro__)
 
 

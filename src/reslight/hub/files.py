@@ -1,4 +1,7 @@
-"""Files of a Hub repository: listed and downloaded at one commit, checked by hash."""
+"""Files of a Hub repository: listed and downloaded at one commit, checked by hash.
+
+The client accepts whatever bytes of the right size arrive, and whatever its cache holds.
+"""
 
 import contextlib
 import hashlib
@@ -7,6 +10,7 @@ import re
 import reprlib
 from collections.abc import Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_url, try_to_load_from_cache
@@ -14,7 +18,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 
 from reslight.atomic import write_files
-from reslight.hub.client import patiently
+from reslight.hub.client import with_retries
 from reslight.hub.repo import Repository
 from reslight.messages import UsageError
 
@@ -22,65 +26,110 @@ log = logging.getLogger(__name__)
 
 
 def commit_of(api: HfApi, repository: Repository) -> str:
-    """The commit that a revision is at, asked for once."""
+    """Return the commit that the repository's revision is at, with at most one request."""
     if repository.revision and re.fullmatch(r"[0-9a-f]{40}", repository.revision):
         return repository.revision
-    sha = patiently(lambda: api.model_info(repository.name, revision=repository.revision).sha, f"asking for {repository}", repository)
+    ask = partial(api.repo_info, repository.name, repo_type=repository.kind, revision=repository.revision)
+    sha = with_retries(ask, f"looking up {repository}", repository).sha
     if not re.fullmatch(r"[0-9a-f]{40}", sha or ""):
-        raise ConnectionError(f"the Hub says {str(sha)[:50]!r} is the commit of {repository}, which is none; try again later")
+        raise ConnectionError(
+            f"the commit of {repository} is {str(sha)[:50]!r} to the Hub: it must be 40 hexadecimal digits. Try again later."
+        )
     return str(sha)
 
 
-def files_at(api: HfApi, repository: Repository, commit: str | None, files: Sequence[str]) -> dict[str, RepoFile]:
-    """What the Hub says of those of these files that a commit has, by name."""
-    rows = patiently(lambda: api.get_paths_info(repository.name, list(files), revision=commit), f"listing {repository}", repository)
+def list_files(api: HfApi, repository: Repository, commit: str | None, names: Sequence[str] | None = None) -> dict[str, RepoFile]:
+    """Return what the Hub lists of the files of a commit, by name.
+
+    Args:
+        api: The client.
+        repository: The repository.
+        commit: The commit; None for the head of main.
+        names: The files to list, those that the commit has; None for all.
+    """
+
+    def ask() -> list[object]:
+        if names is None:
+            return list(api.list_repo_tree(repository.name, recursive=True, revision=commit, repo_type=repository.kind))
+        return list(api.get_paths_info(repository.name, list(names), revision=commit, repo_type=repository.kind))
+
+    rows = with_retries(ask, f"listing the files of {repository}", repository)
     return {row.path: row for row in rows if isinstance(row, RepoFile)}
 
 
-def download(api: HfApi, repository: Repository, commit: str, known: RepoFile) -> Path:
-    """A file in the cache that is what the Hub says it is: taken again once if it is not."""
-    what = f"taking {known.path} of {repository}"
-    kept = try_to_load_from_cache(repository.name, known.path, revision=commit)
-    if isinstance(kept, str) and is_same_file(Path(kept), known):
-        return Path(kept)
-    _check_name(api, repository, commit, known, what)
-    for again in (isinstance(kept, str), True):
-        if again:
-            log.warning("%s of %s came, or lay in the cache, with other bytes than the Hub's: taken again", known.path, repository)
-        path = Path(
-            patiently(partial(api.hf_hub_download, repository.name, known.path, revision=commit, force_download=again), what, repository)
-        )
-        if is_same_file(path, known):
+def download(api: HfApi, repository: Repository, commit: str, listed: RepoFile, folder: Path | None = None) -> Path:
+    """Download a file, at most twice, until it has the hash that the Hub lists; nothing is downloaded if the cache has it.
+
+    Args:
+        api: The client.
+        repository: The repository.
+        commit: The commit.
+        listed: The file, from `list_files`.
+        folder: Folder to write to; None for the Hub's cache.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        OSError: the file cannot be downloaded or written.
+        UsageError: the file has another hash than the Hub lists, twice.
+    """
+    what = f"downloading {listed.path} of {repository}"
+    cached = None if folder else try_to_load_from_cache(repository.name, listed.path, revision=commit, repo_type=repository.kind)
+    if isinstance(cached, str) and _is_intact(Path(cached), listed, repository):
+        return Path(cached)
+    _check_etag(api, repository, commit, listed, what)
+    fetch = partial(
+        api.hf_hub_download, repository.name, listed.path, repo_type=repository.kind, revision=commit, local_dir=folder and str(folder)
+    )
+    for force in (isinstance(cached, str), True):
+        if force:
+            log.warning("%s of %s has other bytes than the Hub lists; downloading it again", listed.path, repository)
+        path = Path(with_retries(partial(fetch, force_download=force), what, repository))
+        if is_same_file(path, listed):
             return path
+    path.resolve().unlink()
+    path.unlink(missing_ok=True)
     raise UsageError(
-        f"{known.path} of {repository} is not the file that the Hub lists, twice: something on the way alters it; try another network"
+        f"{listed.path} of {repository} was downloaded twice and is not the file that the Hub lists: something on the way changes it. "
+        "Try another network."
     )
 
 
-def _check_name(api: HfApi, repository: Repository, commit: str, known: RepoFile, what: str) -> None:
-    """The name that the client will give a file in its cache, which is whatever the server says: it must be the file's hash.
+def _is_intact(cached: Path, listed: RepoFile, repository: Repository) -> bool:
+    """Return whether a file of the cache is the listed one; a dataset's files are compared by size only."""
+    if repository.kind == "dataset":  # they can be 100 GB, which are not hashed at every start; they were when they were downloaded
+        return cached.stat().st_size == listed.size
+    return is_same_file(cached, listed)
+
+
+def _check_etag(api: HfApi, repository: Repository, commit: str, listed: RepoFile, what: str) -> None:
+    """Check the name that the client will give a file in its cache: it is the server's ETag, which must be the file's hash.
 
     Raises:
-        ValueError: It is another.
+        UsageError: the server gives another name, which may be a path out of the cache.
     """
-    url = hf_hub_url(repository.name, known.path, revision=commit, endpoint=api.endpoint)
-    etag = patiently(lambda: api.get_hf_file_metadata(url=url, token=api.token).etag, what, repository)
-    if etag != (known.lfs.sha256 if known.lfs else known.blob_id):
-        raise UsageError(f"{what}: the server calls it {reprlib.repr(etag)}, which is not the hash that the Hub lists; try another network")
+    url = hf_hub_url(repository.name, listed.path, revision=commit, repo_type=repository.kind, endpoint=api.endpoint)
+    etag = with_retries(lambda: api.get_hf_file_metadata(url=url, token=api.token).etag, what, repository)
+    if etag != (listed.lfs.sha256 if listed.lfs else listed.blob_id):
+        raise UsageError(
+            f"{what} failed: the server's ETag is {reprlib.repr(etag)}, which is not the hash that the Hub lists. Try another network."
+        )
 
 
 def remember_commit(repository: Repository, commit: str) -> None:
-    """Note in the cache which commit a branch is at, as the client does for what is taken by a branch's name: for times without network."""
+    """Note in the cache which commit a branch is at, as the client does when it downloads from a branch, for use without a network."""
     revision = repository.revision or "main"
-    path = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository.name, repo_type="model") / "refs" / revision
-    with contextlib.suppress(OSError):  # a cache that is read only, or with a branch v1 of old where v1/x is to be: it is only a note
+    path = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository.name, repo_type=repository.kind) / "refs" / revision
+    with contextlib.suppress(OSError):  # the note is optional: a cache may be read only, or hold a branch `v1` of old where `v1/x` belongs
         if revision != commit and not (path.is_file() and path.read_text() == commit):
             write_files({path: commit.encode()})
 
 
-def is_same_file(content: bytes | Path, known: RepoFile) -> bool:
-    """Whether these are the bytes that the Hub lists: by sha256 for a large file, as git names it for a small one."""
-    text = content if isinstance(content, bytes) else content.read_bytes()
-    if known.lfs:
-        return hashlib.sha256(text).hexdigest() == known.lfs.sha256
-    return hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest() == known.blob_id
+def is_same_file(content: bytes | Path, listed: RepoFile) -> bool:
+    """Return whether content has the hash that the Hub lists: sha256 for a large file, git's blob hash for a small one."""
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    start = hashlib.sha256() if listed.lfs else hashlib.sha1(b"blob %d\0" % size)
+    with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: start).hexdigest()
+    return digest == (listed.lfs.sha256 if listed.lfs else listed.blob_id)

@@ -1,39 +1,47 @@
-"""What a person calls a repository of the Hub: OWNER/NAME, and which state of it."""
+"""`Repository`: OWNER/NAME of a model or dataset on the Hub, and which state of it."""
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from reslight.messages import UsageError
 
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,250}"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+Kind = Literal["model", "dataset"]
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A model repository of the Hub.
+    """A repository of the Hub.
 
     Attributes:
         name: `OWNER/NAME`.
         revision: A branch, a tag or a commit; None for main.
+        kind: What the repository holds.
     """
 
     name: str
     revision: str | None = None
+    kind: Kind = "model"
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """From `OWNER/NAME` or `OWNER/NAME@REVISION`.
+    def parse(cls, text: str, kind: Kind = "model") -> Self:
+        """Read `OWNER/NAME` or `OWNER/NAME@REVISION`.
 
         Raises:
-            ValueError: It is neither.
+            UsageError: a text of another form.
         """
         found = re.fullmatch(rf"({_NAME}/{_NAME})(?:@({_REVISION}))?", text)
         if not found or ".." in text or "--" in found[1]:
-            raise UsageError(f"{text[:200]!r} is no repository of the Hub; write OWNER/NAME or OWNER/NAME@REVISION")
-        return cls(found[1], found[2])
+            raise UsageError(f"{text[:200]!r} is not the name of a {kind} on the Hub. Write OWNER/NAME or OWNER/NAME@REVISION.")
+        return cls(found[1], found[2], kind)
+
+    @property
+    def path(self) -> str:
+        """The path of the repository's page on the Hub's site."""
+        return f"datasets/{self.name}" if self.kind == "dataset" else self.name
 
     def __str__(self) -> str:
-        """As it is typed."""
+        """Return the name as it is typed."""
         return self.name + (f"@{self.revision}" if self.revision else "")

@@ -20,13 +20,15 @@ from reslight.paper.experiments import Arm, Budget, Experiment, chosen, find_exp
 from reslight.paper.results import Finished, directions, draw_outcome, layer_rows, summary, to_csv
 from reslight.paper.schedule import recipe, steps_of
 from reslight.runs import config_files as recipes
-from reslight.runs.export import described_net, measured
+from reslight.runs.eval_results import eval_results_of
+from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.fork import fork_run
+from reslight.runs.trained import load_with_data_info
 from reslight.training.optim import OptimConfig, ScheduleConfig, as_config
 from reslight.training.resume import read_checkpoint
 
 log = logging.getLogger(__name__)
-Run = Callable[[list[str]], None]
+RunCommand = Callable[[list[str]], None]
 
 IMAGES = 1_000
 """Test images that responses are measured on."""
@@ -68,7 +70,7 @@ class Plan:
         return self.root / f"{arm.name}.yaml"
 
 
-def run_experiment(plan: Plan, seeds: int, names: Sequence[str] = (), *, run: Run) -> list[str]:
+def run_experiment(plan: Plan, seeds: int, names: Sequence[str] = (), *, run: RunCommand) -> list[str]:
     """Train every network that is wanted and was not trained yet, and measure it on the test images.
 
     Several processes may do so at once: each network is trained by one of them, and the others wait for it.
@@ -112,8 +114,8 @@ def gather(plan: Plan) -> list[Finished]:
     found = []
     for arm in plan.experiment.arms:
         for seed, run in sorted(_runs(plan, arm).items()):
-            tested = next((one for one in measured(run) if one.split == "test"), None)
-            if tested and _step_of(run) == plan.end(arm):
+            tested = next((one for one in eval_results_of(run) if one.split == "test"), None)
+            if tested and run.step == plan.end(arm):
                 known = _responses(plan, arm, run) if plan.experiment.figure == "responses" else None
                 found.append(Finished(arm, seed, read_run(run), tested.correct1, tested.total, known))
     return found
@@ -133,7 +135,7 @@ def write_outcome(plan: Plan, finished: Sequence[Finished], output: Path) -> lis
         "iterations_of_the_budget": plan.budget.steps,
         "table": [dict(zip(header, row, strict=True)) for row in rows],
         "directions": directions(plan.experiment, finished),
-        "runs": [one.row(plan.budget) | {"environment": _environment(one.history.folder)} for one in finished],
+        "runs": [one.row(plan.budget) | {"environment": _environment(Run(one.history.folder))} for one in finished],
     }
     output.mkdir(parents=True, exist_ok=True)
     lines = [one.row(plan.budget) for one in finished]
@@ -178,37 +180,37 @@ def _alone(plan: Plan, arm: Arm, seed: int) -> Iterator[None]:
         lock.release()
 
 
-def _train(plan: Plan, arm: Arm, seed: int, run_command: Run) -> Path:
+def _train(plan: Plan, arm: Arm, seed: int, run_command: RunCommand) -> Run:
     """The folder of an arm's run with this seed, trained to its end: now, or before."""
     run = _runs(plan, arm).get(seed)
     if run is None and arm.start:
         base = _runs(plan, plan.arm(arm.start))[seed]
-        run = _free(plan.root / arm.name)
-        fork_run(base, run, arm.net if arm.net != plan.arm(arm.start).net else None)
-    if run and _step_of(run) == plan.end(arm):
-        log.info("%s", f"is done   {run}")
+        run = Run(RunDirectory(plan.root, arm.name).next_folder())
+        fork_run(base, run.folder, arm.net if arm.net != plan.arm(arm.start).net else None)
+    if run and run.step == plan.end(arm):
+        log.info("%s", f"is done   {run.folder}")
         return run
     words = ["fit", "--config", str(plan.configuration(arm)), "--trainer.default_root_dir", str(plan.root)]
     words += ["--seed_everything", str(seed), "--checkpoint.every_n_train_steps", str(KEEP_EVERY), *_data(plan)]
     if run:
-        log.info("%s", f"goes on with {run} at iteration {_step_of(run):,}")
-        words += ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+        log.info("%s", f"goes on with {run.folder} at iteration {run.step:,}")
+        words += ["--ckpt_path", str(run.checkpoint())]
     log.info("%s", f"reslight {shlex.join(words)}")
     run_command(words)
     return _runs(plan, arm)[seed]
 
 
-def _test(plan: Plan, arm: Arm, seed: int, run: Path, run_command: Run) -> None:
+def _test(plan: Plan, arm: Arm, seed: int, run: Run, run_command: RunCommand) -> None:
     """Measure a run's last weights on the test images, unless that was done."""
-    if any(one.split == "test" for one in measured(run)):
+    if any(one.split == "test" for one in eval_results_of(run)):
         return
-    words = ["test", "--config", str(plan.configuration(arm)), "--ckpt_path", str(run), "--seed_everything", str(seed), *_data(plan)]
+    words = ["test", "--config", str(plan.configuration(arm)), "--ckpt_path", str(run.folder), "--seed_everything", str(seed), *_data(plan)]
     log.info("%s", f"reslight {shlex.join(words)}")
     run_command(words)
 
 
-def _responses(plan: Plan, arm: Arm, run: Path) -> Responses:
-    net, data, _ = described_net(str(run))
+def _responses(plan: Plan, arm: Arm, run: Run) -> Responses:
+    net, data, _ = load_with_data_info(str(run.folder))
     return responses(net, image_batches(net, data, plan.data, IMAGES), arm.label)
 
 
@@ -216,18 +218,17 @@ def _data(plan: Plan) -> list[str]:
     return ["--data.root", plan.data] if plan.budget.data == "cifar10" else []
 
 
-def _runs(plan: Plan, arm: Arm) -> dict[int, Path]:
+def _runs(plan: Plan, arm: Arm) -> dict[int, Run]:
     """The runs that are this arm's, by seed: of its recipe and not beyond its end; of several the one that is furthest."""
-    found: dict[int, tuple[int, Path]] = {}
-    meant, folder = _recipe(plan, arm)["model"], plan.root / arm.name
-    for run in sorted((path for path in folder.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name)):
-        if not ((run / "checkpoints" / "last.ckpt").is_file() and (run / "config.yaml").is_file()):
+    found: dict[int, tuple[int, Run]] = {}
+    meant = _recipe(plan, arm)["model"]
+    for run in RunDirectory(plan.root, arm.name).runs():
+        if not (run.checkpoint().is_file() and run.config.is_file()):
             continue
-        contents = read_checkpoint(run / "checkpoints" / "last.ckpt")
-        step, seed = contents["global_step"], contents["reslight"]["data"].get("seed")
+        step, seed = run.step, run.seed
         is_fork = bool(arm.start) and step == steps_of(arm, plan.experiment, plan.budget)[0]  # its schedule is still the other's
-        if not _is_of(contents["hyper_parameters"], meant, schedule=not is_fork) or step > plan.end(arm):
-            log.info("%s", f"{run} has other settings than {plan.configuration(arm)}: it does not count")
+        if seed is None or not _is_of(run.settings, meant, schedule=not is_fork) or step > plan.end(arm):
+            log.info("%s", f"{run.folder} has other settings than {plan.configuration(arm)}: it does not count")
         elif step > found.get(seed, (-1, run))[0]:
             found[seed] = (step, run)
     return {seed: run for seed, (_, run) in found.items()}
@@ -243,15 +244,6 @@ def _is_of(settings: Mapping[str, Any], meant: Mapping[str, Any], *, schedule: b
     return same and net.to_dict() == there and not any(settings.get(name) for name in ("label_smoothing", "ema", "init_from", "freeze"))
 
 
-def _free(folder: Path) -> Path:
-    """The folder of the next run."""
-    return folder / str(max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0) + 1)
-
-
-def _step_of(run: Path) -> int:
-    return int(read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"])
-
-
-def _environment(run: Path) -> dict[str, Any]:
-    contents = read_checkpoint(run / "checkpoints" / "last.ckpt")["reslight"]
-    return {**contents.get("environment", {}), "precision": contents.get("precision")}
+def _environment(run: Run) -> dict[str, Any]:
+    state = read_checkpoint(run.checkpoint())["reslight"]
+    return {**state.get("environment", {}), "precision": state.get("precision")}

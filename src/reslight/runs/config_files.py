@@ -1,78 +1,170 @@
-"""Configuration files: beside the person who asks, else those that come with the package; and whether they are in form."""
+"""Configuration files: find the user's own and those that come with reslight, read them, and name the runs that they make."""
 
-import difflib
+import re
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, did_you_mean
+from reslight.runs.folder import Run
 
 MOST_BYTES, MOST_VALUES, MOST_LEVELS = 100_000, 10_000, 50
 """Bounds of a configuration file. The configuration of a run, with every default written out, has 2 kB, 200 values and 5 levels."""
 
 
 def packaged() -> Path:
-    """The folder of the configurations that come with reslight: inside the wheel, or at the top of a checkout."""
+    """Return the folder of the configurations that come with reslight: inside the wheel, or at the top of a checkout."""
     inside = Path(__file__).parents[1] / "configs"
     return inside if inside.is_dir() else Path(__file__).parents[3] / "configs"
 
 
 def names() -> list[str]:
-    """Names of the packaged configurations, such as `digits` or `overlays/bf16`."""
+    """Return the names of the packaged configurations, such as `digits`, `cifar10/modern` or `overlays/bf16`."""
+    return [name for name in _packaged_names() if "-" not in name]
+
+
+def _packaged_names() -> list[str]:
+    """Return the names of all packaged files, with those that hold the settings of one network: `cifar10/paper-resnet110`."""
     return sorted(path.relative_to(packaged()).with_suffix("").as_posix() for path in packaged().rglob("*.yaml"))
 
 
-def name_of(path: Path) -> str:
-    """A packaged configuration's name, with its folder, for `resnet20` is there for more than one data set; another file's own name."""
-    path = path.resolve()
-    inside = path.is_relative_to(packaged().resolve())
-    return path.relative_to(packaged().resolve()).with_suffix("").as_posix() if inside else path.stem
+def title(name: str) -> str:
+    """Return the first comment line of a packaged configuration, which says what it is."""
+    with (packaged() / f"{name}.yaml").open(encoding="utf-8") as file:
+        return file.readline().removeprefix("#").strip()
+
+
+def net_file(recipe: str, net: str) -> Path | None:
+    """Return the file of the settings that a network needs on top of a packaged recipe; None if it needs none."""
+    name = f"{recipe}-{net}"
+    return packaged() / f"{name}.yaml" if name in _packaged_names() else None
+
+
+def recipe_settings(recipe: str, net: str) -> dict[str, Any]:
+    """Return the settings that `--config RECIPE --model.net NET` gives, for a packaged recipe."""
+    settings = read(packaged() / f"{recipe}.yaml")
+    model: dict[str, Any] = settings["model"]
+    own = net_file(recipe, net)
+    changes = read(own)["model"] if own else {} if net == net_name(model["net"]) else {"net": net}
+    schedule = model["schedule"] | changes.get("schedule", {})
+    return settings | {"model": model | changes | {"schedule": schedule}}
+
+
+def net_name(net: Any) -> str | None:
+    """Return the architecture's name in a `model.net`: a name, or a mapping with one; None for any other."""
+    name = net.get("name") if isinstance(net, Mapping) else net
+    return name if isinstance(name, str) else None
+
+
+def run_name(path: Path | None, net: Any = None) -> str:
+    """Return the name under which runs are saved: `cifar10/modern`, or `cifar10/modern-resnet56` for another network than the file's.
+
+    Args:
+        path: The configuration, the first of several; None without one. A packaged one keeps its folder, since `fast` exists twice.
+        net: The `model.net` in use, from this file or from elsewhere.
+    """
+    if path is None:
+        return "custom"
+    name, used = _name_of(path), net_name(net)
+    return name if used in (None, _net_in(path)) else f"{name}-{used}"
+
+
+def _name_of(path: Path) -> str:
+    if run := Run.of_config(path):
+        return run.folder.parent.name
+    return _packaged_name(path) or path.stem
+
+
+def _packaged_name(path: Path) -> str | None:
+    """Return the name of a packaged configuration; None for a file from elsewhere."""
+    path, folder = path.resolve(), packaged().resolve()
+    return path.relative_to(folder).with_suffix("").as_posix() if path.is_relative_to(folder) else None
+
+
+def _net_in(path: Path) -> str | None:
+    """Return the name of the network in a configuration file."""
+    model = read(path).get("model")
+    return net_name(model.get("net")) if isinstance(model, dict) else None
 
 
 def find(name: str) -> Path:
-    """The file that `--config NAME` means: a file of that name here, else the packaged one, with or without `.yaml`.
+    """Return the file that `--config NAME` means: a file or a run's folder here, else the packaged one, with or without `.yaml`.
 
     Raises:
-        FileNotFoundError: There is none; the message offers the nearest.
+        FileNotFoundError: no such configuration; the message has the command line of today for a name of an earlier version.
     """
     here = Path(name)
     if here.is_file():
         return here
-    if (here / "config.yaml").is_file():  # a run's folder
+    if (here / "config.yaml").is_file():
         return here / "config.yaml"
     short = name.removeprefix("configs/").removesuffix(".yaml")
     if short in names():
         return packaged() / f"{short}.yaml"
-    near = difflib.get_close_matches(short, names(), n=3, cutoff=0.5) or names()
-    raise FileNotFoundError(f"no configuration {name!r} here or in the package; the package has {', '.join(near)}")
+    if line := _line_of_today(short):
+        raise FileNotFoundError(f"--config is {name}: the network is a setting of its own now. Use {line}")
+    same = [known for known in names() if known.rpartition("/")[2] == short]
+    hint = f"did you mean {' or '.join(same)}?" if same else did_you_mean(short, names(), "`reslight configs` lists them")
+    raise FileNotFoundError(f"--config is {name}: there is no such file or packaged configuration; {hint}")
+
+
+def _line_of_today(old: str) -> str | None:
+    """Return what replaces a name of an earlier version, which had a file for each network: cifar10/resnet56, imagenet/v1_resnet18."""
+    if found := re.fullmatch(r"(.+?)[/_-]((?:resnet|plain)\d+(?:_cifar)?)", old):
+        for recipe in (found[1], f"{found[1]}/modern"):
+            if recipe in names():
+                return f"--config {recipe} --model.net {found[2]}"
+    return None
 
 
 def find_all(arguments: list[str]) -> tuple[list[str], list[Path]]:
-    """Replace the names of configurations in a command line by their paths.
+    """Replace the names of configurations in a command line by paths, and add the settings that a network needs on top of its recipe.
+
+    Of `--config cifar10/paper --model.net resnet110` come `--config DIR/cifar10/paper.yaml --config DIR/cifar10/paper-resnet110.yaml`.
 
     Returns:
         The command line, and the files in their order.
 
     Raises:
-        ValueError: A --config without a name.
-        FileNotFoundError: There is no such configuration.
+        UsageError: a --config without a name.
+        FileNotFoundError: no such configuration.
     """
-    result, configs = [], []
-    words = iter(arguments)
-    for word in words:
-        option, equals, name = word.partition("=")
+    result: list[str] = []
+    words = list(arguments)
+    while words:
+        option, equals, value = (word := words.pop(0)).partition("=")
         if option in ("-config", "-conf", "--conf"):
             raise UsageError(f"{option} is no option; did you mean --config?")
         if option in ("--config", "-c"):
-            name = name if equals else next(words, "")
-            if not name:
-                raise UsageError("--config needs the name of a file, such as --config digits")
-            configs.append(find(name))
-            result += ["--config", str(configs[-1])]
+            value = value if equals else words.pop(0) if words else ""
+            if not value:
+                raise UsageError("--config has no value: it takes a name or a file. Use --config digits, for example")
+            result += ["--config", str(find(value))]
+        elif option in ("--model.net", "--model.net.name") and (equals or words):
+            value = value if equals else words.pop(0)
+            result = _with_net(result, value) or [*result, option, value]
         else:
             result.append(word)
-    return result, configs
+    return result, _files_in(result)
+
+
+def _with_net(arguments: list[str], net: str) -> list[str] | None:
+    """Return the command line with the settings of a network behind those of a packaged recipe; None if no recipe in it has any."""
+    for path in _files_in(arguments):
+        recipe, behind = _packaged_name(path), arguments.index(str(path)) + 1
+        if recipe and (own := net_file(recipe, net)):
+            return [*arguments[:behind], "--config", str(own), *arguments[behind:]]
+        if recipe and net == _net_in(path):  # there perhaps with fields, such as stride_on, that the name alone would reset
+            return arguments
+    return None
+
+
+def _files_in(arguments: list[str]) -> list[Path]:
+    """Return the configuration files in a command line, in their order."""
+    return [Path(name) for option, name in pairwise(arguments) if option == "--config"]
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -1,21 +1,128 @@
-"""The folders of runs: `runs/<config>/<n>`, their checkpoints, the newest one."""
+"""Runs on disk: one folder is one run, `runs/<config>/<n>`, never overwritten and continued by a resume."""
 
-import difflib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from reslight.messages import nearest
 
 ROOT = "runs"
-"""Where runs are kept unless trainer.default_root_dir says otherwise."""
+"""Where runs are saved unless trainer.default_root_dir names another folder."""
 
 
 @dataclass(frozen=True)
-class Runs:
+class Run:
+    """One run: its folder and the files in it, which need not exist yet.
+
+    Args:
+        folder: `runs/<config>/<n>`, or any other folder that the user moved a run to.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> "Run | None":
+        """Return the run that a checkpoint file belongs to; None for a checkpoint outside of a run."""
+        folder = checkpoint.parent if checkpoint.parent.name == "checkpoints" else checkpoint.resolve().parent  # through a link
+        run = cls(folder.parent)
+        return run if folder.name == "checkpoints" and run.config.is_file() else None
+
+    @classmethod
+    def of_config(cls, config: Path) -> "Run | None":
+        """Return the run that a configuration was saved in; None for any other file."""
+        run = cls(config.resolve().parent)
+        return run if run.number is not None and config.stem.split(".")[0] == "config" else None
+
+    @property
+    def number(self) -> int | None:
+        """The number of the run in its configuration's folder; None for a folder that is no number."""
+        return int(self.folder.name) if self.folder.name.isdecimal() else None
+
+    @property
+    def name(self) -> str:
+        """Configuration and number, such as `digits/1`."""
+        return "/".join(self.folder.resolve().parts[-2:])
+
+    @property
+    def config(self) -> Path:
+        """The configuration that the run was started with."""
+        return self.folder / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """The table of metrics, a row for each step at which something was logged."""
+        return self.folder / "metrics.csv"
+
+    @property
+    def summary(self) -> Path:
+        """What a finished run comes to; a run that is not finished has none."""
+        return self.folder / "summary.json"
+
+    @property
+    def weights(self) -> Path:
+        """The folder of the weights that `fit --export true` writes."""
+        return self.folder / "weights"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    def checkpoint(self, name: str = "last") -> Path:
+        """Return the path of the checkpoint `last` or `best`."""
+        return self.checkpoints / f"{name}.ckpt"
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done in last.ckpt."""
+        return int(self._state()["steps"])
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the run; None if none was set."""
+        seed: int | None = self._state()["seed"]
+        return seed
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings of the model: network, optimizer, schedule and so on."""
+        settings: Mapping[str, Any] = self._state()["settings"]
+        return settings
+
+    def next_config(self) -> Path:
+        """Return the first free name of config.yaml, config.1.yaml, config.2.yaml ...: a resume saves a configuration of its own."""
+        path, number = self.config, 0
+        while path.exists():
+            number += 1
+            path = self.config.with_suffix(f".{number}.yaml")
+        return path
+
+    def _state(self) -> Mapping[str, Any]:
+        """Read steps, seed and settings from summary.json; from last.ckpt, which takes longer, if the run is not finished."""
+        if self.summary.is_file():
+            try:
+                summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+            except ValueError:  # cut short by a version of reslight that did not write it whole
+                summary = {}
+            if summary.keys() >= {"steps", "seed", "settings"}:
+                return summary
+        from reslight.training.resume import read_checkpoint  # imports Lightning
+
+        contents = read_checkpoint(self.checkpoint())
+        seed = contents.get("reslight", {}).get("data", {}).get("seed")
+        return {"steps": contents["global_step"], "seed": seed, "settings": contents["hyper_parameters"]}
+
+
+@dataclass(frozen=True)
+class RunDirectory:
     """The runs of one configuration.
 
     Args:
-        root: Where runs are kept; `runs` by default, or trainer.default_root_dir.
-        name: The configuration's name: `digits`, `cifar10/resnet20`.
-        number: Look for checkpoints in this run alone, not in the newest.
+        root: Where runs are saved: `runs`, or trainer.default_root_dir.
+        name: The name of the configuration: `digits`, `cifar10/resnet20`.
+        number: Look for checkpoints in this run only, not in the newest.
     """
 
     root: Path
@@ -23,124 +130,131 @@ class Runs:
     number: int | None = None
 
     @classmethod
-    def of(cls, config: Path | None, name: str) -> "Runs":
-        """The runs of a configuration file of that name. One that lies in a run's folder means that run."""
-        if config is None:
-            return cls(Path(ROOT), name)
-        folder = config.resolve().parent
-        if folder.name.isdecimal() and config.stem.split(".")[0] == "config":
-            here = Path.cwd()
-            root = folder.parents[1]
-            return cls(root.relative_to(here) if root.is_relative_to(here) else root, folder.parent.name, int(folder.name))
+    def for_config(cls, config: Path | None, name: str) -> "RunDirectory":
+        """Return the runs of a configuration file. The configuration of a run means that run, and its folder for another name.
+
+        Args:
+            config: The file; None if there is none.
+            name: The name under which its runs are saved.
+        """
+        if config and (run := Run.of_config(config)):
+            here, root = Path.cwd(), run.folder.parents[1]
+            root = root.relative_to(here) if root.is_relative_to(here) else root
+            return cls(root, name, run.number if name == run.folder.parent.name else None)
         return cls(Path(ROOT), name)
 
     @property
     def folder(self) -> Path:
-        """Holds one folder a run."""
+        """The folder that holds a folder for each run."""
         return self.root / self.name
 
-    def numbers(self) -> list[int]:
-        """Numbers of the runs that are there, rising."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal() and path.is_dir())
+    def runs(self) -> list[Run]:
+        """Return the runs by rising number."""
+        return runs_in(self.folder)
 
-    def newest(self, checkpoint: str) -> Path:
-        """That checkpoint of the newest run, or of run `number`.
-
-        Raises:
-            FileNotFoundError: There is no run, or it has none: an older one is only offered, lest it be taken for the newest.
-        """
-        numbers = self.numbers()
-        wanted = self.number or (numbers[-1] if numbers else None)
-        paths = {number: self.folder / str(number) / "checkpoints" / checkpoint for number in numbers}
-        if wanted in paths and paths[wanted].is_file():
-            return paths[wanted]
-        fix = "train one with `reslight fit`, or give the path of a checkpoint as --ckpt_path"
-        if older := [path for number, path in paths.items() if number != wanted and path.is_file()]:
-            fix = f"give the path of one as --ckpt_path, such as {older[-1]}"
-        which = f"run {wanted} in {self.folder} has" if wanted in paths else f"no run in {self.folder} has"
-        raise FileNotFoundError(f"{which} {'no' if wanted in paths else 'a'} checkpoint {checkpoint}; {fix}")
-
-    def under(self, root: Path) -> "Runs":
-        """The same configuration's runs elsewhere; the same runs where they are in that folder already, however deep."""
+    def relocate(self, root: Path) -> "RunDirectory":
+        """Return the runs of the same configuration under another root; the same runs if they are under that root already."""
         here, folder = root.resolve(), self.folder.resolve()
-        name = folder.relative_to(here).as_posix() if self.number and folder.is_relative_to(here) else self.name
+        name = folder.relative_to(here).as_posix() if self.number is not None and folder.is_relative_to(here) else self.name
         return replace(self, root=root, name=name)
 
-    def checkpoint(self, wanted: str | None, *, resume: bool) -> Path | None:
-        """The checkpoint that a command means.
-
-        Args:
-            wanted: `last` or `best` of the newest run (or of `number`), a file, or None.
-            resume: For training, where None means a new run; to measure, None means `last`.
+    def latest_checkpoint(self, name: str = "last") -> Path:
+        """Return a checkpoint of the newest run, or of run `number`.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: there is no run, or it has no such checkpoint. Checkpoints of older runs are suggested, never used.
+        """
+        runs = self.runs()
+        meant = [run for run in runs if self.number in (None, run.number)]
+        wanted = meant[-1] if meant else None
+        if wanted and wanted.checkpoint(name).is_file():
+            return wanted.checkpoint(name)
+        fix = "Train one with `reslight fit`, or give the path of a checkpoint as --ckpt_path."
+        if older := [run.checkpoint(name) for run in runs if run != wanted and run.checkpoint(name).is_file()]:
+            fix = f"Give a path as --ckpt_path, such as {older[-1]}."
+        which = f"run {wanted.number} in {self.folder} has no" if wanted else f"no run in {self.folder} has a"
+        raise FileNotFoundError(f"{which} checkpoint {name}.ckpt. {fix}")
+
+    def checkpoint(self, wanted: str | None, *, resume: bool) -> Path | None:
+        """Return the checkpoint that a command uses; None for a new run.
+
+        Args:
+            wanted: `last` or `best` of the newest run (or of run `number`), a file, the folder of a run, or None.
+            resume: For training, where None means a new run; otherwise None means `last`.
+
+        Raises:
+            FileNotFoundError: there is no such checkpoint.
         """
         if wanted is None and resume:
             return None
-        if wanted not in (None, "last", "best"):
-            file = Path(wanted)
-            if file.is_dir():  # a run
-                file = file / "checkpoints" / "last.ckpt"
-            if not file.is_file():
-                raise FileNotFoundError(f"no checkpoint {wanted}; give the path of one, or last or best for the newest run's")
-            return file
-        return self.newest(f"{wanted or 'last'}.ckpt")
+        if wanted in (None, "last", "best"):
+            return self.latest_checkpoint(wanted or "last")
+        path = Path(wanted)
+        file = Run(path).checkpoint() if path.is_dir() else path
+        if not file.is_file():
+            raise FileNotFoundError(f"--ckpt_path is {wanted}: there is no such checkpoint. Give a file, a run's folder, last or best.")
+        return file
 
-    def create(self) -> Path:
+    def next_folder(self) -> Path:
+        """Return the folder of the next run, which does not exist yet."""
+        return self.folder / str(max((run.number or 0 for run in self.runs()), default=0) + 1)
+
+    def create(self) -> Run:
         """Make the folder of the next run; two processes never get the same one.
 
         Raises:
-            PermissionError: The folder cannot be made there.
+            PermissionError: the folder cannot be made.
         """
         while True:
-            path = self.folder / str(max(self.numbers(), default=0) + 1)
+            folder = self.next_folder()
             try:
-                path.mkdir(parents=True)
+                folder.mkdir(parents=True)
             except FileExistsError:
                 if self.folder.is_dir():
                     continue  # another process was faster
                 raise
             except OSError as error:
                 raise PermissionError(
-                    f"no run can be kept in {self.folder} ({error.strerror}); choose another place with --trainer.default_root_dir"
+                    f"{self.folder} cannot hold a run: {error.strerror}. Choose another folder with --trainer.default_root_dir."
                 ) from error
-            return path
+            return Run(folder)
 
 
-def run_of(checkpoint: Path) -> Path | None:
-    """The run's folder in which a checkpoint lies; None for a checkpoint that lies elsewhere."""
-    folder = checkpoint.parent if checkpoint.parent.name == "checkpoints" else checkpoint.resolve().parent
-    return folder.parent if folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file() else None
-
-
-def find_run(path: str | Path) -> Path:
-    """The run's folder that a path means: itself, a file in it, or the newest run in a configuration's folder.
+def find_run(path: str | Path) -> Run:
+    """Return the run that a path means: its folder, a file in it, or the folder of a configuration for its newest run.
 
     Raises:
-        FileNotFoundError: It is none of these.
+        FileNotFoundError: the path means no run; similar paths are suggested.
     """
     path = Path(path)
-    folder = path.parent if path.is_file() else path
-    if any((folder / name).is_file() for name in ("config.yaml", "metrics.csv")):
-        return folder
-    if numbers := _numbers(path):
-        return path / str(numbers[-1])
-    known = _below(Path("runs"))
-    near = _below(path) or [name for name in known if Path(name) == Path("runs", path)]
-    near = near or difflib.get_close_matches(path.as_posix(), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "give the folder of one, such as runs/digits/1, or runs/digits for its newest"
-    raise FileNotFoundError(f"{path} is no run; {hint}")
+    run = Run(path.parent if path.is_file() else path)
+    if run.config.is_file() or run.metrics.is_file():
+        return run
+    if runs := runs_in(path):
+        return runs[-1]
+    known = _paths_below(Path(ROOT))
+    near = _paths_below(path) or [name for name in known if Path(name) == Path(ROOT, path)] or nearest(path.as_posix(), known)
+    hint = f"Did you mean {near[0]}?" if near else "Give the folder of one, such as runs/digits/1, or runs/digits for its newest run."
+    raise FileNotFoundError(f"{path} is not a run. {hint}")
 
 
-def _numbers(folder: Path) -> list[int]:
-    """Numbers of the runs in a configuration's folder, rising."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal() and path.is_dir())
+def find_run_or_weights(source: str) -> Run | None:
+    """Return the run that a command's argument means; None if the argument means weights: their folder or their name.
+
+    Raises:
+        FileNotFoundError: the argument is a folder of neither.
+    """
+    path = Path(source)
+    return find_run(path) if path.is_dir() and not (path / "config.json").is_file() else None
 
 
-def _below(root: Path) -> list[str]:
-    """Where runs are kept: the folders of the configurations, such as `digits` or `cifar10/resnet20`, and the runs in them."""
-    folders = [path for pattern in ("*", "*/*") for path in sorted(root.glob(pattern)) if _numbers(path)]
-    return [path.as_posix() for folder in folders for path in (folder, *(folder / str(number) for number in _numbers(folder)))]
+def runs_in(folder: Path) -> list[Run]:
+    """Return the runs in a configuration's folder by rising number."""
+    runs = [Run(path) for path in folder.glob("*") if path.name.isdecimal() and path.is_dir()]
+    return sorted(runs, key=lambda run: run.number or 0)
+
+
+def _paths_below(root: Path) -> list[str]:
+    """Return the folders of configurations, such as `runs/digits` or `runs/cifar10/resnet20`, and of the runs in them."""
+    folders = {path: runs_in(path) for pattern in ("*", "*/*") for path in sorted(root.glob(pattern))}
+    return [path.as_posix() for folder, runs in folders.items() if runs for path in (folder, *(run.folder for run in runs))]

@@ -1,4 +1,4 @@
-"""A run with a deeper network: its checkpoint goes on as if the network had always had the added layers."""
+"""Fork a run: resume its checkpoint in a folder of its own, with the same network or a deeper one."""
 
 import shutil
 from collections.abc import Mapping
@@ -10,80 +10,81 @@ import yaml
 from torch import Tensor
 
 from reslight.models import VARIANTS, ResNet, ResNetConfig, deepen, deeper_config
-from reslight.runs.export import network_of
+from reslight.runs.folder import Run
+from reslight.runs.trained import network_of
 from reslight.training.checkpoints import AtomicCheckpointIO
 from reslight.training.finetune import frozen_parts
 from reslight.training.optim import OptimConfig, as_config, build_optimizer
 from reslight.training.resume import read_checkpoint
 
 
-def fork_run(run: Path, output: Path, to: str | ResNetConfig | None = None) -> int:
-    """Begin a run where another ended, in a folder of its own; `reslight fit --config OUTPUT/config.yaml --ckpt_path OUTPUT` goes on.
+def fork_run(run: Run, output: Path, to: str | ResNetConfig | None = None) -> int:
+    """Copy a run's last checkpoint to a new run, which `reslight fit --config OUTPUT/config.yaml --ckpt_path OUTPUT` resumes.
 
     Args:
-        run: The run's folder.
-        output: The new run's folder; it must not be there.
+        run: The run to start from; it is not changed.
+        output: The folder of the new run, which must not exist.
         to: The architecture of a deeper network, see `reslight.deepen`; None for the same network.
 
     Returns:
-        The step it goes on from.
+        The step that the new run resumes from.
 
     Raises:
-        FileNotFoundError: The run has no checkpoint or no configuration.
-        FileExistsError: There is something at `output`.
-        ValueError: The checkpoint is damaged, or `to` is no deeper version of its network.
+        FileNotFoundError: a run without a checkpoint or a configuration.
+        FileExistsError: a file or folder at `output`.
+        UsageError: a damaged checkpoint, or a `to` that is not a deeper version of the network.
     """
-    path = run / "checkpoints" / "last.ckpt"
-    for file in (path, run / "config.yaml"):
+    for file in (run.checkpoint(), run.config):
         if not file.is_file():
-            raise FileNotFoundError(f"{run} has no {file.relative_to(run)}; give a run of `reslight fit`, such as runs/digits/1")
+            raise FileNotFoundError(f"{file} is missing. Give a run of `reslight fit`, such as runs/digits/1.")
     if output.exists():
-        raise FileExistsError(f"{output} is there already; choose another place for the run, or remove it")
-    contents = read_checkpoint(path)
+        raise FileExistsError(f"{output} exists. Choose another folder for the run, or remove it.")
+    contents = read_checkpoint(run.checkpoint())
     if to is not None:
         contents = deepened(contents, to)
-    # the best score was that of weights that do not lie in the new folder
+    # the best score belongs to a checkpoint that is not in the new folder
     contents["callbacks"] = {name: state for name, state in contents.get("callbacks", {}).items() if "Checkpoints" not in name}
-    AtomicCheckpointIO().save_checkpoint(contents, output / "checkpoints" / "last.ckpt")
-    if (run / "metrics.csv").is_file():
-        shutil.copyfile(run / "metrics.csv", output / "metrics.csv")  # a resume cuts what lies beyond the checkpoint
-    config = (run / "config.yaml").read_text(encoding="utf-8")  # last, for it makes a folder a run
+    forked = Run(output)
+    AtomicCheckpointIO().save_checkpoint(contents, forked.checkpoint())
+    if run.metrics.is_file():
+        shutil.copyfile(run.metrics, forked.metrics)  # a resume removes the rows after the checkpoint
+    config = run.config.read_text(encoding="utf-8")
     if to is not None:
         config = _with_net(config, _shortest(ResNetConfig.from_dict(contents["hyper_parameters"]["net"])))
-    (output / "config.yaml").write_text(config, encoding="utf-8")
+    forked.config.write_text(config, encoding="utf-8")  # last: the configuration makes the folder a run
     return int(contents["global_step"])
 
 
 def deepened(contents: Mapping[str, Any], to: str | ResNetConfig) -> dict[str, Any]:
-    """The contents of a checkpoint, of a deeper network; weights, their average and the optimizer's state are carried over by name.
+    """Return the contents of a checkpoint with a deeper network. Weights, their average and the optimizer's state keep their values.
 
-    What the optimizer keeps of the added parameters begins empty, as at the start of a run. Their weights are drawn from the run's seed.
+    The optimizer has no state for the added parameters, as at the start of a run. Their weights are drawn with the run's seed.
 
     Args:
         contents: What `read_checkpoint` read.
         to: The architecture, see `reslight.deepen`.
 
     Raises:
-        ValueError: `to` is no deeper version of the network.
+        UsageError: a `to` that is not a deeper version of the network.
     """
     before = ResNetConfig.from_dict(contents["hyper_parameters"]["net"])
     after = deeper_config(before, to)
     settings = {**contents["hyper_parameters"], "net": after.to_dict()}
     seed = contents.get("reslight", {}).get("data", {}).get("seed") or 0
     result = {**contents, "hyper_parameters": settings}
-    for key in ("state_dict", "current_model_state"):  # with model.ema the average, and the raw weights
+    for key in ("state_dict", "current_model_state"):  # with model.ema the average and the raw weights, otherwise only the first
         if key in contents:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)  # the same new weights for both
+                torch.manual_seed(seed)  # the same new weights in both
                 deeper = deepen(network_of(contents, raw=key == "current_model_state"), after)
             result[key] = {f"net.{name}": value for name, value in deeper.state_dict().items()}
-    there, here = (_places(ResNet(config), settings) for config in (before, after))
-    result["optimizer_states"] = [_moved(state, there, here) for state in contents.get("optimizer_states", [])]
+    old_names, new_names = (_names_by_group(ResNet(config), settings) for config in (before, after))
+    result["optimizer_states"] = [_renumbered(state, old_names, new_names) for state in contents.get("optimizer_states", [])]
     return result
 
 
-def _places(net: ResNet, settings: Mapping[str, Any]) -> list[list[str]]:
-    """The parameters' names in the order in which the optimizer has them, group by group."""
+def _names_by_group(net: ResNet, settings: Mapping[str, Any]) -> list[list[str]]:
+    """Return the names of the parameters in the optimizer's order, for each of its groups."""
     for module in frozen_parts(net, settings.get("freeze")):
         module.requires_grad_(False)
     names = {id(parameter): name for name, parameter in net.named_parameters()}
@@ -91,16 +92,16 @@ def _places(net: ResNet, settings: Mapping[str, Any]) -> list[list[str]]:
     return [[names[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
 
 
-def _moved(state: Mapping[str, Any], there: list[list[str]], here: list[list[str]]) -> dict[str, Any]:
-    """An optimizer's state with its parameters in other places: it knows them by their number alone."""
+def _renumbered(state: Mapping[str, Any], old_names: list[list[str]], new_names: list[list[str]]) -> dict[str, Any]:
+    """Return an optimizer's state for another order of parameters, which a state knows only by their number."""
     kept: dict[str, dict[str, Tensor]] = {}
-    for group, names in zip(state["param_groups"], there, strict=True):
+    for group, names in zip(state["param_groups"], old_names, strict=True):
         kept |= {name: state["state"][number] for number, name in zip(group["params"], names, strict=True) if number in state["state"]}
-    numbers = {name: number for number, name in enumerate(name for names in here for name in names)}
+    numbers = {name: number for number, name in enumerate(name for names in new_names for name in names)}
     return {
         "state": {numbers[name]: value for name, value in kept.items()},
         "param_groups": [
-            {**group, "params": [numbers[name] for name in names]} for group, names in zip(state["param_groups"], here, strict=True)
+            {**group, "params": [numbers[name] for name in names]} for group, names in zip(state["param_groups"], new_names, strict=True)
         ],
     }
 
@@ -112,7 +113,7 @@ def _shortest(config: ResNetConfig) -> str | dict[str, Any]:
 
 
 def _with_net(text: str, net: str | dict[str, Any]) -> str:
-    """A run's configuration with another network."""
+    """Return the text of a run's configuration with another network."""
     config = yaml.safe_load(text)
     config["model"]["net"] = net
     return yaml.safe_dump(config, sort_keys=False)

@@ -1,4 +1,4 @@
-"""The errors of a run over its length, read from its folder."""
+"""Read the error curves of a run from its folder."""
 
 import csv
 import json
@@ -10,16 +10,16 @@ from pathlib import Path
 import yaml
 
 from reslight.messages import UsageError
-from reslight.runs.folder import _numbers
+from reslight.runs.folder import Run, runs_in
 
 
 @dataclass(frozen=True)
 class Curve:
-    """An error at some steps of a run.
+    """An error over the steps of a run.
 
     Args:
         steps: Optimizer steps done, rising.
-        errors: Errors in percent, one a step.
+        errors: Errors in percent, one for each step.
     """
 
     steps: tuple[int, ...] = ()
@@ -28,15 +28,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class History:
-    """What a run's folder says of its errors.
+    """The error curves of a run.
 
     Args:
         folder: The run's folder.
-        net: Its network in a few words; None where its configuration does not name one.
-        epochs: The last epoch that was measured, counted from 1.
+        net: The network in a few words; None if the configuration does not name one.
+        epochs: The last epoch with an error, counted from 1.
         training: Error on the training images, a mean over each epoch.
-        validation: Error on the validation images; empty where there are none.
-        test: Error on the test images, at the step at which it was last measured; empty before that.
+        validation: Error on the validation images; empty if there are none.
+        test: Error on the test images, at the step of the last `reslight test`; empty before the first.
     """
 
     folder: Path
@@ -48,17 +48,17 @@ class History:
 
     @property
     def curves(self) -> tuple[Curve, Curve, Curve]:
-        """All three."""
+        """The curves of training, validation and test."""
         return self.training, self.validation, self.test
 
     @property
     def steps(self) -> int:
-        """The last step at which anything was measured."""
+        """The last step of all curves."""
         return max(curve.steps[-1] for curve in self.curves if curve.steps)
 
 
 def average(runs: Sequence[History]) -> History:
-    """One history for several seeds: the mean of their errors at the steps at which all of them were measured.
+    """Return the mean errors of several seeds, at the steps that all of them have.
 
     Args:
         runs: One or more runs of the same length.
@@ -72,84 +72,82 @@ def average(runs: Sequence[History]) -> History:
     return replace(runs[0], training=training, validation=validation, test=test)
 
 
-def read_run(folder: Path) -> History:
-    """Read what a run measured so far.
+def read_run(run: Run) -> History:
+    """Read the error curves of a run so far.
 
     Args:
-        folder: The run's folder, as `find_run` gives it.
+        run: The run, as `find_run` returns it.
 
     Raises:
-        FileNotFoundError: It has no metrics.csv.
-        ValueError: No epoch was measured yet, or a file in it is not what a run writes.
+        FileNotFoundError: a run without metrics.csv.
+        UsageError: no finished epoch yet, or a file that no run writes.
     """
-    path = folder / "metrics.csv"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no metrics.csv, nothing was measured in it yet; {_another(folder)}")
-    rows = _whole_rows(path)
+    if not run.metrics.is_file():
+        raise FileNotFoundError(f"{run.metrics} is missing: the run has not logged anything yet. {_another(run)}")
+    rows = _whole_rows(run.metrics)
     training, validation = _curve(rows, "train/acc1"), _curve(rows, "val/acc1")
     ends = {*training.steps[-1:], *validation.steps[-1:]}
     if not ends:
-        raise UsageError(f"{folder} has no measured epoch yet; wait for the end of its first, or {_another(folder)}")
+        raise UsageError(f"{run.folder} has no finished epoch yet. Wait for its first epoch to end. {_another(run)}")
     epochs = max(int(row["epoch"]) for row in rows if int(row["step"]) in ends)
-    return History(folder, _net(folder), epochs, training, validation, _test(folder))
+    return History(run.folder, _net(run), epochs, training, validation, _test(run))
 
 
-def _another(folder: Path) -> str:
-    """What to do about a run that has nothing to show."""
-    others = [folder.parent / str(number) for number in _numbers(folder.parent) if str(number) != folder.name]
-    measured = [other for other in others if (other / "metrics.csv").is_file()]
-    return f"give another run, such as {measured[-1]}" if measured else "train one with `reslight fit`"
+def _another(run: Run) -> str:
+    """Return what to do about a run that has nothing to show."""
+    others = [other.folder for other in runs_in(run.folder.parent) if other != run and other.metrics.is_file()]
+    return f"Or give another run, such as {others[-1]}." if others else "Or train one with `reslight fit`."
 
 
 def _whole_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv, without those that a crash cut.
+    """Return the rows of metrics.csv without those that a crash cut short.
 
-    A number that lost its last digits still reads as a number, so a last line without its end does not count.
+    A number that lost its last digits is still a number, so a last line without a line break is left out.
     """
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         lines = [line for line in file if line.endswith("\n")]
     reader = csv.DictReader(lines)
     lacking = [name for name in ("epoch", "step") if name not in (reader.fieldnames or ())]
     if lines and lacking:
-        raise UsageError(f"{path} has no column {lacking[0]}, so no run of reslight wrote it; give the folder of one")
+        raise UsageError(f"{path} has no column {lacking[0]}: it was not written by reslight. Give the folder of a run.")
     whole = [row for row in reader if None not in row and None not in row.values()]
     return [row for row in whole if row["epoch"].isdecimal() and row["step"].isdecimal()]
 
 
 def _curve(rows: Sequence[dict[str, str]], column: str) -> Curve:
-    """The errors behind a column of accuracies, where it was measured."""
+    """Return the errors of a column of accuracies, at the steps that have one."""
     found = [(int(row["step"]), _error(row.get(column, ""))) for row in rows]
     points = [(step, error) for step, error in found if math.isfinite(error)]
     return Curve(tuple(step for step, _ in points), tuple(error for _, error in points))
 
 
 def _error(accuracy: str) -> float:
-    """The error in percent of an accuracy as it was written; nan for one that is missing or no number."""
+    """Return the error in percent of an accuracy in text; nan if it is missing or not a number."""
     try:
         return 100 * (1 - float(accuracy))
     except ValueError:
         return math.nan
 
 
-def _net(folder: Path) -> str | None:
-    """The network that a run's configuration names, and what it changes of it but the two ends, which come from the data."""
+def _net(run: Run) -> str | None:
+    """Return the network that a run's configuration names, with the changes to it; classes and channels come from the data."""
     try:
-        net = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["model"]["net"]
+        net = yaml.safe_load(run.config.read_text(encoding="utf-8"))["model"]["net"]
         if isinstance(net, str):
             return net
         changes = [f"{key} {net[key]}" for key in net if key not in ("name", "num_classes", "in_channels")]
         return ", ".join([net["name"], *changes])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        return None  # it only helps to tell runs apart
+        return None  # the name only tells runs apart in a figure
 
 
-def _test(folder: Path) -> Curve:
-    """What `reslight test` measured last, as one point."""
-    path = folder / "test.json"
+def _test(run: Run) -> Curve:
+    """Return the result of the last `reslight test` as a curve of one point."""
+    path = run.folder / "test.json"
     if not path.is_file():
         return Curve()
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         return Curve((int(report["step"]),), (100 * (1 - float(report["metrics"]["test/acc1"])),))
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is not what `reslight test` writes; measure again with `reslight test --config {folder}`") from error
+        raise UsageError(f"{path} was not written by `reslight test`. Run `reslight test --config {run.folder}` again.") from error

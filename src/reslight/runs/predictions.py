@@ -1,4 +1,4 @@
-"""predictions.csv: what a network answers, image by image."""
+"""Write predictions.csv: the predicted class of each image."""
 
 import csv
 from pathlib import Path
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 class PredictionWriter(Callback):
-    """Writes `image,label,probability`, one row an image, in the order of the images and whole on any number of devices.
+    """Writes a row `image,label,probability` for each image, in the order of the images, on any number of devices.
 
-    `image` is its number in the split, `label` the most probable class.
+    `image` is the number of the image in the split, `label` the most probable class.
 
     Args:
-        path: The file; one that is there is replaced.
+        path: The file; an earlier one is replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,7 @@ class PredictionWriter(Callback):
         self._rows += zip(indices.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring the devices' parts together and write them."""
+        """Gather the rows of all devices and write them."""
         parts = [self._rows]
         if trainer.world_size > 1:
             parts = [[] for _ in range(trainer.world_size)]

@@ -112,7 +112,6 @@ class Checkpoints(Checkpoint):
         if step == self._step:  # accumulation: the step is not done yet
             return
         self._step = step
-        pl_module.on_train_batch_end(outputs, batch, batch_idx)  # the step's row comes before its checkpoint
         if not _more_follows(trainer):
             self._keep_when_due(trainer)
 

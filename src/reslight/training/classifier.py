@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any, Self, get_args
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -139,8 +140,10 @@ class ImageClassifier(Measuring):
             self.net.compile()
 
     def configure_callbacks(self) -> list[Callback]:
-        """The average of the weights, while there is something to average."""
-        return [] if self.ema is None or self.trainer.state.fn != "fit" else [EMAWeightAveraging(decay=self.ema)]
+        """Return what training needs: the record of each step and, with `ema`, the average of the weights."""
+        if self.trainer.state.fn != "fit":
+            return []
+        return [_StepRecorder()] if self.ema is None else [_StepRecorder(), EMAWeightAveraging(decay=self.ema)]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer, and its learning rate in closed form, per step.
@@ -204,7 +207,7 @@ class ImageClassifier(Measuring):
         self._step_losses.append(loss.detach())
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def record_step(self) -> None:
         """Record the loss every `log_every_n_steps` steps: the mean over the step's batches and devices."""
         step, every = self.global_step, getattr(self.trainer, "log_every_n_steps", 0)
         if step == self._steps_seen:  # accumulation: the step is not done yet
@@ -303,6 +306,19 @@ class ImageClassifier(Measuring):
         """The epoch of the present batch, counted from 1."""
         per_epoch = self.trainer.num_training_batches
         return self.current_epoch + 1 if math.isinf(per_epoch) else (self._batches_begun() - 1) // int(per_epoch) + 1
+
+
+class _StepRecorder(Callback):
+    """Calls `record_step` after each training batch.
+
+    The module's own `on_train_batch_end` is too late: Lightning calls all callbacks before the module, and checkpoint callbacks after
+    the other callbacks. A step is recorded before its checkpoint is written.
+    """
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Record the step, if this batch completed one."""
+        if isinstance(pl_module, ImageClassifier):
+            pl_module.record_step()
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,6 @@
 from reslight.models.variants import architecture_of
 from reslight.weights.catalog import list_weights
 from reslight.weights.loading import load, save
-from reslight.weights.record import Measured, Record
+from reslight.weights.record import EvalResult, Record
 
-__all__ = ["Measured", "Record", "architecture_of", "list_weights", "load", "save"]
+__all__ = ["EvalResult", "Record", "architecture_of", "list_weights", "load", "save"]

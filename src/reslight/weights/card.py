@@ -12,7 +12,7 @@ import yaml
 
 from reslight.weights.catalog import CATALOG
 from reslight.weights.interop.timm_config import is_for_timm, timm_architecture
-from reslight.weights.record import Measured, Record
+from reslight.weights.record import EvalResult, Record
 
 BEGIN, END = "<!-- reslight: begin, written anew by every export -->", "<!-- reslight: end -->"
 HUB_DATA = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "imagenet": "ILSVRC/imagenet-1k"}
@@ -142,7 +142,7 @@ def numbers_in(text: str, record: Record) -> bool:
     return all(_row(measured) in text for measured in record.metrics)
 
 
-def _row(measured: Measured) -> str:
+def _row(measured: EvalResult) -> str:
     def share(correct: int | None) -> str:
         return "" if correct is None else f"{100 * correct / measured.total:.2f} % ({correct:,} of {measured.total:,})"
 

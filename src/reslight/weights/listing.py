@@ -71,7 +71,7 @@ def remote(owner: str) -> Iterator[Listed]:
         ValueError: That is no name of an owner.
         OSError: The Hub cannot be asked; one line says why.
     """
-    from reslight.hub.client import client, failure, quiet_client, said_if_long
+    from reslight.hub.client import client, log_if_slow, quiet_client, translate_error
 
     try:
         Repository.parse(f"{owner}/name")
@@ -80,10 +80,10 @@ def remote(owner: str) -> Iterator[Listed]:
     wanted = ["sha", "model-index", "safetensors", "private", "gated"]
     what = f"listing the repositories of {owner}"
     try:  # the client itself has patience with lists, for half a minute, and many words
-        with quiet_client(), said_if_long(what):
+        with quiet_client(), log_if_slow(what):
             found = list(client().list_models(author=owner, filter="reslight", expand=wanted))  # type: ignore[arg-type]  # it wants literals
     except Exception as error:
-        raise failure(error, what, Repository(owner)) from error
+        raise translate_error(error, what, Repository(owner)) from error
     for model in sorted(found, key=lambda model: model.id):
         with contextlib.suppress(ValueError):  # a name that no repository can have
             yield Listed(

@@ -1,22 +1,22 @@
-"""From what a person calls some weights to the folder that holds them."""
+"""Resolve a weight's name, a folder or a Hub repository to a local folder."""
 
 import os
 from pathlib import Path
 
-from reslight.messages import UsageError, nearest
+from reslight.messages import UsageError, did_you_mean
 from reslight.weights.catalog import CATALOG, bundled
 
 
 def locate(source: str | os.PathLike[str], *, whole: bool = False) -> Path:
-    """The folder of `source`: a folder that is here, a published weight's, or that of a repository of the Hub in the Hub's cache.
+    """Return the folder of `source`; for a repository of the Hub, its folder in the Hub's cache.
 
     Args:
-        source: What a person calls it.
-        whole: Take golden logits and card from the Hub, too; loading does without.
+        source: A local folder, the name of a published weight, or `OWNER/NAME[@REVISION]`, in this order.
+        whole: Download the golden logits and the card, too; loading needs neither.
 
     Raises:
-        OSError: It is none of them (the nearest names are offered), or the Hub's cannot be had.
-        ValueError: What the Hub has is not what it says.
+        OSError: no such folder, weight or repository, or a download that failed.
+        UsageError: a path to a file, or a file of the Hub that is damaged.
     """
     path = Path(source)
     if path.is_dir():
@@ -26,19 +26,18 @@ def locate(source: str | os.PathLike[str], *, whole: bool = False) -> Path:
         row = CATALOG[name]
         return bundled(name) if row.repository is None else _fetch(f"{row.repository}@{row.revision}", whole)
     if path.is_file():
-        raise UsageError(f"{name} is a file; give the folder that it lies in")
+        raise UsageError(f"{name} is a file: weights are loaded from a folder. Give the folder that holds the file.")
     if name.partition("@")[0].count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
         try:
             return _fetch(name, whole)
         except (ConnectionError, FileNotFoundError) as error:
-            raise type(error)(f"there is no folder {name[:200]}, and on the Hub: {error}") from error
-    similar = nearest(name, CATALOG)
-    hint = f"did you mean {' or '.join(similar)}?" if similar else "`reslight weights` lists the published ones"
-    raise FileNotFoundError(f"there is no folder and no published weight {name[:200]}; {hint}")
+            raise type(error)(f"there is no folder {name[:200]}, and {error}") from error
+    hint = did_you_mean(name, CATALOG, "`reslight weights` lists the published ones.")
+    raise FileNotFoundError(f"there is no folder and no published weight {name[:200]}: {hint}")
 
 
 def _fetch(name: str, whole: bool) -> Path:
     from reslight.hub.repo import Repository
-    from reslight.weights.pull import EVERYTHING, TO_LOAD, fetch  # the Hub's client takes half a second to import
+    from reslight.weights.pull import EVERYTHING, TO_LOAD, fetch  # huggingface_hub takes half a second to import
 
     return fetch(Repository.parse(name), EVERYTHING if whole else TO_LOAD)

@@ -15,8 +15,8 @@ from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoFile
 
 from reslight.atomic import write_files
-from reslight.hub.client import client, is_offline, patiently
-from reslight.hub.files import commit_of, download, files_at, remember_commit
+from reslight.hub.client import client, is_offline, with_retries
+from reslight.hub.files import commit_of, download, list_files, remember_commit
 from reslight.hub.repo import Repository
 from reslight.messages import UsageError
 from reslight.weights.card import card, merged
@@ -116,7 +116,7 @@ def _listed(api: HfApi, repository: Repository, commit: str, files: Sequence[str
     Raises:
         FileNotFoundError: It has not all of them.
     """
-    found = files_at(api, repository, commit, files)
+    found = list_files(api, repository, commit, files)
     if missing := [name for name in files if name not in found]:
         raise FileNotFoundError(f"{repository} has no {' and no '.join(missing)}: it is no folder that `reslight push` made")
     return found
@@ -125,7 +125,7 @@ def _listed(api: HfApi, repository: Repository, commit: str, files: Sequence[str
 def _cached(api: HfApi, repository: Repository, files: Sequence[str]) -> Path:
     """The folder in the cache, without a request."""
     take = partial(api.hf_hub_download, repository.name, revision=repository.revision, local_files_only=True)
-    paths = [patiently(partial(take, name), f"taking {name} of {repository}", repository) for name in files]
+    paths = [with_retries(partial(take, name), f"reading {name} of {repository}", repository) for name in files]
     return Path(paths[0]).parent
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
-from reslight.hub.client import WAITS, client, failure, is_passing, patiently
-from reslight.hub.files import download, files_at, is_same_file
+from reslight.hub.client import WAITS, client, is_transient, translate_error, with_retries
+from reslight.hub.files import download, is_same_file, list_files
 from reslight.hub.repo import Repository
 from reslight.messages import UsageError
 from reslight.weights.card import card, merged
@@ -63,9 +63,9 @@ def push(
         raise UsageError(f"{made} is not there, so no pull request can be opened against it; push without a pull request first")
     if made and not dry_run:
         if not there:
-            patiently(lambda: api.create_repo(where.name, private=private, exist_ok=True), f"making {where.name}", where)
+            with_retries(lambda: api.create_repo(where.name, private=private, exist_ok=True), f"creating {where.name}", where)
         if branch != "main":
-            patiently(lambda: api.create_branch(where.name, branch=branch, exist_ok=True), f"making {made}", where)
+            with_retries(lambda: api.create_branch(where.name, branch=branch, exist_ok=True), f"creating {made}", where)
         head = _head(api, where, branch)
     contents: dict[str, bytes | Path] = {name: here / name for name in (MODEL, GOLDEN, CONFIG)}
     contents[CARD] = _merged(api, where, head, record, here)
@@ -88,7 +88,7 @@ def push(
 def _about(api: HfApi, where: Repository) -> ModelInfo | None:
     """What the Hub says of a repository at a branch; None if it is not there, or not the branch."""
     try:
-        return patiently(lambda: api.model_info(where.name, revision=where.revision), f"asking for {where}", where)
+        return with_retries(lambda: api.model_info(where.name, revision=where.revision), f"looking up {where}", where)
     except FileNotFoundError:
         return None
 
@@ -106,7 +106,7 @@ def _merged(api: HfApi, where: Repository, head: str | None, record: Record, her
         ValueError: Both have some, and it is not the same.
     """
     text = read_card(here)
-    listed = files_at(api, where, head, (CARD,)) if head else {}
+    listed = list_files(api, where, head, (CARD,)) if head else {}
     if CARD in listed:
         path = download(api, where, str(head), listed[CARD])
         one = merged(text, path.read_text(encoding="utf-8", errors="replace"))
@@ -138,8 +138,8 @@ def _commit(
             lost = not create_pr and (now := _head(api, where, branch)) not in (None, head) and not _changed(api, where, now, contents)
             if lost:  # it was made, and the answer did not come through
                 return str(now), f"{api.endpoint}/{where.name}/commit/{now}"
-            if wait is None or create_pr or not any(map(is_passing, _chain(error))):
-                raise failure(error, what, where) from error
+            if wait is None or create_pr or not any(map(is_transient, _chain(error))):
+                raise translate_error(error, what, where) from error
             log.warning("%s: the connection broke; next attempt in %d s", what, wait)
             time.sleep(wait)
     raise AssertionError  # the last round returns or raises
@@ -154,7 +154,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _changed(api: HfApi, where: Repository, commit: str | None, contents: Mapping[str, bytes | Path]) -> list[str]:
     """Names of the files that a commit does not hold as they are here; all, where there is no commit."""
-    listed = files_at(api, where, commit, tuple(contents)) if commit else {}
+    listed = list_files(api, where, commit, tuple(contents)) if commit else {}
     return [name for name, content in contents.items() if name not in listed or not is_same_file(content, listed[name])]
 
 

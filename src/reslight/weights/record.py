@@ -21,7 +21,7 @@ _MAX_LABELS, _MAX_LABEL = 1_000_000, 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class EvalResult:
     """What a network got right on a split, and how that was measured: enough to measure it again."""
 
     split: str
@@ -84,7 +84,7 @@ class Record:
     """The `average` over training, the `raw` weights of its last step, or of `other` origin."""
     dtype: str = "float32"
     """Of parameters and statistics."""
-    metrics: tuple[Measured, ...] = ()
+    metrics: tuple[EvalResult, ...] = ()
     """What was measured of these very weights."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The training data: name, sizes and fingerprints of the splits, and whatever else is known."""
@@ -160,11 +160,11 @@ class Record:
         )
 
 
-def _measured(there: Any) -> Measured:
+def _measured(there: Any) -> EvalResult:
     if not isinstance(there, dict):
         raise UsageError(f"reslight.metrics has {reprlib.repr(there)}, must have objects")
-    check_keys(there, tuple(one.name for one in fields(Measured)), "reslight.metrics")
-    return Measured(**there)
+    check_keys(there, tuple(one.name for one in fields(EvalResult)), "reslight.metrics")
+    return EvalResult(**there)
 
 
 def check_sha256(sums: Any, names: tuple[str, ...]) -> dict[str, str]:

@@ -39,7 +39,7 @@ def slow_image(image, index, epoch, augment):
     }[augment.flip]
     down = drawn(index, epoch, Draw.CROP_Y, 2 * augment.pad + 1) - augment.pad if augment.pad else 0
     right = drawn(index, epoch, Draw.CROP_X, 2 * augment.pad + 1) - augment.pad if augment.pad else 0
-    centre = drawn(index, epoch, Draw.CUTOUT_Y, height), drawn(index, epoch, Draw.CUTOUT_X, width)
+    center = drawn(index, epoch, Draw.CUTOUT_Y, height), drawn(index, epoch, Draw.CUTOUT_X, width)
     out = torch.empty_like(image)
     for c in range(channels):
         for y in range(height):
@@ -52,7 +52,7 @@ def slow_image(image, index, epoch, augment):
                 else:
                     out[c, y, x] = fill[c]
                 half = augment.cutout // 2
-                corner = centre[0] - half, centre[1] - half
+                corner = center[0] - half, center[1] - half
                 if 0 <= y - corner[0] < augment.cutout and 0 <= x - corner[1] < augment.cutout:
                     out[c, y, x] = fill[c]
     return out
@@ -86,7 +86,7 @@ def test_equals_slow_reference(augment, epoch):
         assert torch.equal(got[row], slow_image(image, index, epoch, augment)), row
 
 
-EVERYTHING = Augment(pad=2, flip="random", cutout=3, fill=FILL, policy="randaugment", magnitude_std=3.0, pca=0.1, erase=0.5)
+EVERYTHING = Augment(pad=2, flip="random", cutout=3, fill=FILL, policy="randaugment", magnitude_std=3.0, pca=0.1, random_erasing=0.5)
 
 
 @pytest.mark.parametrize("policy", ["randaugment", "trivialaugment"])
@@ -98,7 +98,7 @@ def test_the_order_is_as_documented(policy):
         Augment(pad=2, fill=FILL),
         Augment(policy=policy, magnitude_std=3.0, fill=FILL),
         Augment(pca=0.1),
-        Augment(erase=0.5, fill=FILL),
+        Augment(random_erasing=0.5, fill=FILL),
         Augment(cutout=3, fill=FILL),
     ]
     one_by_one = images
@@ -166,7 +166,7 @@ def test_alternating_flip_shows_both_sides_in_any_two_epochs():
     assert abs(is_flipped.float().mean() - 0.5) < 0.06
 
 
-def test_cutout_centre_reaches_every_pixel_and_is_clipped_at_the_edge():
+def test_cutout_center_reaches_every_pixel_and_is_clipped_at_the_edge():
     images = torch.full((5000, 1, 4, 4), 255, dtype=torch.uint8)
     out = Augment(cutout=1)(images, torch.arange(5000), seed=0, epoch=0)
     counts = (out == 0).sum(0).flatten() / 5000
@@ -196,7 +196,7 @@ def test_kernels():
         ({"magnitude": math.nan}, "augment.magnitude is nan, must be 0 to 30"),
         ({"magnitude_std": -1.0}, r"augment.magnitude_std is -1.0, must be 0 \(off\) or more, and finite"),
         ({"pca": math.inf}, "augment.pca is inf, must be 0"),
-        ({"erase": 1.1}, "augment.erase is 1.1, must be 0 to 1"),
+        ({"random_erasing": 1.1}, "augment.random_erasing is 1.1, must be 0 to 1"),
         ({"fill": 256}, "augment.fill is 256, must be 0 to 255"),
         ({"fill": (0, -1, 0)}, r"augment.fill is \(0, -1, 0\), must be 0 to 255"),
     ],
@@ -216,7 +216,7 @@ def test_bad_for_these_images():
     with pytest.raises(ValueError, match=r"augment.pca is 0.1, for images of 3 channels \(RGB\), these have 1; use 0"):
         Augment(pca=0.1).check(channels=1, size=8)
     Augment(pad=8, fill=(1, 2, 3), policy="trivialaugment", pca=0.1).check(channels=3, size=8)
-    Augment(policy="trivialaugment", erase=0.5).check(channels=1, size=8)
+    Augment(policy="trivialaugment", random_erasing=0.5).check(channels=1, size=8)
 
 
 def test_is_immutable():

@@ -8,7 +8,7 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
-from reslight.data.augment.crop import Centre, RandomResizedCrop, ScaleJitter, resized, shorter_to
+from reslight.data.augment.crop import Center, RandomResizedCrop, ScaleJitter, resized, shorter_to
 from reslight.preprocess import Preprocess
 
 INDICES = torch.arange(4000)
@@ -50,7 +50,7 @@ def test_the_middle_of_strips_of_any_size_is_torchvisions():
                 assert crop.window(height, width, numbers)[:4] == (there["top"], there["left"], there["height"], there["width"])
 
 
-@pytest.mark.parametrize("geometry", [RandomResizedCrop(16), ScaleJitter(16, (16, 40)), Centre(16, 20)], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("geometry", [RandomResizedCrop(16), ScaleJitter(16, (16, 40)), Center(16, 20)], ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (2, 1), (1, 31), (33, 1), (1, 3000), (3000, 1), (3, 400), (16, 16)])
 def test_an_image_of_any_size_becomes_a_square(geometry, height: int, width: int):
     image = torch.full((3, height, width), 77, dtype=torch.uint8)
@@ -71,7 +71,7 @@ def test_scale_jitter_takes_the_papers_lengths(monkeypatch: pytest.MonkeyPatch):
 def test_scale_jitter_cuts_out_anywhere():
     rows, columns = torch.meshgrid(torch.arange(20), torch.arange(17), indexing="ij")
     image = torch.stack((rows, columns, columns)).to(torch.uint8)  # each pixel says where it is; not resized, it keeps that
-    jitter = ScaleJitter(8, shorter=(17, 17))
+    jitter = ScaleJitter(8, short_side=(17, 17))
     places = torch.stack([jitter(image, numbers)[:2, 0, 0] for numbers in jitter.draw(INDICES, seed=2, epoch=0)]).long()
     counts = torch.bincount(places[:, 0] * 10 + places[:, 1], minlength=130)  # 13 rows x 10 columns, all alike
     assert len(counts) == 130
@@ -79,7 +79,7 @@ def test_scale_jitter_cuts_out_anywhere():
 
 
 def test_scale_jitter_is_uniform():
-    jitter = ScaleJitter(8, shorter=(8, 20))
+    jitter = ScaleJitter(8, short_side=(8, 20))
     numbers = jitter.draw(INDICES, seed=1, epoch=0)
     lengths = torch.bincount(8 + (numbers[:, 0] * 13).int(), minlength=21)[8:]
     assert stats.chisquare(lengths.numpy()).pvalue > 1e-3
@@ -91,9 +91,9 @@ def test_scale_jitter_is_uniform():
 
 @pytest.mark.parametrize(("height", "width"), [(61, 83), (83, 61), (40, 40), (33, 200), (7, 5), (224, 300)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_centre_is_torchvisions_and_preprocesss(height: int, width: int, interpolation):
+def test_center_is_torchvisions_and_preprocesss(height: int, width: int, interpolation):
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
-    got = Centre(32, 40, interpolation)(image, torch.empty(0))
+    got = Center(32, 40, interpolation)(image, torch.empty(0))
     how = v2.InterpolationMode(interpolation)
     assert torch.equal(got, v2.CenterCrop(32)(v2.Resize(40, how, antialias=True)(image)))
     feed = Preprocess(size=32, resize=40, mean=(0.5,) * 3, std=(0.2,) * 3, interpolation=interpolation)
@@ -101,12 +101,12 @@ def test_centre_is_torchvisions_and_preprocesss(height: int, width: int, interpo
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_centre_is_preprocesss_for_any_size(interpolation):
+def test_center_is_preprocesss_for_any_size(interpolation):
     feed = Preprocess(size=13, resize=16, mean=(0.5,) * 3, std=(0.2,) * 3, interpolation=interpolation)
     draw = torch.Generator().manual_seed(1)
     for height, width in [*torch.randint(1, 90, (40, 2), generator=draw).tolist(), (1, 700), (900, 2), (3, 97), (1, 33)]:
         image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=draw)
-        got = Centre(13, 16, interpolation)(image, torch.empty(0))
+        got = Center(13, 16, interpolation)(image, torch.empty(0))
         assert torch.equal(feed.normalize(got), feed(image)), (height, width)
         if max(height, width) <= 32 * min(height, width):  # of longer strips torchvision would resize all, to keep the middle
             how = v2.InterpolationMode(interpolation)

@@ -32,7 +32,7 @@ def slow(images, labels, indices, mix, classes, epoch):
     height, width = images.shape[-2:]
     for row, index in enumerate(indices.tolist()):
         partner, own = row + 1 if row % 2 == 0 else row - 1, 1.0
-        if partner < len(images) and lookup(index, epoch, Draw.MIX) < mix.share:
+        if partner < len(images) and lookup(index, epoch, Draw.MIX) < mix.prob:
             is_cut = lookup(index, epoch, Draw.MIX_KIND, 2) == 1 if mix.mixup and mix.cutmix else bool(mix.cutmix)
             alpha = mix.cutmix if is_cut else mix.mixup
             own = betaincinv(alpha, alpha, lookup(index, epoch, Draw.MIX_LAMBDA) + 2**-25)
@@ -51,7 +51,7 @@ def slow(images, labels, indices, mix, classes, epoch):
     return out, targets
 
 
-MIXES = [Mix(mixup=0.2), Mix(cutmix=1.0), Mix(mixup=0.8, cutmix=1.0), Mix(mixup=1.0, cutmix=0.5, share=0.6)]
+MIXES = [Mix(mixup=0.2), Mix(cutmix=1.0), Mix(mixup=0.8, cutmix=1.0), Mix(mixup=1.0, cutmix=0.5, prob=0.6)]
 
 
 @pytest.mark.parametrize("mix", MIXES, ids=repr)
@@ -141,8 +141,8 @@ def test_double_precision_stays_double():
     ("mix", "epoch", "is_on"),
     [
         (Mix(), 0, False),
-        (Mix(share=0.5), 0, False),
-        (Mix(mixup=0.2, share=0.0), 0, False),
+        (Mix(prob=0.5), 0, False),
+        (Mix(mixup=0.2, prob=0.0), 0, False),
         (Mix(mixup=0.2), 500, True),
         (Mix(cutmix=0.2, until_epoch=3), 2, True),
         (Mix(cutmix=0.2, until_epoch=3), 3, False),
@@ -164,7 +164,7 @@ def test_share_and_kind():
     # of one bright and one dark image, cutmix leaves nothing in between
     labels = torch.arange(COUNT) % 2
     images = labels.float().view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
-    mix = Mix(mixup=1.0, cutmix=1.0, share=0.4)
+    mix = Mix(mixup=1.0, cutmix=1.0, prob=0.4)
     got, _ = mix(images, labels, torch.arange(COUNT), num_classes=2, seed=1, epoch=0)
     is_blended = ((got > 0) & (got < 1)).flatten(1).any(1)
     is_cut = (got != images).flatten(1).any(1) & ~is_blended
@@ -194,7 +194,7 @@ def test_quantile_is_exact_enough_and_distributed_as_beta(alpha):
         ({"mixup": -0.1}, r"mix.mixup is -0.1, must be 0 \(off\) or more, and finite"),
         ({"cutmix": math.inf}, "mix.cutmix is inf, must be 0"),
         ({"cutmix": math.nan}, "mix.cutmix is nan, must be 0"),
-        ({"share": 1.2}, "mix.share is 1.2, must be 0 to 1"),
+        ({"prob": 1.2}, "mix.prob is 1.2, must be 0 to 1"),
         ({"until_epoch": -1}, "mix.until_epoch is -1, must be 0 or more"),
     ],
 )
@@ -205,7 +205,7 @@ def test_bad_fields(settings, message):
 
 def test_is_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Mix().share = 0.5
+        Mix().prob = 0.5
 
 
 @pytest.mark.gpu

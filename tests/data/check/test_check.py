@@ -18,7 +18,7 @@ from tests.data.miniature import LAYOUTS, picture, write_miniature
 from reslight.data.check.check import Summary, check
 from reslight.data.check.problems import KINDS, Problem
 from reslight.data.check.truncation import is_complete
-from reslight.data.image_folder.splits import Part, Parts
+from reslight.data.image_folder.splits import ImageSet, LabelledImages
 
 TENCH, CHURCH = "n01440764", "n03028079"
 GONE = "is in no class's folder, and left out"
@@ -375,8 +375,8 @@ class Rows:
 def test_shards_are_opened_row_by_row(tmp_path, monkeypatch):
     images = [picture(name, TENCH) for name in "abc"]
     rows = {"train": ([images[0], images[1], b"", images[1]], [0, 0, 1, 1]), "test": ([images[2], images[0]], [1, -1])}
-    parts = {part: Part(Rows(cells), torch.tensor(labels), "") for part, (cells, labels) in rows.items()}
-    monkeypatch.setattr("reslight.data.image_folder.folder.find_parts", lambda root: Parts(("cat", "dog"), parts), raising=False)
+    parts = {part: LabelledImages(Rows(cells), torch.tensor(labels), "") for part, (cells, labels) in rows.items()}
+    monkeypatch.setattr("reslight.data.image_folder.folder.find_image_set", lambda root: ImageSet(("cat", "dog"), parts), raising=False)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train-00000-of-00001.parquet").touch()
     expected = [
@@ -400,7 +400,7 @@ def test_shards_that_cannot_be_used(tmp_path, monkeypatch):
     def fail(root: str) -> None:
         raise ValueError("a.parquet is damaged; get it again")
 
-    monkeypatch.setattr("reslight.data.image_folder.folder.find_parts", fail, raising=False)
+    monkeypatch.setattr("reslight.data.image_folder.folder.find_image_set", fail, raising=False)
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "0.parquet").touch()
     assert found(tmp_path) == [("layout", str(tmp_path), "cannot be used: a.parquet is damaged; get it again")]

@@ -1,6 +1,7 @@
 """Downloads, over real HTTP, from hosts on this machine that stand for the Hub and for the author's."""
 
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import pytest
 from huggingface_hub import constants
@@ -38,11 +39,26 @@ class Host:
 
             do_GET = do_HEAD
 
+            def do_POST(self) -> None:
+                host.list_files(self)
+
             def log_message(self, *_: object) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+    def list_files(self, request: BaseHTTPRequestHandler) -> None:
+        """Answer what the Hub answers to /api/datasets/OWNER/NAME/paths-info/COMMIT."""
+        owner, name, _, commit = request.path.split("/")[3:]
+        (wanted,) = parse_qs(request.rfile.read(int(request.headers["Content-Length"])).decode())["paths"]
+        self.asked.append(("POST", f"{request.path} {wanted}", {key.lower(): value for key, value in request.headers.items()}))
+        content = self.files.get(f"/datasets/{owner}/{name}/resolve/{commit}/{wanted}")
+        lfs = None if content is None else {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 100}
+        rows = [] if content is None else [{"type": "file", "path": wanted, "size": len(content), "oid": "0" * 40, "lfs": lfs}]
+        request.send_response(503 if self.fault == "503" else 200)
+        request.end_headers()
+        request.wfile.write(b"no" if self.fault == "503" else json.dumps(rows).encode())
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = unquote(request.path)
@@ -194,7 +210,7 @@ def test_the_authors_host_is_second(small, author, tmp_path):
 def test_a_hub_that_fails_is_passed_over(small, hub, author, fault, tmp_path, monkeypatch):
     hub.fault = fault
     if fault == "silent":
-        monkeypatch.setattr(download, "_PATIENCE", 0.2)
+        monkeypatch.setattr(download, "_TIMEOUT", 0.2)
     assert small.data(tmp_path / "data").load_split("train").fingerprint == small.known.fingerprints["train"]
     assert hub.asked
     assert files_in(tmp_path / "data") == ["cifar10/cifar-10-python.tar.gz"]
@@ -213,10 +229,10 @@ REASONS = {
 def test_when_both_fail_it_is_told_and_nothing_is_left(small, hub, author, fault, tmp_path, monkeypatch):
     hub.fault = "404" if fault == "corrupt" else fault
     author.fault = fault
-    monkeypatch.setattr(download, "_PATIENCE", 0.2)
+    monkeypatch.setattr(download, "_TIMEOUT", 0.2)
     text = failure(small, tmp_path / "new" / "data")
     hubs, authors = REASONS[fault]
-    assert f", and no host could be reached or gave the files: {hub.address}/datasets/uoft-cs/cifar10 ({hubs}" in text
+    assert f", and no host could be reached and gave the files: {hub.address}/datasets/uoft-cs/cifar10 ({hubs}" in text
     assert f"), https://www.cs.toronto.edu/~kriz/cifar.html ({authors}); put " in text
     assert not (tmp_path / "new").exists()
     assert socket.getdefaulttimeout() is None
@@ -235,7 +251,7 @@ def test_without_a_network_it_is_told_at_once(small, closed, tmp_path, monkeypat
 
 def test_offline_nothing_is_asked(small, hub, author, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert ", and nothing was downloaded, for HF_HUB_OFFLINE is set; put " in failure(small, tmp_path / "data")
+    assert ", and nothing was downloaded because HF_HUB_OFFLINE is set; put " in failure(small, tmp_path / "data")
     assert hub.asked == author.asked == []
     assert not (tmp_path / "data").exists()
 
@@ -243,7 +259,7 @@ def test_offline_nothing_is_asked(small, hub, author, tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_made(small, hub, tmp_path):
     (tmp_path / "taken").write_text("mine", encoding="utf-8")
     text = failure(small, tmp_path / "taken" / "data")
-    assert f", and nothing was downloaded, for it cannot be written to {tmp_path / 'taken' / 'data' / 'cifar10'} (" in text
+    assert f", and nothing was downloaded because {tmp_path / 'taken' / 'data' / 'cifar10'} is not writable (" in text
     assert hub.asked == []
 
 

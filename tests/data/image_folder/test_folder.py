@@ -68,7 +68,7 @@ def test_what_is_no_image_of_a_class(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert names(data, "train") == ["00.png", "01.png", "00.png", "01.png", "00.png"]
     assert data.splits["train"].labels.tolist() == [0, 0, 1, 1, 1]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{root} has images outside of every class's folder, which are left out: loose.png"
+        f"{root} has images outside the folders of classes, which are ignored: loose.png"
     ]
 
 
@@ -84,7 +84,7 @@ def test_the_same_images_are_set_apart_whatever_the_seed(tmp_path: Path):
     assert apart[0] == apart[1]
 
 
-def test_training_sees_crops_and_evaluation_the_centre(tmp_path: Path):
+def test_training_sees_crops_and_evaluation_the_center(tmp_path: Path):
     data = Folder(str(fill(tmp_path / "set", a=4, b=4)), FEED, val_size=2, batch_size=6, crop=Crop(size=5))
     data.setup("fit")
     assert next(iter(data.train_dataloader())).images.shape == (6, 3, 5, 5)
@@ -107,16 +107,16 @@ def test_training_crops_are_functions_of_seed_and_index(tmp_path: Path):
 
 
 def test_describe_is_plain_and_says_all(tmp_path: Path):
-    data = Folder(str(fill(tmp_path / "set", a=4, b=4)), FEED, val_size=2, mix=Mix(cutmix=1.0), augment=Augment(erase=0.1))
+    data = Folder(str(fill(tmp_path / "set", a=4, b=4)), FEED, val_size=2, mix=Mix(cutmix=1.0), augment=Augment(random_erasing=0.1))
     data.setup("fit")
     described = data.describe()
     assert json.loads(json.dumps(described)) == described
-    assert (described["kind"], described["crop"]["kind"], described["test_views"]) == ("Folder", "random_resized", "centre")
-    assert (described["mix"]["cutmix"], described["augment"]["erase"], described["val_size"]) == (1.0, 0.1, 2)
+    assert (described["kind"], described["crop"]["kind"], described["test_views"]) == ("Folder", "random_resized", "center")
+    assert (described["mix"]["cutmix"], described["augment"]["random_erasing"], described["val_size"]) == (1.0, 0.1, 2)
 
 
 @pytest.mark.parametrize("order", [("fit", "validate", "test", "predict"), ("test", "validate", "fit")])
-@pytest.mark.parametrize(("test_views", "views"), [("ten_crop", [10]), ("multi_scale", [2, 2]), ("centre", None)])
+@pytest.mark.parametrize(("test_views", "views"), [("ten_crop", [10]), ("multi_scale", [2, 2]), ("center", None)])
 def test_views_are_for_commands_that_measure(tmp_path: Path, order: tuple[str, ...], test_views, views: list[int] | None):
     root = tmp_path / "set"
     for part in ("train", "test"):
@@ -164,16 +164,16 @@ def test_describe_has_the_scales_of_a_test(tmp_path: Path):
 
 def test_copies_in_a_training_batch(tmp_path: Path):
     root = str(fill(tmp_path / "set", a=4, b=4))
-    data = Folder(root, FEED, val_size=0, batch_size=4, repeats=2, seed=1)
+    data = Folder(root, FEED, val_size=0, batch_size=4, repeated_augmentation=2, seed=1)
     data.setup("fit")
     for batch in data.train_dataloader():
         one, other = batch.indices.view(2, 2)
         assert torch.equal(one, other - 8)
         assert torch.equal(*batch.labels.view(2, 2))
         assert all(not torch.equal(*pair) for pair in zip(batch.images[:2], batch.images[2:], strict=True)), "other crops"
-    few = Folder(root, FEED, val_size=2, batch_size=8, repeats=4)
+    few = Folder(root, FEED, val_size=2, batch_size=8, repeated_augmentation=4)
     few.setup("fit")
-    with pytest.raises(ValueError, match=r"^batch 6 = .* cannot be divided by 4 copies of each image; set data.repeats to 1$"):
+    with pytest.raises(ValueError, match=r"^batch 6 = .*: 4 copies of each image cannot divide it. Set data.repeated_augmentation to 1\.$"):
         few.train_dataloader()
 
 
@@ -216,24 +216,28 @@ def test_a_folder_that_changes_has_another_name(tmp_path: Path):
 @pytest.mark.parametrize(
     ("spoil", "settings", "says"),
     [
-        (lambda root: root.rename(root.with_name("away")), {}, "there is no folder .*set; set data.root"),
-        (lambda root: [path.unlink() for path in root.rglob("*.png")], {}, "holds no images in folders of classes"),
-        (lambda root: [path.unlink() for path in (root / "b").glob("*.png")], {}, "has classes without an image: b; put images there"),
-        (lambda root: (root / "b").rename(root.with_name("b")), {}, "has one class, a; a classifier needs two"),
-        (lambda root: fill(root / "test", a=1), {}, "has test, but no train; put train/CLASS/IMAGE there"),
+        (lambda root: root.rename(root.with_name("away")), {}, "data.root is .*set: there is no such folder"),
+        (lambda root: [path.unlink() for path in root.rglob("*.png")], {}, "has no images in folders of classes"),
+        (lambda root: [path.unlink() for path in (root / "b").glob("*.png")], {}, "has classes without images: b. Add images"),
+        (lambda root: (root / "b").rename(root.with_name("b")), {}, "has one class, a: a classifier needs"),
+        (lambda root: fill(root / "test", a=1), {}, "it has test, but no train. Add train/CLASS/IMAGE"),
         (lambda root: None, {"val_size": 8}, "data.val_size is 8, must be a share below 1, or a whole number below the 8"),
         (lambda root: None, {"val_size": 1.5}, "data.val_size is 1.5, must be a share"),
         (lambda root: None, {"threads": 0}, "data.threads is 0, must be at least 1"),
         (lambda root: None, {"on_bad_image": "shrug"}, "data.on_bad_image is 'shrug', must be one of: raise, skip"),
-        (lambda root: None, {"test_views": "ten"}, "data.test_views is 'ten', must be one of: centre, ten_crop, multi_scale"),
+        (lambda root: None, {"test_views": "ten"}, "data.test_views is 'ten', must be one of: center, ten_crop, multi_scale"),
         (lambda root: None, {"test_scales": ()}, r"data.test_scales is \[\], must be lengths"),
-        (lambda root: None, {"repeats": 32, "mix": Mix(cutmix=1.0), "batch_size": 32}, "every image would be mixed with itself; use 64"),
-        (lambda root: None, {"repeats": 0}, "data.repeats is 0, must be at least 1"),
+        (
+            lambda root: None,
+            {"repeated_augmentation": 32, "mix": Mix(cutmix=1.0), "batch_size": 32},
+            r"every image would be mixed with itself. Use a data.batch_size of 64",
+        ),
+        (lambda root: None, {"repeated_augmentation": 0}, "data.repeated_augmentation is 0, must be at least 1"),
         (lambda root: None, {"batch_size": 0}, "data.batch_size is 0, must be at least 1"),
         (lambda root: None, {"val_size": -1}, "data.val_size is -1, must be a share"),
         (lambda root: None, {"test_scales": (8, 0)}, r"data.test_scales is \[8, 0\], must be lengths"),
-        (lambda root: None, {"crop": Crop(kind="scale_jitter", shorter=(7, 9))}, r"crop.shorter is \[7, 9\], must begin with 8"),
-        (lambda root: None, {"repeats": 3}, "data.batch_size is 64, which 3 copies of each image"),
+        (lambda root: None, {"crop": Crop(kind="scale_jitter", short_side=(7, 9))}, r"crop.short_side is \[7, 9\], must begin with 8"),
+        (lambda root: None, {"repeated_augmentation": 3}, r"data.batch_size is 64: 3 copies of each image .* Use 66\."),
         (lambda root: None, {"augment": Augment(pad=9, pad_mode="reflect")}, "augment.pad is 9"),
         (lambda root: None, {"preprocess": Preprocess(size=8, mean=(0,), std=(1,)), "test_views": "ten_crop"}, "for ten crops it must be"),
     ],
@@ -252,9 +256,9 @@ def test_classes_that_training_has_not(tmp_path: Path, caplog: pytest.LogCapture
     data = Folder(str(tmp_path / "set"), FEED)
     data.setup("fit")
     assert data.splits["val"].labels.tolist() == [0, 2], "numbered as in training"
-    assert caplog.messages == [f"{tmp_path / 'set' / 'val'} has no image of b"]
+    assert caplog.messages == [f"{tmp_path / 'set' / 'val'} has no images of b"]
     fill(tmp_path / "set" / "val", d=1)
-    with pytest.raises(ValueError, match=r"has classes that .*train has not: d; give both the same folders"):
+    with pytest.raises(ValueError, match=r"val has classes that are missing in .*train: d\. "):
         Folder(str(tmp_path / "set"), FEED)
 
 
@@ -274,13 +278,13 @@ def test_nothing_to_test_on(tmp_path: Path):
         data.setup("test")
 
 
-@pytest.mark.parametrize("field", ["kind", "size", "scale", "ratio", "shorter"])
+@pytest.mark.parametrize("field", ["kind", "size", "scale", "ratio", "short_side"])
 def test_crops_that_cannot_be(field: str):
-    bad = {"kind": "whole", "size": 0, "scale": (0.5, 0.1), "ratio": (0.0, 1.0), "shorter": (30, 20)}
+    bad = {"kind": "whole", "size": 0, "scale": (0.5, 0.1), "ratio": (0.0, 1.0), "short_side": (30, 20)}
     with pytest.raises(ValueError, match=f"crop.{field} is "):
         Crop(**{field: bad[field]})
-    with pytest.raises(ValueError, match=r"crop.shorter is .*must begin with 224, the crop's size"):
-        Crop(kind="scale_jitter", shorter=(100, 200)).geometry(Preprocess(size=224, mean=(0.5,) * 3, std=(1.0,) * 3))
+    with pytest.raises(ValueError, match=r"crop.short_side is .*must begin with 224, the crop's size"):
+        Crop(kind="scale_jitter", short_side=(100, 200)).geometry(Preprocess(size=224, mean=(0.5,) * 3, std=(1.0,) * 3))
 
 
 # -- whole runs
@@ -306,7 +310,7 @@ def spoilt(tmp_path: Path) -> Path:
 
 
 def run_data(root: Path, **settings) -> Folder:
-    common = {"batch_size": 6, "eval_batch_size": 2, "seed": 3, "on_bad_image": "skip", "repeats": 2, "threads": 2}
+    common = {"batch_size": 6, "eval_batch_size": 2, "seed": 3, "on_bad_image": "skip", "repeated_augmentation": 2, "threads": 2}
     return Folder(str(root), FEED, Crop(scale=(0.3, 1.0)), **common | {"mix": Mix(mixup=0.2, cutmix=1.0)} | settings)
 
 
@@ -318,7 +322,7 @@ def run_module() -> ImageClassifier:
 def views_by_hand(picture: Path, test_views: str) -> list[torch.Tensor]:
     """float32 `(n, 3, H, W)` each: what the network must see of an image."""
     image = torch.from_numpy(np.array(Image.open(picture))).permute(2, 0, 1)
-    if test_views == "centre":
+    if test_views == "center":
         seen = [v2.CenterCrop(8)(v2.Resize(10)(image)).unsqueeze(0)]
     elif test_views == "ten_crop":
         seen = [torch.stack(v2.TenCrop(8)(v2.Resize(10)(image)))]
@@ -337,7 +341,7 @@ def test_a_run_from_files_to_numbers(spoilt: Path):
     trainer.validate(module, data, verbose=False)
     assert module.counts.total == 4
     net = module.net.eval()
-    for test_views in ("centre", "ten_crop", "multi_scale"):
+    for test_views in ("center", "ten_crop", "multi_scale"):
         data = run_data(spoilt, test_views=test_views, test_scales=(8, 12))
         trainer.test(module, data, verbose=False)
         predicted = trainer.predict(module, data)

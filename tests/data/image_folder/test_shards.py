@@ -18,8 +18,8 @@ from pyarrow import parquet
 from reslight.data import Folder
 from reslight.data.cifar import parquet as shards
 from reslight.data.image_folder import shards as reader
-from reslight.data.image_folder.folder import find_parts
-from reslight.data.image_folder.shards import parts_in_shards
+from reslight.data.image_folder.folder import find_image_set
+from reslight.data.image_folder.shards import image_set_in_shards
 
 NAMES = ["apple tree", "Bär"]
 
@@ -55,42 +55,42 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("rows", [1, 2, 256])
 def test_every_image_is_where_it_was_written(root: Path, rows: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reader, "_ROWS", rows)
-    found = find_parts(str(root))
+    found = find_image_set(str(root))
     assert found.classes == tuple(NAMES)
-    assert set(found.parts) == {"train", "val"}
-    train, val = found.parts["train"], found.parts["val"]
+    assert set(found.splits) == {"train", "val"}
+    train, val = found.splits["train"], found.splits["val"]
     assert [train.images.read(n) for n in range(8)] == [png(n) for n in range(8)]
     assert train.labels.tolist() == [0, 1, 0, 1, 0, 1, 1, 0]
     assert train.labels.dtype == torch.int64
     assert train.images.name(6) == f"row 1 of {root}/data/train-00001-of-00002.parquet"
     assert [val.images.read(n) for n in range(3)] == [png(20), b"", png(22)]
-    assert found.remarks == (f"{root} does not say what is on its 2 test images, which are left out",)
+    assert found.warnings == (f"{root} does not say what is on its 2 test images, which are left out",)
 
 
 def test_the_second_time_no_shard_is_opened(root: Path, monkeypatch: pytest.MonkeyPatch):
-    before = parts_in_shards(root)
+    before = image_set_in_shards(root)
     monkeypatch.setattr(parquet, "ParquetFile", lambda *_, **__: pytest.fail("a shard was opened"))
-    after = parts_in_shards(root)
+    after = image_set_in_shards(root)
     assert before
     assert after
     assert before.classes == after.classes == tuple(NAMES)
-    assert before.parts["train"].fingerprint == after.parts["train"].fingerprint
-    assert after.parts["train"].images.read(7) == png(7)
+    assert before.splits["train"].fingerprint == after.splits["train"].fingerprint
+    assert after.splits["train"].images.read(7) == png(7)
 
 
 def test_one_line_says_what_is_copied(root: Path, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, "reslight"):
-        parts_in_shards(root)
-        parts_in_shards(root)
+        image_set_in_shards(root)
+        image_set_in_shards(root)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"reading 13 images of {root} once, 0.00 GB, into {root.parent}/decoded/shards")
 
 
 def test_few_images_at_a_time(root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reader, "_ROWS", 2)
-    found = parts_in_shards(root)
+    found = image_set_in_shards(root)
     assert found
-    images = found.parts["train"].images
+    images = found.splits["train"].images
     assert isinstance(images, reader.Shards)
     assert [[len(chunk) for chunk in table.column("image").chunks] for table in images.tables] == [[2, 2, 1], [2, 1]]
 
@@ -98,40 +98,40 @@ def test_few_images_at_a_time(root: Path, monkeypatch: pytest.MonkeyPatch):
 def test_images_without_labels_are_not_copied(tmp_path: Path):
     write(tmp_path / "set/train.parquet", [png(0), png(1)], [0, 1])
     write(tmp_path / "set/test.parquet", [bytes(1_000_000)] * 3, [-1, None, -1])
-    found = parts_in_shards(tmp_path / "set")
+    found = image_set_in_shards(tmp_path / "set")
     assert found
-    assert found.remarks == (f"{tmp_path}/set does not say what is on its 3 test images, which are left out",)
+    assert found.warnings == (f"{tmp_path}/set does not say what is on its 3 test images, which are left out",)
     assert sum(path.stat().st_size for path in (tmp_path / "decoded").rglob("*.arrow")) < 20_000
 
 
 def test_a_damaged_file_in_the_cache_is_written_again(root: Path):
-    parts_in_shards(root)
+    image_set_in_shards(root)
     for number, path in enumerate(sorted((root.parent / "decoded").rglob("*.arrow"))):
         path.write_bytes(path.read_bytes()[: number * 100])
-    found = parts_in_shards(root)
+    found = image_set_in_shards(root)
     assert found
-    assert [found.parts["train"].images.read(n) for n in range(8)] == [png(n) for n in range(8)]
+    assert [found.splits["train"].images.read(n) for n in range(8)] == [png(n) for n in range(8)]
 
 
 def test_a_shard_that_changes_is_read_again(root: Path, tmp_path: Path):
-    before = parts_in_shards(root)
+    before = image_set_in_shards(root)
     write(root / "data/train-00001-of-00002.parquet", [png(40), png(41)], [1, 0])
-    after = parts_in_shards(root)
+    after = image_set_in_shards(root)
     assert before
     assert after
-    assert [after.parts["train"].images.read(n) for n in (0, 5, 6)] == [png(0), png(40), png(41)]
-    assert before.parts["train"].fingerprint != after.parts["train"].fingerprint
+    assert [after.splits["train"].images.read(n) for n in (0, 5, 6)] == [png(0), png(40), png(41)]
+    assert before.splits["train"].fingerprint != after.splits["train"].fingerprint
     assert len(list((tmp_path / "decoded/shards").iterdir())) == 4, "nothing stale is kept"
 
 
 def test_threads_read_at_once(root: Path):
-    found = parts_in_shards(root)
+    found = image_set_in_shards(root)
     assert found
     barrier = threading.Barrier(4)
 
     def look(first: int) -> list[tuple[int, bytearray]]:
         barrier.wait()
-        return [(n % 8, found.parts["train"].images.read(n % 8)) for n in range(first, first + 200)]
+        return [(n % 8, found.splits["train"].images.read(n % 8)) for n in range(first, first + 200)]
 
     expected = [png(n) for n in range(8)]
     with ThreadPoolExecutor(4) as pool:
@@ -143,9 +143,9 @@ def test_threads_copy_at_once(root: Path):
 
     def look(_: int) -> list[bytearray]:
         barrier.wait()
-        found = parts_in_shards(root)
+        found = image_set_in_shards(root)
         assert found
-        return [found.parts["train"].images.read(n) for n in range(8)]
+        return [found.splits["train"].images.read(n) for n in range(8)]
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(look, range(4))) == [[png(n) for n in range(8)]] * 4
@@ -161,13 +161,13 @@ def test_another_process_copies_in_the_middle_of_it(root: Path, monkeypatch: pyt
             yield batch
             if number == 0 and not others:
                 others.append(None)
-                others.append(parts_in_shards(root))
+                others.append(image_set_in_shards(root))
 
     monkeypatch.setattr(reader, "_ROWS", 2)
     monkeypatch.setattr(reader, "_batches", interrupted)
-    for found in (parts_in_shards(root), others[1]):
+    for found in (image_set_in_shards(root), others[1]):
         assert found
-        assert [found.parts["train"].images.read(n) for n in range(8)] == [png(n) for n in range(8)]
+        assert [found.splits["train"].images.read(n) for n in range(8)] == [png(n) for n in range(8)]
     assert len(list((root.parent / "decoded/shards").iterdir())) == 4, "one file for each shard, nothing half-written"
 
 
@@ -175,34 +175,34 @@ def test_another_process_copies_in_the_middle_of_it(root: Path, monkeypatch: pyt
 def test_where_shards_may_lie(tmp_path: Path, place: str):
     write(tmp_path / "set" / place / "train.parquet", [png(0), png(1)], [0, 1])
     write(tmp_path / "set" / place / "test/0000.parquet", [png(2)], [1])
-    found = parts_in_shards(tmp_path / "set")
+    found = image_set_in_shards(tmp_path / "set")
     assert found
-    assert {part: len(one.labels) for part, one in found.parts.items()} == {"train": 2, "test": 1}
+    assert {part: len(one.labels) for part, one in found.splits.items()} == {"train": 2, "test": 1}
 
 
 def test_classes_without_names_are_numbers(tmp_path: Path):
     write(tmp_path / "train.parquet", [png(0), png(1), png(2)], [0, 2, 2], names=None)
-    found = parts_in_shards(tmp_path)
+    found = image_set_in_shards(tmp_path)
     assert found
     assert found.classes == ("0", "1", "2")
-    assert found.remarks == (f"{tmp_path} has no training image of 1",)
+    assert found.warnings == (f"{tmp_path} has no training image of 1",)
 
 
 def test_columns_of_other_names_where_only_one_fits(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     parquet.write_table(arrow.table({"text": ["a", "b"], "kind": [1, 0], "picture": [png(0), png(1)]}), tmp_path / "train.parquet")
-    found = parts_in_shards(tmp_path)
+    found = image_set_in_shards(tmp_path)
     assert found
-    assert found.parts["train"].labels.tolist() == [1, 0]
-    assert found.parts["train"].images.read(1) == png(1)
+    assert found.splits["train"].labels.tolist() == [1, 0]
+    assert found.splits["train"].images.read(1) == png(1)
     assert caplog.messages == [f"{tmp_path}: the labels are taken from the column kind, the only one of whole numbers"]
 
 
 def test_shards_with_hashes_in_their_names(tmp_path: Path):
     for number in range(2):
         write(tmp_path / f"train-0000{number}-of-00002-{number}123456789abcdef.parquet", [png(number)], [number])
-    found = parts_in_shards(tmp_path)
+    found = image_set_in_shards(tmp_path)
     assert found
-    assert [found.parts["train"].images.read(n) for n in range(2)] == [png(0), png(1)]
+    assert [found.splits["train"].images.read(n) for n in range(2)] == [png(0), png(1)]
 
 
 COLUMNS: list[tuple[dict[str, list], str]] = [
@@ -219,7 +219,7 @@ COLUMNS: list[tuple[dict[str, list], str]] = [
 def test_columns_that_do_not_fit(tmp_path: Path, columns: dict[str, list], says: str):
     parquet.write_table(arrow.table(columns), tmp_path / "train.parquet")
     with pytest.raises(ValueError, match=says) as caught:
-        parts_in_shards(tmp_path)
+        image_set_in_shards(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -284,7 +284,7 @@ def one_of_two_hashed(root: Path) -> None:
 def test_mistakes_are_one_line(root: Path, spoil, says: str):
     spoil(root)
     with pytest.raises((ValueError, OSError), match=says) as caught:
-        find_parts(str(root))
+        find_image_set(str(root))
     assert "\n" not in str(caught.value)
     cache = root.parent / "decoded"
     assert not cache.is_dir() or not list(cache.rglob(".*")), "nothing half-written is left"
@@ -296,7 +296,7 @@ def test_a_full_disk_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Path, "open", lambda self, *how: opened(Path("/dev/full") if self.name.startswith(".") else self, *how))
     says = r"cannot be kept in .*/decoded/shards \(No space left on device\); make room, or set RESLIGHT_CACHE$"
     with pytest.raises(OSError, match=says):
-        parts_in_shards(root)
+        image_set_in_shards(root)
 
 
 def test_cifars_reader_shares_its_columns():

@@ -1,4 +1,4 @@
-"""The parts of a folder of images: which folders they are, how their classes are numbered, and what is wrong or worth knowing."""
+"""The splits of a folder of images: which folders they are, how their classes are numbered, and mistakes."""
 
 from pathlib import Path
 
@@ -6,11 +6,12 @@ import pytest
 from tests.data.image_folder.test_class_tree import write
 
 from reslight.data.image_folder.class_tree import read_tree
-from reslight.data.image_folder.splits import numbered_as, parts_of, trees_in
+from reslight.data.image_folder.splits import find_class_trees, image_set_of, renumbered
+from reslight.messages import UsageError
 
 
 def pngs(folder: Path, **classes: int) -> Path:
-    """Files that are called as images are; none is opened here."""
+    """Write files with the names of images; no test here opens one."""
     for name, count in classes.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         write(folder / name, *(f"{number}.png" for number in range(count)))
@@ -28,69 +29,71 @@ def pngs(folder: Path, **classes: int) -> Path:
         (["cats", "dogs"], {"train": "."}),
     ],
 )
-def test_which_folder_is_which_part(tmp_path: Path, folders: list[str], expected: dict[str, str]):
+def test_which_folder_is_which_split(tmp_path: Path, folders: list[str], expected: dict[str, str]):
     for folder in folders:
         pngs(tmp_path / "set" / folder, a=1, b=1)
-    trees = trees_in(tmp_path / "set")
-    assert {part: tree.root for part, tree in trees.items()} == {part: tmp_path / "set" / name for part, name in expected.items()}
+    trees = find_class_trees(tmp_path / "set")
+    assert {split: tree.root for split, tree in trees.items()} == {split: tmp_path / "set" / name for split, name in expected.items()}
 
 
 @pytest.mark.parametrize(
     ("folders", "says"),
-    [
-        ([], "{root} holds no images in folders of classes; put CLASS/IMAGE there, or set data.root"),
-        (["val", "test"], "{root} has val and test, but no train; put train/CLASS/IMAGE there, or the classes' folders alone"),
-    ],
+    [([], "{root} has no images in folders of classes"), (["val", "test"], "data.root is {root}: it has val and test, but no train")],
 )
 def test_folders_that_cannot_be_trained_on(tmp_path: Path, folders: list[str], says: str):
     (root := tmp_path / "set").mkdir()
     for folder in folders:
         pngs(root / folder, a=1, b=1)
-    with pytest.raises(ValueError, match=r".") as caught:
-        trees_in(root)
-    assert str(caught.value) == says.format(root=root)
+    with pytest.raises(UsageError) as caught:
+        find_class_trees(root)
+    assert str(caught.value).startswith(says.format(root=root))
 
 
 def test_a_file_is_no_folder(tmp_path: Path):
     (tmp_path / "set").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*set; set data\.root to the folder of your images$"):
-        trees_in(tmp_path / "set")
+    with pytest.raises(FileNotFoundError, match=r"^data\.root is .*set: there is no such folder\. Set it to"):
+        find_class_trees(tmp_path / "set")
 
 
 def test_classes_have_the_numbers_of_training(tmp_path: Path):
     pngs(tmp_path / "train", a=1, b=2, c=1)
     pngs(tmp_path / "val", c=2, a=1)
     pngs(tmp_path / "test", b=1, c=0)
-    parts = parts_of(trees_in(tmp_path))
-    assert parts.classes == ("a", "b", "c")
-    assert {part: found.labels.tolist() for part, found in parts.parts.items()} == {"train": [0, 1, 1, 2], "val": [0, 2, 2], "test": [1]}
-    for found in parts.parts.values():
-        classes = [Path(found.images.name(number)).parent.name for number in range(len(found.images))]
-        assert [parts.classes[label] for label in found.labels.tolist()] == classes
-    assert parts.remarks == (f"{tmp_path / 'val'} has no image of b", f"{tmp_path / 'test'} has no image of a, c")
-    tree = numbered_as(read_tree(tmp_path / "val"), parts.classes)
+    found = image_set_of(find_class_trees(tmp_path))
+    assert found.classes == ("a", "b", "c")
+    assert {split: one.labels.tolist() for split, one in found.splits.items()} == {"train": [0, 1, 1, 2], "val": [0, 2, 2], "test": [1]}
+    for one in found.splits.values():
+        classes = [Path(one.images.name(number)).parent.name for number in range(len(one.images))]
+        assert [found.classes[label] for label in one.labels.tolist()] == classes
+    assert found.warnings == (f"{tmp_path / 'val'} has no images of b", f"{tmp_path / 'test'} has no images of a, c")
+    tree = renumbered(read_tree(tmp_path / "val"), found.classes)
     assert (tree.classes, tree.labels, tree.empty) == (("a", "b", "c"), [0, 2, 2], ["b"])
 
 
 def test_many_names_are_cut_short(tmp_path: Path):
     pngs(tmp_path / "train", a=1, b=1)
     write(tmp_path / "train", *(f"{number}.png" for number in range(8)))
-    (remark,) = parts_of(trees_in(tmp_path)).remarks
-    assert remark.endswith("which are left out: 0.png, 1.png, 2.png, 3.png, 4.png and 3 more")
+    (warning,) = image_set_of(find_class_trees(tmp_path)).warnings
+    assert warning.endswith("ignored: 0.png, 1.png, 2.png, 3.png, 4.png and 3 more")
 
 
 @pytest.mark.parametrize(
-    ("train", "val", "says"),
+    ("train", "val", "parts"),
     [
-        ({"a": 1}, {}, "{root}/train has one class, a; a classifier needs two folders of classes or more"),
-        ({"a": 1, "b": 0, "c": 0}, {}, "{root}/train has classes without an image: b, c; put images there, or remove them"),
-        ({"a": 1, "b": 1}, {"b": 1, "x": 0, "y": 1}, "{root}/val has classes that {root}/train has not: x, y; give both the same folders"),
+        ({"a": 1}, {}, ["{root}/train has one class, a:", "Add another"]),
+        ({"a": 1, "b": 0, "c": 0}, {}, ["{root}/train has classes without images: b, c. ", "remove the folders"]),
+        (
+            {"a": 1, "b": 1},
+            {"b": 1, "x": 0, "y": 1},
+            ["{root}/val has classes that are missing in {root}/train: x, y. ", "remove the folders"],
+        ),
     ],
 )
-def test_mistakes_are_one_line(tmp_path: Path, train: dict[str, int], val: dict[str, int], says: str):
+def test_mistakes_are_one_line(tmp_path: Path, train: dict[str, int], val: dict[str, int], parts: list[str]):
     pngs(tmp_path / "train", **train)
     if val:
         pngs(tmp_path / "val", **val)
-    with pytest.raises(ValueError, match=r".") as caught:
-        parts_of(trees_in(tmp_path))
-    assert str(caught.value) == says.format(root=tmp_path)
+    with pytest.raises(UsageError) as caught:
+        image_set_of(find_class_trees(tmp_path))
+    assert all(part.format(root=tmp_path) in str(caught.value) for part in parts)
+    assert "\n" not in str(caught.value)

@@ -15,7 +15,7 @@ from tests.data.miniature import LAYOUTS, Miniature, picture, write_labels, writ
 from torchvision.models import ResNet18_Weights
 
 from reslight.data.image_folder.folder import Folder
-from reslight.data.image_folder.splits import Parts
+from reslight.data.image_folder.splits import ImageSet
 from reslight.data.imagenet.imagenet import ImageNet
 from reslight.data.imagenet.synsets import known_synsets, names_of
 from reslight.data.loading.encoded import EncodedSplit
@@ -178,14 +178,14 @@ def test_the_first_classes_by_number(tmp_path):
 
 def test_hub_shards_measure_on_validation(tmp_path, monkeypatch):
     write_miniature(tmp_path, train=1, val=1, layout="folders")
-    parts = data(tmp_path)._parts
-    found = Parts(LABELS, {"train": parts.parts["train"], "val": parts.parts["test"], "test": parts.parts["train"]}, ("so it is",))
-    monkeypatch.setattr(Folder, "find_parts", lambda self: {"someone/imagenet": found}[self.root])
+    parts = data(tmp_path)._image_set
+    found = ImageSet(LABELS, {"train": parts.splits["train"], "val": parts.splits["test"], "test": parts.splits["train"]}, ("so it is",))
+    monkeypatch.setattr(Folder, "find_image_set", lambda self: {"someone/imagenet": found}[self.root])
     made = ImageNet("someone/imagenet", preprocess=TINY, val_size=2)
     made.setup()
     assert {part: len(split) for part, split in made.splits.items()} == {"train": 8, "val": 2, "test": 10}
     assert made.labels == LABELS
-    assert made._parts.remarks == ("so it is",)
+    assert made._image_set.warnings == ("so it is",)
 
 
 def test_validation_in_training_is_of_training_images(tmp_path):
@@ -352,7 +352,7 @@ def scipy_file(content: dict[str, object]) -> bytes:
 
 def test_archives_are_to_be_unpacked(tmp_path):
     (tmp_path / "ILSVRC2012_img_val.tar").touch()
-    assert refusal(tmp_path) == f"{tmp_path} holds no images in folders of classes; put CLASS/IMAGE there, or set data.root"
+    assert f"{tmp_path} has no images in folders of classes. " in refusal(tmp_path)
     (tmp_path / "ILSVRC2012_img_train.tar").touch()
     line = (
         f"{tmp_path} has no images to train with; unpack its archive: in {tmp_path}, mkdir -p train && tar -xf ILSVRC2012_img_train.tar "
@@ -387,7 +387,7 @@ def test_without_validation_images(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    assert refusal(tmp_path / "none") == f"there is no folder {tmp_path / 'none'}; set data.root to the folder of your images"
+    assert refusal(tmp_path / "none").startswith(f"data.root is {tmp_path / 'none'}: there is no such folder. Set it to")
 
 
 # the miniature itself

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from reslight.data.augment.crop import Centre, RandomResizedCrop
+from reslight.data.augment.crop import Center, RandomResizedCrop
 from reslight.data.augment.views import TenCrop
 from reslight.data.loading.decode import decode
 from reslight.data.loading.encoded import EncodedSplit, Files
@@ -68,11 +68,11 @@ def test_threads_and_batches_change_nothing():
 
 
 def test_a_pixel_is_where_the_slow_way_puts_it():
-    made = replace(split(), geometry=Centre(16, 18))
+    made = replace(split(), geometry=Center(16, 18))
     (batch,) = batches(made, [3, 0])
     for place, number in enumerate((3, 0)):
         slow = torch.from_numpy(np.array(Image.open(io.BytesIO(jpeg(number))))).permute(2, 0, 1)
-        expected = Centre(16, 18)(slow, torch.empty(0))
+        expected = Center(16, 18)(slow, torch.empty(0))
         assert (batch.images[place].int() - expected.int()).abs().max() <= 1  # decoders may round otherwise
 
 
@@ -82,9 +82,9 @@ def test_taken_images_keep_their_files():
     assert taken.labels.tolist() == [1, 0, 2]
     names = {split().fingerprint, taken.fingerprint, split().take(torch.tensor([9, 4, 2])).fingerprint}
     assert len(names) == 3, "other images, and another order, have another name"
-    fixed = replace(taken, geometry=Centre(16, 18))
+    fixed = replace(taken, geometry=Center(16, 18))
     (batch,) = batches(fixed, [1])
-    (there,) = batches(replace(split(), geometry=Centre(16, 18)), [9])
+    (there,) = batches(replace(split(), geometry=Center(16, 18)), [9])
     assert torch.equal(batch.images, there.images)
 
 
@@ -202,7 +202,7 @@ def test_copies_of_an_image_are_cropped_for_themselves():
     assert batch.labels.tolist() == [0, 0, 0]
     assert batch.indices.tolist() == [3, 27, 51]
     assert not torch.equal(batch.images[0], batch.images[1])
-    (fixed,) = batches(replace(split(), geometry=Centre(16, 18)), [3, 27])
+    (fixed,) = batches(replace(split(), geometry=Center(16, 18)), [3, 27])
     assert torch.equal(fixed.images[0], fixed.images[1])
     one = replace(split(), channels=1)
     assert batches(one, [3])[0].images.shape == (1, 1, 16, 16)
@@ -211,13 +211,13 @@ def test_copies_of_an_image_are_cropped_for_themselves():
 def test_repeated_augmentation_by_hand():
     # batches of 4 places with 2 copies: 2 distinct images each, then their copies, numbered from N = 9 on
     order = torch.tensor([8, 3, 5, 0, 1, 2, 4, 6, 7])
-    assert repeated(order, batch_size=4, repeats=2).tolist() == [8, 3, 17, 12, 5, 0, 14, 9]
-    loader = TrainLoader(split(), BatchPlan(8, 1, 1), rank=0, seed=0, position=lambda: Position(0, 0), repeats=4)
+    assert repeated(order, batch_size=4, copies=2).tolist() == [8, 3, 17, 12, 5, 0, 14, 9]
+    loader = TrainLoader(split(), BatchPlan(8, 1, 1), rank=0, seed=0, position=lambda: Position(0, 0), copies=4)
     for batch in loader:
         assert torch.bincount(batch.indices % 24).max() == 4
         assert len(set((batch.indices % 24).tolist())) == 2
         assert not (batch.indices[0::2] % 24 == batch.indices[1::2] % 24).any(), "neighbours, which may be mixed, are two images"
-    halves = [TrainLoader(split(), BatchPlan(8, 2, 1), rank=r, seed=0, position=lambda: Position(0, 0), repeats=4) for r in (0, 1)]
+    halves = [TrainLoader(split(), BatchPlan(8, 2, 1), rank=r, seed=0, position=lambda: Position(0, 0), copies=4) for r in (0, 1)]
     for whole, one, two in zip(loader, *halves, strict=True):
         assert torch.equal(whole.indices, torch.cat((one.indices, two.indices)))
         assert torch.equal(whole.images, torch.cat((one.images, two.images)))

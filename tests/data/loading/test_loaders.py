@@ -111,14 +111,14 @@ def test_checkpoint_of_another_division_is_refused():
         make_loader(make_split(90), accumulation=2).load_state_dict(state)
 
 
-@pytest.mark.parametrize(("images", "batch_size", "repeats"), [(24, 8, 2), (25, 8, 4), (100, 12, 3), (7, 6, 6), (9, 4, 1), (3, 4, 2)])
-def test_copies_of_an_image_equal_the_slow_way(images: int, batch_size: int, repeats: int):
+@pytest.mark.parametrize(("images", "batch_size", "copies"), [(24, 8, 2), (25, 8, 4), (100, 12, 3), (7, 6, 6), (9, 4, 1), (3, 4, 2)])
+def test_copies_of_an_image_equal_the_slow_way(images: int, batch_size: int, copies: int):
     order = permutation(images, 5, 1)
-    distinct, slow = batch_size // repeats, []
+    distinct, slow = batch_size // copies, []
     for batch in range(images // batch_size):
-        for copy in range(repeats):
+        for copy in range(copies):
             slow += [int(order[batch * distinct + place]) + copy * images for place in range(distinct)]
-    assert repeated(order, batch_size, repeats).tolist() == slow
+    assert repeated(order, batch_size, copies).tolist() == slow
     assert len(slow) == images // batch_size * batch_size, "as many places as without copies"
 
 
@@ -138,7 +138,7 @@ class Numbers:
 def test_copies_do_not_depend_on_the_division_or_on_where_training_resumes(devices, accumulation):
     def steps(devices, accumulation, begun=0):
         plan, at = BatchPlan(12, devices, accumulation), Position(1, begun * accumulation)
-        ranks = [list(TrainLoader(Numbers(), plan, rank=rank, seed=5, position=lambda: at, repeats=3)) for rank in range(devices)]
+        ranks = [list(TrainLoader(Numbers(), plan, rank=rank, seed=5, position=lambda: at, copies=3)) for rank in range(devices)]
         micro = [batch.indices for together in zip(*ranks, strict=True) for batch in together]
         parts = devices * accumulation
         return [torch.cat(micro[start : start + parts]).tolist() for start in range(0, len(micro), parts)]

@@ -76,7 +76,7 @@ def test_nothing_in_a_file_is_executed(reslight):
         ("w.pth out", "one of the arguments --from --to is required"),
         ("resnet8.digits x.pth --to torchvision", "torchvision cannot build this network: "),
         ("resnet8.digits x.txt --to akamaster", "x.txt must end in .safetensors, or in .pt, .pth"),
-        ("resnet8.digits x.pth --to akamaster --check", "akamaster is no package"),
+        ("resnet8.digits x.pth --to akamaster --check", "library is akamaster"),
         ("tensor.pth out --from timm", "tensor.pth holds a Tensor, not a state dict"),
         ("w.pth out --from torchvision --mean 0.5", "preprocess.mean has 1 values, must have 3"),
     ],
@@ -104,7 +104,7 @@ def test_no_room_leaves_what_was_there(reslight, monkeypatch):
             full.setattr("reslight.atomic.Path.replace", no_room)
             answer = reslight("convert", "resnet8.digits", name, "--to", "akamaster")
         assert answer.code == 2
-        assert answer.err == f"reslight: error: {name} cannot be written: No space left on device; make room, or give another place\n"
+        assert answer.err.startswith(f"reslight: error: {name} cannot be written: No space left on device. Make room")
         assert Path(name).read_bytes() == before
     assert {path.name for path in Path().iterdir()} == {"w.pth", "w.safetensors"}
 
@@ -140,5 +140,5 @@ def test_odd_tensors_and_channels_are_refused(reslight):
     assert "takes images of 1 channels; give --mean and --std with as many numbers" in answer.err
     assert reslight("convert", "grey.pth", "out", "--from", "torchvision", "--mean", 0.5, "--std", 0.2).code == 0
     answer = reslight("convert", "grey.pth", "none", "--from", "akamaster", "--check")
-    assert "akamaster is no package" in answer.err
+    assert "library is akamaster" in answer.err
     assert not Path("none").exists()

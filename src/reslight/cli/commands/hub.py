@@ -20,17 +20,17 @@ def add_parsers(commands: Commands) -> None:
 
 def push(folder: str, repository: str, *, private: bool, create_pr: bool, dry_run: bool) -> None:
     """Publish a folder on the Hugging Face Hub, see `reslight.push`."""
-    from reslight.hub.client import bars_for_people_only
+    from reslight.hub.client import hide_bars_without_tty
     from reslight.weights.push import push
 
-    bars_for_people_only()
+    hide_bars_without_tty()
     print("\n".join(push(folder, repository, private=private or None, create_pr=create_pr, dry_run=dry_run)))
 
 
 def pull(repository: str, output: str) -> None:
     """Copy weights from the Hugging Face Hub into a folder, see `reslight.pull`."""
-    from reslight.hub.client import bars_for_people_only
+    from reslight.hub.client import hide_bars_without_tty
     from reslight.weights.pull import pull
 
-    bars_for_people_only()
+    hide_bars_without_tty()
     print(f"written {pull(repository, output)}")

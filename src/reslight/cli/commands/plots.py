@@ -44,8 +44,8 @@ def plot(runs: Sequence[str], output: str) -> None:
     """
     from reslight.analysis import draw, find_run, names_of, read_run, save
 
-    folders = {folder.resolve(): folder for folder in map(find_run, runs)}
-    histories = [read_run(folder) for folder in folders.values()]
+    found = {run.folder.resolve(): run for run in map(find_run, runs)}
+    histories = [read_run(run) for run in found.values()]
     save(draw(histories), Path(output))
     print(f"written {output}")
     names = names_of(histories)
@@ -66,11 +66,10 @@ def responses(sources: Sequence[str], output: str, root: str, images: int) -> No
         OSError: Something is not there, or cannot be written.
         ValueError: A network or its data set cannot be had, or there is nothing to draw with.
     """
-    from reslight.analysis import find_run
     from reslight.analysis.figure import check_name, new_figure, save
     from reslight.analysis.responses import draw_responses, image_batches
     from reslight.analysis.responses import responses as measure
-    from reslight.runs.export import described_net
+    from reslight.runs.trained import load_with_data_info
 
     if images < 1:
         raise UsageError(f"--images is {images}; it must be at least 1")
@@ -78,8 +77,7 @@ def responses(sources: Sequence[str], output: str, root: str, images: int) -> No
     new_figure(1, 1)  # that there is matplotlib is better known before
     measured = []
     for source in sources:
-        is_run = Path(source).is_dir() and not (Path(source) / "config.json").is_file()
-        net, data, name = described_net(str(find_run(source)) if is_run else source)
+        net, data, name = load_with_data_info(source)
         measured.append(measure(net, image_batches(net, data, root, images), name))
         one = measured[-1]
         print(f"{one.name}  {len(one.layers)} layers, mean std {one.mean:.4f}, on {one.images:,} test images of {data['name']}", flush=True)

@@ -98,19 +98,21 @@ def export(source: str, output: str, *, format: str | None = None, raw: bool = F
         ImportError: What writes ONNX is not installed.
         ValueError: It cannot be exported, or `output` holds other things.
     """
-    from reslight.runs.export import export, trained
+    from reslight.runs.export import export
+    from reslight.runs.folder import Run
+    from reslight.runs.trained import trained_net
     from reslight.training.resume import read_checkpoint
 
     path = Path(source)
     if path.is_dir():
-        path = path / "checkpoints" / "last.ckpt"
+        path = Run(path).checkpoint()
     if (format or ("onnx" if output.endswith(".onnx") else "safetensors")) == "onnx":
         from reslight.weights import load
         from reslight.weights.interop.onnx import export_onnx
 
         if raw and not path.is_file():
             raise UsageError(f"{source} is no checkpoint, so it holds one set of weights; leave out --raw")
-        net = trained(read_checkpoint(path), path, raw=raw)[0] if path.is_file() else load(source)
+        net = trained_net(read_checkpoint(path), path, raw=raw)[0] if path.is_file() else load(source)
         print("\n".join(export_onnx(net, Path(output), license=license)))
         return
     if not path.is_file():
@@ -130,19 +132,20 @@ def deepen(source: str, output: str, to: str) -> None:
         OSError: There is no such run or weight, or it cannot be written.
         ValueError: `to` is no deeper version of the network.
     """
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        from reslight.analysis import find_run
+    from reslight.runs.folder import find_run_or_weights
+
+    if run := find_run_or_weights(source):
         from reslight.runs.fork import fork_run
 
-        run = find_run(source)
         step = fork_run(run, Path(output), to)
-        print(f"written {output}: the run {run} at step {step:,}, its network now {to}")
+        print(f"written {output}: the run {run.folder} at step {step:,}, its network now {to}")
         print(f"next   reslight fit --config {output}/config.yaml --ckpt_path {output}, with a larger --trainer.max_epochs or max_steps")
         return
     from reslight.models import count_parameters
     from reslight.weights.deepen import deepen_folder
 
-    net, deeper, difference = deepen_folder(source, Path(output), to)
+    net, deeper, comparison = deepen_folder(source, Path(output), to)
+    difference = comparison.relative_difference
     same = "equal to the bit" if difference == 0 else f"the largest difference is {difference:.1e} of the largest logit"
     print(f"written {output}: {to}, {count_parameters(deeper.config):,} parameters where {count_parameters(net.config):,} were")
     print(f"checked on the golden images: {same}")
@@ -193,11 +196,11 @@ def convert(
         OSError: Something is not there, or cannot be written.
         ValueError: It does not fit, or the library is not there to check with.
     """
-    from reslight.weights.interop.agreement import require
+    from reslight.weights.interop.agreement import compare_with_library, import_library
     from reslight.weights.interop.exchange import described_beside, export_file, import_file
 
     if check:
-        require(str(came_from or to))
+        import_library(str(came_from or to))
     if came_from:
         fed = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values}
         net, feed = import_file(Path(source), Path(output), came_from, fed=fed)
@@ -213,12 +216,9 @@ def convert(
         net = export_file(source, Path(output), str(to))
         print(f"written {output}, for load_state_dict of {to}")
     if check:
-        from reslight.weights.interop.agreement import check as compare
-
-        said = compare(net, str(came_from or to))
-        print(
-            f"checked on {said.images} images: largest difference of a logit {said.max_difference:.1e}, the same class in {said.top1:.0%}"
-        )
+        found = compare_with_library(net, str(came_from or to))
+        difference = f"largest difference of a logit {found.max_difference:.1e}, the same class in {found.same_class:.0%}"
+        print(f"checked on {found.images} images: {difference}")
 
 
 def verify(source: str, root: str) -> bool:

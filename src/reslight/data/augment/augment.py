@@ -26,7 +26,7 @@ Policy = Literal["none", "randaugment", "trivialaugment"]
 
 @dataclass(frozen=True)
 class Augment:
-    """Flip, pad and crop, policy, pca, erase, cutout, in this order. The default does nothing."""
+    """Flip, pad and crop, policy, pca, random erasing, cutout, in this order. The default does nothing."""
 
     pad: int = 0
     """Pixels added on each side before a random crop of the original size; 0 for no crop."""
@@ -38,7 +38,7 @@ class Augment:
     """Left-right flips: `random` (each image with probability 1/2), or `alternating` (each image in every other epoch,
     half of them from the first epoch on)."""
     cutout: int = 0
-    """Side, in pixels, of the square that is blanked around a random centre and may reach over the edge; 0 for none."""
+    """Side, in pixels, of the square that is blanked around a random center and may reach over the edge; 0 for none."""
     policy: Policy = "none"
     """Operations on colour and shape that are drawn for each image: `randaugment` (`policy_ops` of them, at level
     `magnitude`), or `trivialaugment` (one, at any level)."""
@@ -51,7 +51,7 @@ class Augment:
     pca: float = 0.0
     """Standard deviation of AlexNet's colour noise, along the principal components of RGB values; the paper's is 0.1,
     0 for none."""
-    erase: float = 0.0
+    random_erasing: float = 0.0
     """Probability of an image to have a random box erased, of 2 to 33 percent of its area; 0 for none."""
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class Augment:
             raise UsageError(f"augment.fill is {self.fill}, must be 0 to 255, as pixels before normalisation")
         if self.policy_ops < 1:
             raise UsageError(f"augment.policy_ops is {self.policy_ops}, must be at least 1; use policy none for no operations")
-        for name, most in (("magnitude", LEVELS - 1), ("erase", 1)):
+        for name, most in (("magnitude", LEVELS - 1), ("random_erasing", 1)):
             if not 0 <= getattr(self, name) <= most:
                 raise UsageError(f"augment.{name} is {getattr(self, name)}, must be 0 to {most}")
         for name in ("magnitude_std", "pca"):
@@ -114,8 +114,8 @@ class Augment:
             images = self._with_policy(images, indices, seed, epoch)
         if self.pca:
             images = pca_noise(images, indices, std=self.pca, seed=seed, epoch=epoch)
-        if self.erase:
-            images = random_erase(images, indices, probability=self.erase, fill=self._fill_values, seed=seed, epoch=epoch)
+        if self.random_erasing:
+            images = random_erase(images, indices, probability=self.random_erasing, fill=self._fill_values, seed=seed, epoch=epoch)
         if self.cutout:
             images = cutout(images, drawn[Draw.CUTOUT_Y], drawn[Draw.CUTOUT_X], self.cutout, self._fill_values)
         return images
@@ -216,9 +216,9 @@ def cutout(images: Tensor, y: Tensor, x: Tensor, side: int, fill: tuple[int, ...
 
     Args:
         images: `(N, C, H, W)`.
-        y: int64 `(N,)`: row of the centre; the square takes `side // 2` rows above it, and it and the rows below for
+        y: int64 `(N,)`: row of the center; the square takes `side // 2` rows above it, and it and the rows below for
             the rest.
-        x: int64 `(N,)`: column of the centre, likewise.
+        x: int64 `(N,)`: column of the center, likewise.
         side: Side of the square in pixels.
         fill: Value of the square, one or one for each channel.
 

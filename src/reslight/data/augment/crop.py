@@ -98,7 +98,7 @@ class ScaleJitter:
 
     size: int
     """Height and width, in pixels, of what comes out."""
-    shorter: tuple[int, int] = (256, 480)
+    short_side: tuple[int, int] = (256, 480)
     """Least and greatest length of the shorter side, in pixels."""
     interpolation: Interpolation = "bilinear"
 
@@ -109,7 +109,7 @@ class ScaleJitter:
     def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
         """Resize and cut out."""
         u_length, u_y, u_x = numbers.tolist()
-        low, high = self.shorter
+        low, high = self.short_side
         image = resized(image, shorter_to(low + int(u_length * (high - low + 1)), *image.shape[-2:]), self.interpolation)
         height, width = image.shape[-2:]
         top, left = int(u_y * (height - self.size + 1)), int(u_x * (width - self.size + 1))
@@ -117,7 +117,7 @@ class ScaleJitter:
 
 
 @dataclass(frozen=True)
-class Centre:
+class Center:
     """The shorter side resized, then the middle: as `Preprocess` does in evaluation."""
 
     size: int

@@ -40,7 +40,7 @@ class Mix:
     cutmix: float = 0.0
     """A of the Beta(A, A) that cutmix's lambda is drawn from, the image's share of the area, where the box does not reach
     over the edge; 0 for no cutmix. With both on, an image takes either with probability 1/2."""
-    share: float = 1.0
+    prob: float = 1.0
     """Probability of an image to be mixed at all."""
     until_epoch: int | None = None
     """First epoch, counted from 0, in which nothing is mixed any more; to the end when left out."""
@@ -54,14 +54,14 @@ class Mix:
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"mix.{name} is {getattr(self, name)}, must be 0 (off) or more, and finite; 0.2 and 1 are usual")
-        if not 0 <= self.share <= 1:
-            raise UsageError(f"mix.share is {self.share}, must be 0 to 1, a probability")
+        if not 0 <= self.prob <= 1:
+            raise UsageError(f"mix.prob is {self.prob}, must be 0 to 1, a probability")
         if self.until_epoch is not None and self.until_epoch < 0:
             raise UsageError(f"mix.until_epoch is {self.until_epoch}, must be 0 or more, or null to mix to the end")
 
     def is_on(self, epoch: int) -> bool:
         """Say whether anything is mixed in an epoch, counted from 0."""
-        return max(self.mixup, self.cutmix) > 0 and self.share > 0 and (self.until_epoch is None or epoch < self.until_epoch)
+        return max(self.mixup, self.cutmix) > 0 and self.prob > 0 and (self.until_epoch is None or epoch < self.until_epoch)
 
     def __call__(
         self, images: Tensor, labels: Tensor, indices: Tensor, *, num_classes: int, seed: int, epoch: int
@@ -91,7 +91,7 @@ class Mix:
     def _shares(self, indices: Tensor, height: int, width: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
         """Each image's own share in its label, float32 `(N,)`, and in its pixels, `(N, 1, H, W)` or `(N, 1, 1, 1)`."""
         u_mixed, u_lambda = uniform(seed, epoch, indices, (Draw.MIX, Draw.MIX_LAMBDA)).double()
-        is_mixed = u_mixed < self.share
+        is_mixed = u_mixed < self.prob
         is_mixed &= torch.arange(len(indices), device=indices.device) < len(indices) // 2 * 2
         is_cut = torch.full_like(is_mixed, self.cutmix > 0)
         if self.mixup and self.cutmix:
@@ -131,8 +131,8 @@ def cut_box(own: Tensor, y: Tensor, x: Tensor, height: int, width: int) -> Box:
 
     Args:
         own: float64 `(N,)`: lambda, the share that the image would keep of an area without edges.
-        y: int64 `(N,)`: row of the centre.
-        x: int64 `(N,)`: column of the centre.
+        y: int64 `(N,)`: row of the center.
+        x: int64 `(N,)`: column of the center.
         height: Of the images.
         width: Of the images.
     """

@@ -48,14 +48,14 @@ class MultiScale:
     3.2, whom the paper follows; the mirrored images are theirs).
     """
 
-    shorter: Sequence[int]
+    short_sides: Sequence[int]
     """Lengths of the shorter side, in pixels."""
     interpolation: Interpolation = "bilinear"
 
     def __call__(self, image: Tensor) -> list[Tensor]:
         """uint8 `(C, H, W)` -> for each length a tensor `(2, C, H', W')`."""
         image = whole(image)
-        sizes = [shorter_to(side, *image.shape[-2:]) for side in self.shorter]
+        sizes = [shorter_to(side, *image.shape[-2:]) for side in self.short_sides]
         scaled = [resized(image, size, self.interpolation) for size in sizes]
         return [torch.stack((one, tvf.horizontal_flip_image(one))) for one in scaled]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from reslight.data.check.problems import Problem
 from reslight.data.image_folder.class_tree import is_image, shown
 from reslight.data.image_folder.hub_dataset import is_remote
-from reslight.data.image_folder.splits import FOLDERS, PartName
+from reslight.data.image_folder.splits import SPLIT_FOLDERS, SplitName
 from reslight.data.imagenet.imagenet import KAGGLE, Layout, label_places, labelled
 from reslight.data.imagenet.label_file import META, NAMES
 from reslight.data.imagenet.synsets import SYNSET
@@ -22,7 +22,7 @@ _SHARDS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
 class Group:
     """The images of a part."""
 
-    part: PartName
+    part: SplitName
     images: Images
     classes: Sequence[str]
     labels: Sequence[int]
@@ -87,11 +87,11 @@ class Survey:
     def _note(self, kind: str, path: str | Path, text: str) -> None:
         self.problems.append(Problem(kind, str(path), text))
 
-    def _parts(self) -> tuple[Path, dict[PartName, Path]]:
+    def _parts(self) -> tuple[Path, dict[SplitName, Path]]:
         """Where the folders of the parts are, and which; none where they hold shards."""
         for base in (self._root, self._root / KAGGLE):
-            there: dict[PartName, Path] = {}
-            for part, names in FOLDERS.items():
+            there: dict[SplitName, Path] = {}
+            for part, names in SPLIT_FOLDERS.items():
                 if folder := next((base / name for name in names if (base / name).is_dir()), None):
                     there[part] = folder
             if there and not any(next(folder.glob("*.parquet"), None) for folder in there.values()):
@@ -99,13 +99,13 @@ class Survey:
         return self._root, {}
 
     def _add_shards(self, root: str) -> None:
-        from reslight.data.image_folder.folder import find_parts
+        from reslight.data.image_folder.folder import find_image_set
 
-        found = find_parts(root)
-        for part in (part for part in FOLDERS if part in found.parts):
-            self.groups.append(Group(part, found.parts[part].images, found.classes, found.parts[part].labels.tolist()))
+        found = find_image_set(root)
+        for part in (part for part in SPLIT_FOLDERS if part in found.splits):
+            self.groups.append(Group(part, found.splits[part].images, found.classes, found.splits[part].labels.tolist()))
 
-    def _add_folders(self, base: Path, folders: Mapping[PartName, Path]) -> None:
+    def _add_folders(self, base: Path, folders: Mapping[SplitName, Path]) -> None:
         found = {part: self._look(folder) for part, folder in folders.items()}
         classes = sorted(found["train"].classes) if "train" in found else []
         published = any(SYNSET.fullmatch(name) for name in classes)
@@ -121,13 +121,13 @@ class Survey:
         if base not in folders.values():
             self._note_beside([file.path for file in self._open(base)[1] if is_image(file.name)], [])
 
-    def _add_classes(self, part: PartName, found: _Found) -> None:
+    def _add_classes(self, part: SplitName, found: _Found) -> None:
         names = sorted(found.classes)
         rows = sorted((path, number) for number, name in enumerate(names) for path in found.classes[name])
         if rows:
             self.groups.append(Group(part, Files([Path(path) for path, _ in rows]), names, [number for _, number in rows]))
 
-    def _add_published(self, part: PartName, layout: Layout, found: _Found, classes: Sequence[str]) -> None:
+    def _add_published(self, part: SplitName, layout: Layout, found: _Found, classes: Sequence[str]) -> None:
         """ImageNet's validation images in one folder, with a label file; or its test images, which have none."""
         images = [Path(path) for path in found.loose]
         labels: Sequence[int] = [-1] * len(images)

@@ -1,4 +1,4 @@
-"""Getting the CIFAR sets: from the Hugging Face Hub first, which is fast, then from their author's host."""
+"""Download the CIFAR datasets: from the Hugging Face Hub, which is fast, or else from their author's site."""
 
 import contextlib
 import logging
@@ -8,88 +8,94 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reslight.data.cifar.metadata import KnownSet, Part
+from reslight.hub.repo import Repository
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 30  # seconds without an answer; a firewall may swallow everything
+_TIMEOUT = 30
+"""Seconds to wait for an answer: a firewall may drop every packet."""
+_TITLES = {"train": "training", "test": "test"}
 
 
 def download(known: KnownSet, part: Part, folder: Path) -> None:
-    """Get a split's files into a folder, in a form that is found there.
+    """Download a split's files into a folder, in a form that the readers find there.
 
     Args:
-        known: The data set.
+        known: The dataset.
         part: The split.
-        folder: Where to; made if it is not there.
+        folder: Folder to write to; created if it is missing.
 
     Raises:
-        ConnectionError: No host gave it. The message lists them, each with its reason.
+        ConnectionError: no host could be reached and gave the files; the message lists the hosts with their reasons.
     """
-    from huggingface_hub import constants
+    from reslight.hub.client import client, is_offline  # huggingface_hub takes half a second to import
 
-    if constants.HF_HUB_OFFLINE:
-        raise ConnectionError("nothing was downloaded, for HF_HUB_OFFLINE is set")
+    if is_offline():
+        raise ConnectionError("nothing was downloaded because HF_HUB_OFFLINE is set")
     hosts: dict[str, Callable[[KnownSet, Part, Path], str]] = {
-        f"{constants.ENDPOINT}/datasets/{known.repository}": _from_hub,
+        f"{client().endpoint}/datasets/{known.repository}": _from_hub,
         "https://www.cs.toronto.edu/~kriz/cifar.html": _from_author,
     }
     failures = []
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # in a folder of its own until it is whole: what is found later is never half a file
+        # A file that is not complete stays in a temporary folder, so that readers never find half a file.
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
             for address, get in hosts.items():
-                log.info("downloading the %s images of %s from %s to %s", _SAID[part], known.title, address, folder)
+                log.info("downloading the %s images of %s from %s to %s", _TITLES[part], known.title, address, folder)
                 try:
                     file = get(known, part, Path(unfinished))
-                except Exception as error:  # each client has errors of its own, and all mean: try the next
+                except Exception as error:  # whatever error the host's client raises, the next host is tried
                     failures.append(f"{address} ({_reason(error)})")
                 else:
                     (folder / file).parent.mkdir(parents=True, exist_ok=True)
                     Path(unfinished, file).replace(folder / file)
                     return
     except OSError as error:
-        raise ConnectionError(f"nothing was downloaded, for it cannot be written to {folder} ({error})") from error
+        raise ConnectionError(f"nothing was downloaded because {folder} is not writable ({error})") from error
     finally:
-        with contextlib.suppress(OSError):  # not empty: it was downloaded
-            for path in made:
+        with contextlib.suppress(OSError):  # a folder that is not empty has the download
+            for path in created:
                 path.rmdir()
-    raise ConnectionError(f"no host could be reached or gave the files: {', '.join(failures)}")
-
-
-_SAID = {"train": "training", "test": "test"}
+    raise ConnectionError(f"no host could be reached and gave the files: {', '.join(failures)}")
 
 
 def _from_hub(known: KnownSet, part: Part, folder: Path) -> str:
-    """Return the name in the folder of what was downloaded."""
-    from huggingface_hub import constants, get_session, hf_hub_download
+    """Download a split from the Hub and return the file's name in the folder."""
+    from huggingface_hub import get_session
 
-    # One request before the client's own, which it repeats for half a minute where there is no network
-    get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
-    # the token of a person is none of a public data set's business
-    file = known.shards[part]
-    hf_hub_download(known.repository, file, repo_type="dataset", revision=known.revision, local_dir=folder, token=False)
+    from reslight.hub.client import client
+    from reslight.hub.files import download, list_files
+
+    repository, file = Repository(known.repository, known.revision, "dataset"), known.shards[part]
+    api = client(token=False)  # a public dataset needs no token, so the user's is not sent
+    # Without a network this request fails at once, and the author's site is tried; those below are retried for a while.
+    get_session().head(api.endpoint, timeout=_TIMEOUT)
+    listed = list_files(api, repository, known.revision, [file])
+    if file not in listed:
+        raise FileNotFoundError(f"{repository} has no {file}")
+    download(api, repository, known.revision, listed[file], folder)
     return file
 
 
 def _from_author(known: KnownSet, _: Part, folder: Path) -> str:
-    """Return the name in the folder of what was downloaded, which has all splits."""
+    """Download the archive, which has all splits, from the author's site and return its name in the folder."""
     from torchvision import datasets
     from torchvision.datasets.utils import download_url
 
     source = datasets.CIFAR10 if known.archive == datasets.CIFAR10.base_folder else datasets.CIFAR100
-    patience = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_PATIENCE)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
     try:
         download_url(source.url, folder, source.filename, source.tgz_md5)
     finally:
-        socket.setdefaulttimeout(patience)
+        socket.setdefaulttimeout(timeout)
     return str(source.filename)
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost cause in a line: clients wrap a missing network many times."""
+    """Return the innermost cause in one line: clients wrap a missing network many times."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     text = " ".join(str(error).partition(" for url ")[0].split()).removesuffix(".")

@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args
 import torch
 
 from reslight.data.augment.augment import Augment
-from reslight.data.augment.crop import Centre, Geometry, RandomResizedCrop, ScaleJitter
+from reslight.data.augment.crop import Center, Geometry, RandomResizedCrop, ScaleJitter
 from reslight.data.augment.mixup import Mix
 from reslight.data.augment.views import MultiScale, TenCrop
 from reslight.data.datamodule import ImageDataModule, plain
 from reslight.data.image_folder.hub_dataset import fetch, is_remote
-from reslight.data.image_folder.shards import parts_in_shards
-from reslight.data.image_folder.splits import PartName, Parts, parts_of, trees_in
+from reslight.data.image_folder.shards import image_set_in_shards
+from reslight.data.image_folder.splits import ImageSet, SplitName, find_class_trees, image_set_of
 from reslight.data.loading.encoded import EncodedSplit, OnBadImage
 from reslight.data.loading.loaders import AnySplit
 from reslight.messages import UsageError
@@ -31,7 +31,7 @@ _GREY = 117
 """The same in grey."""
 SCALES = (224, 256, 384, 480, 640)
 """The paper's (section 3.4)."""
-TestViews = Literal["centre", "ten_crop", "multi_scale"]
+TestViews = Literal["center", "ten_crop", "multi_scale"]
 _MOST_THREADS = 16
 _LARGE = 1.5
 """The shorter side in evaluation over the size of what is cut out of it; ImageNet's is 1.14."""
@@ -41,7 +41,7 @@ _LARGE = 1.5
 class Crop:
     """Which part of a training image the network sees."""
 
-    kind: Literal["random_resized", "scale_jitter", "centre"] = "random_resized"
+    kind: Literal["random_resized", "scale_jitter", "center"] = "random_resized"
     """A random part of random shape, resized; the whole resized to a random length and a random square of it; or the middle,
     as in evaluation."""
     size: int | None = None
@@ -50,7 +50,7 @@ class Crop:
     """Least and greatest share of the area (random_resized)."""
     ratio: tuple[float, float] = (0.75, 4 / 3)
     """Least and greatest width over height (random_resized)."""
-    shorter: tuple[int, int] = (256, 480)
+    short_side: tuple[int, int] = (256, 480)
     """Least and greatest length of the shorter side, in pixels (scale_jitter)."""
 
     def __post_init__(self) -> None:
@@ -59,11 +59,11 @@ class Crop:
         Raises:
             ValueError: A field is out of range.
         """
-        if self.kind not in ("random_resized", "scale_jitter", "centre"):
-            raise UsageError(f"crop.kind is {self.kind!r}, must be one of: random_resized, scale_jitter, centre")
+        if self.kind not in ("random_resized", "scale_jitter", "center"):
+            raise UsageError(f"crop.kind is {self.kind!r}, must be one of: random_resized, scale_jitter, center")
         if self.size is not None and not 1 <= self.size <= 4096:
             raise UsageError(f"crop.size is {self.size}, must be from 1 to 4096 pixels, or null")
-        for name, least, most in (("scale", 0.0, 1.0), ("ratio", 0.0, float("inf")), ("shorter", 0, 8192)):
+        for name, least, most in (("scale", 0.0, 1.0), ("ratio", 0.0, float("inf")), ("short_side", 0, 8192)):
             low, high = getattr(self, name)
             if not least < low <= high <= most:
                 raise UsageError(f"crop.{name} is {[low, high]}, must be two rising numbers above {least} and at most {most}")
@@ -77,11 +77,11 @@ class Crop:
         size = self.size or feed.size
         if self.kind == "random_resized":
             return RandomResizedCrop(size, self.scale, self.ratio, feed.interpolation)
-        if self.kind == "centre":
-            return Centre(size, max(size, round((feed.resize or feed.size) * size / feed.size)), feed.interpolation)
-        if self.shorter[0] < size:
-            raise UsageError(f"crop.shorter is {list(self.shorter)}, must begin with {size}, the crop's size, or more")
-        return ScaleJitter(size, self.shorter, feed.interpolation)
+        if self.kind == "center":
+            return Center(size, max(size, round((feed.resize or feed.size) * size / feed.size)), feed.interpolation)
+        if self.short_side[0] < size:
+            raise UsageError(f"crop.short_side is {list(self.short_side)}, must begin with {size}, the crop's size, or more")
+        return ScaleJitter(size, self.short_side, feed.interpolation)
 
 
 class Folder(ImageDataModule):
@@ -103,9 +103,9 @@ class Folder(ImageDataModule):
         val_size: float = 0.2,
         threads: int | None = None,
         on_bad_image: OnBadImage = "raise",
-        test_views: TestViews = "centre",
+        test_views: TestViews = "center",
         test_scales: tuple[int, ...] = SCALES,
-        repeats: int = 1,
+        repeated_augmentation: int = 1,
         seed: int | None = None,
         augment: Augment = AUGMENT,
         mix: Mix = Mix(),
@@ -121,10 +121,10 @@ class Folder(ImageDataModule):
             val_size: Where there is no part val: images to set apart for validation, or below 1 their share; 0 for none.
             threads: Threads that decode images, on each device; the machine's cores, shared by its devices, when left out.
             on_bad_image: raise an error at an image that cannot be read, or skip it with a warning.
-            test_views: What test, validate and predict show the network of each image: its centre; ten_crop, the paper's corners and
-                centre, mirrored too; or multi_scale, all of it at each of test_scales, mirrored too. Probabilities are averaged.
+            test_views: What test, validate and predict show the network of each image: its center; ten_crop, the paper's corners and
+                center, mirrored too; or multi_scale, all of it at each of test_scales, mirrored too. Probabilities are averaged.
             test_scales: Lengths of the shorter side, in pixels (multi_scale).
-            repeats: Copies of an image in a training batch, each augmented for itself.
+            repeated_augmentation: Copies of an image in a training batch, each augmented for itself.
             seed: Seed of the order and the augmentation; seed_everything's when left out, 0 where there is none.
             augment: Augmentation of training images, after the crop.
             mix: Training images mixed with one another (mixup, cutmix).
@@ -156,37 +156,37 @@ class Folder(ImageDataModule):
             shorter = preprocess.resize or "null"
             raise UsageError(f"data.preprocess.resize is {shorter}; for ten crops it must be above data.preprocess.size {preprocess.size}")
         crop.geometry(preprocess)  # complains of what does not fit
-        self._parts = self.find_parts()
+        self._image_set = self.find_image_set()
         super().__init__(
             name=Path(root).expanduser().absolute().name,
             labels=self.class_names(),
             preprocess=preprocess,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
-            val_size=0 if "val" in self._parts.parts else self._val_images(val_size),
+            val_size=0 if "val" in self._image_set.splits else self._val_images(val_size),
             seed=seed,
             augment=augment,
             mix=mix,
-            repeats=repeats,
+            repeated_augmentation=repeated_augmentation,
         )
 
-    def find_parts(self) -> Parts:
+    def find_image_set(self) -> ImageSet:
         """The parts of the set. A subclass may look for them elsewhere."""
-        return find_parts(self.root)
+        return find_image_set(self.root)
 
     def class_names(self) -> tuple[str, ...]:
         """What people call the classes."""
-        return self._parts.classes
+        return self._image_set.classes
 
     @property
     def has_validation(self) -> bool:
         """Whether there are images to validate on."""
-        return "val" in self._parts.parts or super().has_validation
+        return "val" in self._image_set.splits or super().has_validation
 
     @property
     def has_test(self) -> bool:
         """Whether there are images to test on."""
-        return "test" in self._parts.parts
+        return "test" in self._image_set.splits
 
     def setup(self, stage: str | None = None) -> None:
         """Prepare the splits of a stage.
@@ -196,7 +196,7 @@ class Folder(ImageDataModule):
         """
         if stage in ("test", "predict") and not self.has_test:
             raise UsageError(f"{self.root} has no test images; `reslight validate` measures on the validation images")
-        for remark in self._parts.remarks if not self._splits else ():
+        for remark in self._image_set.warnings if not self._splits else ():
             log.warning("%s", remark)
         super().setup(stage if stage or self.has_test else "fit")
         for part, split in self.splits.items():  # those of an earlier command too, which may have shown others
@@ -209,16 +209,16 @@ class Folder(ImageDataModule):
 
     def load_validation(self) -> EncodedSplit | None:
         """Return the images of the folder val; None where there is none."""
-        return self._split_of("val") if "val" in self._parts.parts else None
+        return self._split_of("val") if "val" in self._image_set.splits else None
 
-    def _split_of(self, part: PartName) -> EncodedSplit:
-        found = self._parts.parts[part]
+    def _split_of(self, part: SplitName) -> EncodedSplit:
+        found = self._image_set.splits[part]
         return EncodedSplit(
             images=found.images,
             numbers=torch.arange(len(found.labels)),
             labels=found.labels,
             fingerprint=found.fingerprint,
-            geometry=Centre(self.preprocess.size, self._shorter, self.preprocess.interpolation),
+            geometry=Center(self.preprocess.size, self._shorter, self.preprocess.interpolation),
             channels=self.in_channels,
             threads=self._threads_here(),
             on_bad_image=self.on_bad_image,
@@ -239,15 +239,15 @@ class Folder(ImageDataModule):
         return self.preprocess.resize or self.preprocess.size
 
     def _views_here(self) -> TenCrop | MultiScale | None:
-        """Several views of each image, for a command that measures; a validation in training is of the centre."""
-        if self.test_views == "centre" or (self.trainer is not None and self.trainer.state.fn == "fit"):
+        """Several views of each image, for a command that measures; a validation in training is of the center."""
+        if self.test_views == "center" or (self.trainer is not None and self.trainer.state.fn == "fit"):
             return None
         if self.test_views == "ten_crop":
             return TenCrop(self.preprocess.size, self._shorter, self.preprocess.interpolation)
         return MultiScale(self.test_scales, self.preprocess.interpolation)
 
     def _val_images(self, size: float) -> int:
-        images = len(self._parts.parts["train"].labels)
+        images = len(self._image_set.splits["train"].labels)
         if not 0 <= size < images or (size > 1 and size != int(size)):
             raise UsageError(f"data.val_size is {size:g}, must be a share below 1, or a whole number below the {images} training images")
         return round(size * images) if size < 1 else int(size)
@@ -260,7 +260,7 @@ class Folder(ImageDataModule):
         return max(1, min(_MOST_THREADS, cores // beside))
 
 
-def find_parts(root: str) -> Parts:
+def find_image_set(root: str) -> ImageSet:
     """The parts of a set: class folders or parquet shards in a folder, or the shards of a data set of the Hub.
 
     Args:
@@ -272,8 +272,8 @@ def find_parts(root: str) -> Parts:
     """
     if is_remote(root):
         folder = fetch(root)
-        if (found := parts_in_shards(folder)) is None:
+        if (found := image_set_in_shards(folder)) is None:
             raise UsageError(f"{root} has parquet files, but none called after train, validation or test; it is no set to train on")
         return found
     folder = Path(root).expanduser()
-    return parts_in_shards(folder) or parts_of(trees_in(folder))
+    return image_set_in_shards(folder) or image_set_of(find_class_trees(folder))

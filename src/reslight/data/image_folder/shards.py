@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from reslight.data.image_folder.class_tree import fingerprint_of
-from reslight.data.image_folder.splits import FOLDERS, Part, PartName, Parts
+from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, LabelledImages, SplitName
 from reslight.data.loading.cache import cache_folder, stamp_of
 from reslight.data.loading.parquet import (
     IMAGE_COLUMNS,
@@ -43,7 +43,7 @@ _NAMES = b"reslight.names"
 _UNKNOWN = -1
 """The label of an image of which nobody says what is on it."""
 _MOST_CLASSES = 1_000_000
-_CALLED: Mapping[PartName, str] = {"train": "training", "val": "validation", "test": "test"}
+_CALLED: Mapping[SplitName, str] = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class Shards:
         return shard, number - self.starts[shard]
 
 
-def parts_in_shards(root: Path) -> Parts | None:
+def image_set_in_shards(root: Path) -> ImageSet | None:
     """The parts of a set in shards: `train-*.parquet` and the like, in `root`, in its folder `data` or in the one folder that has them.
 
     Raises:
@@ -111,9 +111,9 @@ def parts_in_shards(root: Path) -> Parts | None:
         raise UsageError(f"{root} has shards of {' and '.join(files)}, but none of train")
     shards = _shards(files, root)
     labels = {part: found.labels() for part, found in shards.items()}
-    remarks = []
+    warnings = []
     if "test" in labels and len(labels["test"]) and (labels["test"] == _UNKNOWN).all():
-        remarks.append(f"{root} does not say what is on its {len(labels['test']):,} test images, which are left out")
+        warnings.append(f"{root} does not say what is on its {len(labels['test']):,} test images, which are left out")
         del labels["test"]
     classes = _class_names(shards[part] for part in labels) or _class_numbers(labels, root)
     if len(classes) < 2:
@@ -128,13 +128,13 @@ def parts_in_shards(root: Path) -> Parts | None:
             raise UsageError(f"{place} has the label {label} in {part}, expected 0 to {len(classes) - 1}")
         if missing := [name for number, name in enumerate(classes) if number not in there]:
             more = f" and {len(missing) - 1:,} other classes" if missing[1:] else ""
-            remarks.append(f"{root} has no {_CALLED[part]} image of {missing[0]}{more}")
-    return Parts(classes, {part: _part(shards[part], each, classes) for part, each in labels.items()}, tuple(remarks))
+            warnings.append(f"{root} has no {_CALLED[part]} image of {missing[0]}{more}")
+    return ImageSet(classes, {part: _part(shards[part], each, classes) for part, each in labels.items()}, tuple(warnings))
 
 
-def _part(shards: Shards, labels: np.ndarray, classes: Sequence[str]) -> Part:
+def _part(shards: Shards, labels: np.ndarray, classes: Sequence[str]) -> LabelledImages:
     rows = ((f"{label}", int(size)) for label, size in zip(labels.tolist(), shards.sizes(), strict=True))
-    return Part(shards, torch.from_numpy(labels.astype(np.int64)), fingerprint_of(classes, rows))
+    return LabelledImages(shards, torch.from_numpy(labels.astype(np.int64)), fingerprint_of(classes, rows))
 
 
 def _class_names(parts: Iterable[Shards]) -> tuple[str, ...] | None:
@@ -150,7 +150,7 @@ def _class_names(parts: Iterable[Shards]) -> tuple[str, ...] | None:
     return said[0][1] if said else None
 
 
-def _class_numbers(labels: Mapping[PartName, np.ndarray], root: Path) -> tuple[str, ...]:
+def _class_numbers(labels: Mapping[SplitName, np.ndarray], root: Path) -> tuple[str, ...]:
     """Numbers in the place of names, up to the largest label."""
     largest = max(int(each.max(initial=0)) for each in labels.values())
     if largest >= _MOST_CLASSES:
@@ -158,7 +158,7 @@ def _class_numbers(labels: Mapping[PartName, np.ndarray], root: Path) -> tuple[s
     return tuple(map(str, range(1 + largest)))
 
 
-def _files(root: Path) -> dict[PartName, list[Path]]:
+def _files(root: Path) -> dict[SplitName, list[Path]]:
     """The shards of each part, from the first place that has any.
 
     Raises:
@@ -174,9 +174,9 @@ def _files(root: Path) -> dict[PartName, list[Path]]:
     return next(iter(places.values()), {})
 
 
-def _files_at(place: Path) -> dict[PartName, list[Path]]:
-    found: dict[PartName, list[Path]] = {}
-    for part, names in FOLDERS.items():
+def _files_at(place: Path) -> dict[SplitName, list[Path]]:
+    found: dict[SplitName, list[Path]] = {}
+    for part, names in SPLIT_FOLDERS.items():
         for name in names:
             if files := sorted(place.glob(f"{name}[-.]*parquet")) or sorted((place / name).glob("*.parquet")):
                 check_numbers(files)
@@ -195,7 +195,7 @@ class _Columns:
     rows: int
 
 
-def _shards(parts: Mapping[PartName, Sequence[Path]], root: Path) -> dict[PartName, Shards]:
+def _shards(parts: Mapping[SplitName, Sequence[Path]], root: Path) -> dict[SplitName, Shards]:
     """The shards of each part, mapped into memory; those that the cache does not have are copied there."""
     tables = {file: _kept(file) for files in parts.values() for file in files}
     new = {file: _columns(file) for file, table in tables.items() if table is None}  # all, before the first is copied

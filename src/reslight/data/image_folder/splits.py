@@ -1,4 +1,4 @@
-"""The parts of a folder of images: training, validation and test, each with a folder for every class."""
+"""The training, validation and test split of a folder of images, each with a folder for every class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from reslight.data.image_folder.class_tree import ClassTree, read_tree
 from reslight.data.loading.encoded import Files, Images
-from reslight.messages import UsageError
+from reslight.messages import UsageError, shortened
 
-PartName = Literal["train", "val", "test"]
-FOLDERS: Mapping[PartName, tuple[str, ...]] = MappingProxyType(
+SplitName = Literal["train", "val", "test"]
+SPLIT_FOLDERS: Mapping[SplitName, tuple[str, ...]] = MappingProxyType(
     {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 )
-"""What the folder of a part may be called."""
+"""The names that the folder of a split may have; the first one found is used."""
 _SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """Images with the numbers of their classes."""
+class LabelledImages:
+    """Encoded images with the numbers of their classes."""
 
     images: Images
     labels: Tensor
@@ -31,77 +31,78 @@ class Part:
     fingerprint: str
 
     @classmethod
-    def of(cls, tree: ClassTree) -> "Part":
-        """All images of a folder of classes."""
+    def from_tree(cls, tree: ClassTree) -> "LabelledImages":
+        """Return all images of a folder of classes."""
         return cls(Files(tree.paths), torch.tensor(tree.labels, dtype=torch.int64), tree.fingerprint())
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A set of images: its classes, and its parts.
+class ImageSet:
+    """The classes and the splits of a dataset.
 
     Attributes:
         classes: Names of the classes.
-        parts: The parts that are there; `train` alone where nothing is set apart.
-        remarks: What a person should know, a line each.
+        splits: The splits that exist; only `train` where the dataset is not split.
+        warnings: What the user should know about the dataset, one line each.
     """
 
     classes: tuple[str, ...]
-    parts: Mapping[PartName, Part]
-    remarks: tuple[str, ...] = ()
+    splits: Mapping[SplitName, LabelledImages]
+    warnings: tuple[str, ...] = ()
 
 
-def trees_in(root: Path) -> dict[PartName, ClassTree]:
-    """The folders of classes in `root`: `train` and whichever others there are, or `root` itself as `train`.
+def find_class_trees(root: Path) -> dict[SplitName, ClassTree]:
+    """Read the folders of classes in `root`: `train` and the other splits that exist, or `root` itself as `train`.
 
     Raises:
-        OSError: A folder cannot be opened.
-        ValueError: There is none.
+        OSError: a missing folder, or one that cannot be opened.
+        UsageError: no training images.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}; set data.root to the folder of your images")
-    there: dict[PartName, Path] = {
-        part: root / name for part, names in FOLDERS.items() for name in reversed(names) if (root / name).is_dir()
+        raise FileNotFoundError(f"data.root is {root}: there is no such folder. Set it to the folder of your images.")
+    found: dict[SplitName, Path] = {
+        split: root / name for split, names in SPLIT_FOLDERS.items() for name in reversed(names) if (root / name).is_dir()
     }
-    if there and "train" not in there:
-        raise UsageError(f"{root} has {' and '.join(there)}, but no train; put train/CLASS/IMAGE there, or the classes' folders alone")
-    trees = {part: read_tree(path) for part, path in (there or {"train": root}).items()}
+    if found and "train" not in found:
+        raise UsageError(
+            f"data.root is {root}: it has {' and '.join(found)}, but no train. Add train/CLASS/IMAGE, or leave only folders of classes."
+        )
+    trees = {split: read_tree(path) for split, path in (found or {"train": root}).items()}
     if not trees["train"].paths:
-        raise UsageError(f"{trees['train'].root} holds no images in folders of classes; put CLASS/IMAGE there, or set data.root")
+        raise UsageError(f"{trees['train'].root} has no images in folders of classes. Put CLASS/IMAGE there, or set data.root.")
     return trees
 
 
-def parts_of(trees: Mapping[PartName, ClassTree]) -> Parts:
-    """What can be trained and measured on.
+def image_set_of(trees: Mapping[SplitName, ClassTree]) -> ImageSet:
+    """Number the classes of all splits as in training.
 
     Raises:
-        ValueError: There are fewer than two classes, one without images, or one in another part that training has not.
+        UsageError: fewer than two classes, a training class without images, or a class that training does not have.
     """
     train = trees["train"]
     if len(train.classes) < 2:
-        raise UsageError(f"{train.root} has one class, {train.classes[0]}; a classifier needs two folders of classes or more")
-    remarks = []
-    for part, tree in trees.items():
+        raise UsageError(f"{train.root} has one class, {train.classes[0]}: a classifier needs at least two. Add another folder of images.")
+    warnings = []
+    for split, tree in trees.items():
         if unknown := [name for name in tree.classes if name not in train.classes]:
-            raise UsageError(f"{tree.root} has classes that {train.root} has not: {_several(unknown)}; give both the same folders")
+            raise UsageError(
+                f"{tree.root} has classes that are missing in {train.root}: {shortened(unknown, _SHOWN)}. "
+                "Add their images to training, or remove the folders."
+            )
         empty = tree.empty
-        if part == "train" and empty:
-            raise UsageError(f"{tree.root} has classes without an image: {_several(empty)}; put images there, or remove them")
-        if part != "train" and (missing := sorted(set(train.classes) - set(tree.classes) | set(empty))):
-            remarks.append(f"{tree.root} has no image of {_several(missing)}")
+        if split == "train" and empty:
+            raise UsageError(f"{tree.root} has classes without images: {shortened(empty, _SHOWN)}. Add images, or remove the folders.")
+        if split != "train" and (missing := sorted(set(train.classes) - set(tree.classes) | set(empty))):
+            warnings.append(f"{tree.root} has no images of {shortened(missing, _SHOWN)}")
         if tree.misplaced:
             names = [path.name for path in tree.misplaced]
-            remarks.append(f"{tree.root} has images outside of every class's folder, which are left out: {_several(names)}")
-    return Parts(train.classes, {part: Part.of(numbered_as(tree, train.classes)) for part, tree in trees.items()}, tuple(remarks))
+            warnings.append(f"{tree.root} has images outside the folders of classes, which are ignored: {shortened(names, _SHOWN)}")
+    splits = {split: LabelledImages.from_tree(renumbered(tree, train.classes)) for split, tree in trees.items()}
+    return ImageSet(train.classes, splits, tuple(warnings))
 
 
-def numbered_as(tree: ClassTree, classes: tuple[str, ...]) -> ClassTree:
-    """The tree with the numbers that its classes have among `classes`."""
+def renumbered(tree: ClassTree, classes: tuple[str, ...]) -> ClassTree:
+    """Return the tree with the class numbers of `classes`, which has all classes of the tree."""
     numbers = {name: number for number, name in enumerate(classes)}
     labels = [numbers[tree.classes[label]] for label in tree.labels]
     return ClassTree(tree.root, classes, tree.paths, labels, tree.misplaced, tree.others)
-
-
-def _several(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -10,7 +10,7 @@ from reslight.data.augment.augment import Augment
 from reslight.data.augment.mixup import Mix
 from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, read_tree, size_of
 from reslight.data.image_folder.folder import AUGMENT, IMAGENET, SCALES, Crop, Folder, TestViews
-from reslight.data.image_folder.splits import FOLDERS, Part, PartName, Parts, parts_of
+from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, LabelledImages, SplitName, image_set_of
 from reslight.data.imagenet.label_file import find_label_file, read_label_file
 from reslight.data.imagenet.synsets import known_synsets, names_of
 from reslight.data.loading.encoded import Files, OnBadImage
@@ -55,9 +55,9 @@ class ImageNet(Folder):
         val_size: float = 10_000,
         threads: int | None = None,
         on_bad_image: OnBadImage = "raise",
-        test_views: TestViews = "centre",
+        test_views: TestViews = "center",
         test_scales: tuple[int, ...] = SCALES,
-        repeats: int = 1,
+        repeated_augmentation: int = 1,
         seed: int | None = None,
         augment: Augment = AUGMENT,
         mix: Mix = Mix(),
@@ -73,10 +73,10 @@ class ImageNet(Folder):
             val_size: Training images to set apart for validation, or below 1 their share; 0 for none.
             threads: Threads that decode images, on each device; the machine's cores, shared by its devices, when left out.
             on_bad_image: raise an error at an image that cannot be read, or skip it with a warning.
-            test_views: What test, validate and predict show the network of each image: its centre; ten_crop, the paper's corners and
-                centre, mirrored too; or multi_scale, all of it at each of test_scales, mirrored too. Probabilities are averaged.
+            test_views: What test, validate and predict show the network of each image: its center; ten_crop, the paper's corners and
+                center, mirrored too; or multi_scale, all of it at each of test_scales, mirrored too. Probabilities are averaged.
             test_scales: Lengths of the shorter side, in pixels (multi_scale).
-            repeats: Copies of an image in a training batch, each augmented for itself.
+            repeated_augmentation: Copies of an image in a training batch, each augmented for itself.
             seed: Seed of the order and the augmentation; seed_everything's when left out, 0 where there is none.
             augment: Augmentation of training images, after the crop.
             mix: Training images mixed with one another (mixup, cutmix).
@@ -96,7 +96,7 @@ class ImageNet(Folder):
             on_bad_image=on_bad_image,
             test_views=test_views,
             test_scales=test_scales,
-            repeats=repeats,
+            repeated_augmentation=repeated_augmentation,
             seed=seed,
             augment=augment,
             mix=mix,
@@ -104,15 +104,15 @@ class ImageNet(Folder):
         if self.num_classes == len(known_synsets()):
             self.name = "imagenet"
 
-    def find_parts(self) -> Parts:
+    def find_image_set(self) -> ImageSet:
         """The parts of the set: `train`, and the official validation images as `test`."""
         layout = layout_in(Path(self.root).expanduser())
         if layout is not None:
-            return _parts_in(layout)
-        found = super().find_parts()
-        if "val" not in found.parts:
+            return _image_set_in(layout)
+        found = super().find_image_set()
+        if "val" not in found.splits:
             return found
-        return replace(found, parts={"train": found.parts["train"], "test": found.parts["val"]})
+        return replace(found, splits={"train": found.splits["train"], "test": found.splits["val"]})
 
     def class_names(self) -> tuple[str, ...]:
         """What people call the classes: torchvision's names."""
@@ -148,10 +148,10 @@ def layout_in(root: Path) -> Layout | None:
         ValueError: Something is still packed.
     """
     for base in (root, root / KAGGLE):
-        if train := _first(base, FOLDERS["train"]):
+        if train := _first(base, SPLIT_FOLDERS["train"]):
             _check_unpacked(train)
             if any(entry.is_dir() and not entry.name.startswith(".") for entry in train.iterdir()):
-                val = _first(base, FOLDERS["val"])
+                val = _first(base, SPLIT_FOLDERS["val"])
                 return Layout(train, val, label_places(root, val))
     if how := _packed(root, "train"):
         raise UsageError(f"{root} has no images to train with; {how}")
@@ -173,8 +173,8 @@ def labelled(layout: Layout, images: Sequence[Path], classes: Sequence[str]) -> 
     return ClassTree(images[0].parent, tuple(classes), images, read_label_file(path, images, classes), [], [path])
 
 
-def _parts_in(layout: Layout) -> Parts:
-    trees: dict[PartName, ClassTree] = {"train": read_tree(layout.train)}
+def _image_set_in(layout: Layout) -> ImageSet:
+    trees: dict[SplitName, ClassTree] = {"train": read_tree(layout.train)}
     classes = trees["train"].classes
     if not trees["train"].paths:
         raise UsageError(f"{layout.train} holds no images in folders of classes; put SYNSET/IMAGE there")
@@ -183,19 +183,19 @@ def _parts_in(layout: Layout) -> Parts:
         if not val.paths and not val.misplaced:
             raise UsageError(f"{layout.val} holds no images; put the validation images there, or remove it")
         trees["test"] = val if val.paths else labelled(layout, val.misplaced, classes)
-    parts = parts_of(trees)
+    parts = image_set_of(trees)
     if "test" not in trees:
         return parts
-    return replace(parts, parts={"train": parts.parts["train"], "test": _by_name(trees["test"], classes)})
+    return replace(parts, splits={"train": parts.splits["train"], "test": _by_name(trees["test"], classes)})
 
 
-def _by_name(tree: ClassTree, classes: Sequence[str]) -> Part:
+def _by_name(tree: ClassTree, classes: Sequence[str]) -> LabelledImages:
     """The same images in the same order, and under the same fingerprint, with folders of classes and without."""
     numbers = {name: number for number, name in enumerate(classes)}
     rows = sorted((path.name, tree.classes[label], path) for path, label in zip(tree.paths, tree.labels, strict=True))
     labels = torch.tensor([numbers[synset] for _, synset, _ in rows], dtype=torch.int64)
     fingerprint = fingerprint_of(classes, ((f"{synset}/{name}", size_of(path)) for name, synset, path in rows))
-    return Part(Files([path for _, _, path in rows]), labels, fingerprint)
+    return LabelledImages(Files([path for _, _, path in rows]), labels, fingerprint)
 
 
 def _check_unpacked(train: Path) -> None:
@@ -212,7 +212,7 @@ def _check_unpacked(train: Path) -> None:
         )
 
 
-def _packed(root: Path, part: PartName) -> str:
+def _packed(root: Path, part: SplitName) -> str:
     """How to unpack a published archive that is there; empty where there is none."""
     there = [how for of, name, how in _ARCHIVES if of == part and (root / name).is_file()]
     return f"unpack its archive: in {root}, {there[0]}" if there else ""

@@ -118,7 +118,7 @@ class TrainLoader:
     """
 
     def __init__(
-        self, split: AnySplit, plan: BatchPlan, *, rank: int, seed: int, position: Callable[[], Position], repeats: int = 1
+        self, split: AnySplit, plan: BatchPlan, *, rank: int, seed: int, position: Callable[[], Position], copies: int = 1
     ) -> None:
         """Prepare to iterate; nothing is computed yet.
 
@@ -128,13 +128,13 @@ class TrainLoader:
             rank: This process's number, from 0 to `plan.devices - 1`.
             seed: Seed of the order.
             position: Answers where an iteration begins; asked at its first batch.
-            repeats: Copies of an image in a batch, see `repeated`.
+            copies: Copies of an image in a batch, see `repeated`.
         """
         self.split = split
         self.plan = plan
         self.rank = rank
         self.seed = seed
-        self.repeats = repeats
+        self.copies = copies
         self._position = position
 
     def __len__(self) -> int:
@@ -150,8 +150,8 @@ class TrainLoader:
         order = permutation(len(self.split), self.seed, epoch, device=self.split.device)
         size = self.plan.per_device
         starts = ((batch * self.plan.devices + self.rank) * size for batch in range(done, len(self)))
-        if self.repeats > 1:
-            order = repeated(order, self.plan.batch_size, self.repeats)
+        if self.copies > 1:
+            order = repeated(order, self.plan.batch_size, self.copies)
         for batch in self.split.batches((order[start : start + size] for start in starts), epoch):
             if not len(batch.labels):
                 raise UsageError(f"none of {size} images of a training batch can be read; `reslight data check` lists those that cannot")
@@ -184,7 +184,7 @@ class TrainLoader:
                 )
 
 
-def repeated(order: Tensor, batch_size: int, repeats: int) -> Tensor:
+def repeated(order: Tensor, batch_size: int, copies: int) -> Tensor:
     """Repeated augmentation (Hoffer et al. 2019, arXiv:1901.09335): copies of an image, differently augmented, in one batch.
 
     An epoch has as many places as before, so that each sees another part of the images. A batch is its distinct images one
@@ -192,15 +192,15 @@ def repeated(order: Tensor, batch_size: int, repeats: int) -> Tensor:
 
     Args:
         order: int64 `(N,)`, the images of an epoch.
-        batch_size: Places of a batch; `repeats` divides it.
-        repeats: Copies of each image.
+        batch_size: Places of a batch; `copies` divides it.
+        copies: Copies of each image.
 
     Returns:
         int64 `(N // batch_size * batch_size,)`: copy c of image i is numbered `c * N + i`, see `EncodedSplit.batches`.
     """
-    batches, distinct = len(order) // batch_size, batch_size // repeats
+    batches, distinct = len(order) // batch_size, batch_size // copies
     rows = order[: batches * distinct].view(batches, 1, distinct)
-    return (rows + torch.arange(repeats).view(1, repeats, 1) * len(order)).flatten()
+    return (rows + torch.arange(copies).view(1, copies, 1) * len(order)).flatten()
 
 
 class EvalLoader:

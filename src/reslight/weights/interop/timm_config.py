@@ -141,7 +141,7 @@ def names_in_file(net: ResNetConfig) -> dict[str, Tensor]:
 
 
 def _preprocess(fed: Mapping[str, Any]) -> Preprocess:
-    """As timm resizes and crops for evaluation: the shorter side to size / crop_pct, rounded down, then the centre."""
+    """As timm resizes and crops for evaluation: the shorter side to size / crop_pct, rounded down, then the center."""
     shape, crop = fed.get("input_size", [3, 224, 224]), fed.get("crop_pct", 0.875)
     if not (isinstance(shape, list) and len(shape) == 3 and shape[1] == shape[2] and type(shape[1]) is int and 1 <= shape[1] <= 4096):
         raise UsageError(f"input_size is {str(shape)[:80]}, must be [channels, size, size]")

@@ -1,0 +1,115 @@
+"""Results of `reslight test` and `reslight validate`: printed, saved in the run, and read back for a model card."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from reslight.metrics import ConfusionAndCalibration, EvalCounts
+from reslight.models import ResNet
+from reslight.renamed import new_value
+from reslight.runs.folder import Run
+from reslight.runs.trained import trained_net
+from reslight.training.classifier import ImageClassifier
+from reslight.training.resume import read_checkpoint
+from reslight.weights.folder import model_bytes
+from reslight.weights.record import EvalResult
+
+REPORTS = {"test": "test.json", "val": "validate.json"}
+"""The file of a run in which the report of a split is saved."""
+
+
+def score_lines(split: str, counts: EvalCounts, details: ConfusionAndCalibration) -> list[str]:
+    """Return a line for each metric of a split, with the counts behind it."""
+    correct = {"acc1": counts.correct1, "acc5": counts.correct5}
+    behind = {name: f" ({hits} of {counts.total})" for name, hits in correct.items()}
+    return [f"{split}/{name} {value:.4f}{behind.get(name, '')}" for name, value in _fractions(counts, details).items()]
+
+
+def evaluation_report(split: str, counts: EvalCounts, details: ConfusionAndCalibration, model: ImageClassifier) -> dict[str, Any]:
+    """Return the content of test.json or validate.json: metrics, counts, classes, confusion matrix and calibration."""
+    names = model.described.get("labels") or range(model.config.num_classes)
+    totals, correct = details.confusion.sum(dim=1).tolist(), details.confusion.diagonal().tolist()
+    classes = zip(names, totals, correct, details.per_class, strict=True)
+    bins = [(int(images), hits, probability) for images, hits, probability in details.bins.tolist()]
+    return {
+        "metrics": {f"{split}/{name}": value for name, value in _fractions(counts, details).items()},
+        "counts": asdict(counts),
+        "per_class": [{"label": name, "total": total, "correct": hits, "accuracy": share} for name, total, hits, share in classes],
+        "confusion": details.confusion.tolist(),
+        "calibration": {
+            "ece": details.ece,
+            "bins": [
+                {"images": images, "accuracy": hits / images if images else None, "probability": probability / images if images else None}
+                for images, hits, probability in bins
+            ],
+        },
+        "data": model.described,
+        "precision": str(model.trainer.precision),
+        "batch_size": getattr(getattr(model.trainer, "datamodule", None), "eval_batch_size", None),
+        "sha256": weights_sha256(model.net),
+    }
+
+
+def to_json(report: Mapping[str, Any]) -> str:
+    """Return a report as readable JSON: one line for each row of the matrix, each class and each bin."""
+    rows = {"confusion": report["confusion"], "per_class": report["per_class"], "bins": report["calibration"]["bins"]}
+    text = json.dumps(
+        {**report, "confusion": "confusion", "per_class": "per_class", "calibration": report["calibration"] | {"bins": "bins"}}, indent=2
+    )
+    for name, values in rows.items():
+        indent = " " * (6 if name == "bins" else 4)
+        lines = ",\n".join(f"{indent}{json.dumps(value)}" for value in values)
+        text = text.replace(f'"{name}": "{name}"', f'"{name}": [\n{lines}\n{indent[2:]}]', 1)
+    return text + "\n"
+
+
+def eval_results_of(run: Run) -> tuple[EvalResult, ...]:
+    """Return the results of a run's last weights on whole splits, as `reslight test` and `validate` saved them."""
+    contents = read_checkpoint(run.checkpoint())
+    net, _ = trained_net(contents, run.checkpoint())
+    return eval_results_for(run, weights_sha256(net), contents["reslight"]["data"]["preprocess"])
+
+
+def eval_results_for(run: Run | None, sha256: str, preprocess: Mapping[str, Any]) -> tuple[EvalResult, ...]:
+    """Return the results that a run saved of the weights with this sha256.
+
+    Args:
+        run: The run; None for a checkpoint outside of a run, which has no results.
+        sha256: Of the weights, see `weights_sha256`.
+        preprocess: How the model card says that images are preprocessed; results of other images are left out.
+    """
+    found = []
+    for split, report in _reports(run).items():
+        data = report["data"]
+        is_whole = report["counts"]["total"] == data["splits"][split]["size"]  # not with trainer.limit_test_batches
+        views = new_value("data.test_views", data.get("test_views", "center"))
+        is_as_on_card = views == "center" and data["preprocess"] == preprocess
+        if is_whole and is_as_on_card and report.get("sha256") == sha256 and report["batch_size"]:
+            how = {"precision": report["precision"], "batch_size": report["batch_size"]}
+            found.append(EvalResult(split=split, fingerprint=data["splits"][split]["fingerprint"], **report["counts"], **how))
+    return tuple(found)
+
+
+def why_no_results(run: Run | None) -> str:
+    """Return why the results of a run cannot be on a model card, and what to do."""
+    for split, report in _reports(run).items():
+        if skipped := report["data"]["splits"].get(split, {}).get("skipped"):
+            return f"{skipped} of the {split} images could not be read, and a card counts all of them; `reslight data check` lists them"
+    return "run `reslight test`, or `reslight validate` if there are validation images, then export again"
+
+
+def weights_sha256(net: ResNet) -> str:
+    """Return the sha256 of the file that `reslight export` writes of a network's weights."""
+    return hashlib.sha256(model_bytes(net)).hexdigest()
+
+
+def _reports(run: Run | None) -> dict[str, dict[str, Any]]:
+    """Return the reports that a run saved, by split."""
+    files = {split: run.folder / name for split, name in REPORTS.items()} if run else {}
+    return {split: json.loads(file.read_text(encoding="utf-8")) for split, file in files.items() if file.is_file()}
+
+
+def _fractions(counts: EvalCounts, details: ConfusionAndCalibration) -> dict[str, float]:
+    return counts.fractions() | {"ece": details.ece}
