@@ -17,9 +17,10 @@ class MissingPackageError(UsageError, ImportError):
 
 
 def nearest(word: str, options: Iterable[str], count: int = 3) -> list[str]:
-    """Return the options that look most like `word`, best first; an empty list where none does."""
+    """Return the options that look most like `word`, upper and lower case alike, best first; an empty list where none does."""
+    by_lower = {option.lower(): option for option in options}
     # A hostile word can be megabytes long, and difflib takes quadratic time.
-    return difflib.get_close_matches(word[:100].lower(), list(options), n=count)
+    return [by_lower[one] for one in difflib.get_close_matches(word[:100].lower(), list(by_lower), n=count)]
 
 
 def did_you_mean(word: str, options: Iterable[str], otherwise: str = "", *, count: int = 3) -> str:

@@ -23,7 +23,7 @@ from lightning.pytorch.strategies import Strategy
 
 from reslight import data
 from reslight.data import ImageDataModule
-from reslight.messages import UsageError, did_you_mean, nearest
+from reslight.messages import UsageError, did_you_mean, nearest, shortened
 from reslight.renamed import new_key, new_value, with_new_names
 from reslight.runs import config_files
 
@@ -247,7 +247,7 @@ def find_class(setting: Setting) -> type | None:
     known = [one for one in dir(module) if inspect.isclass(item := getattr(module, one)) and issubclass(item, base) and item is not base]
     if name not in known:
         path = f"give the import path of your own, such as {'my_module.MyData' if kind == 'dataset' else 'my_module.MyClass'}"
-        hint = did_you_mean(name, known, f"Choose one of {', '.join(known)}, or {path}", count=1)
+        hint = did_you_mean(name, known, f"Choose one of {shortened(known, 6)}, or {path}", count=1)
         raise UsageError(f"{start}there is no {kind} of that name. {hint[0].upper()}{hint[1:]}")
     found = getattr(module, name)
     return found if inspect.isclass(found) else None
