@@ -30,6 +30,7 @@ def test_help_and_version_are_under_a_fifth_of_a_second(option: str):
     [
         ("import reslight", "torch"),
         ("from reslight.cli.main import main; main(['--help'])", "torch"),
+        ("from reslight.cli.main import main; main(['configs'])", "torch lightning numpy"),
         ("from reslight.cli.main import main; main(['models', 'resnet20'])", "lightning torchvision torchmetrics"),
         ("import reslight; reslight.create_model", "lightning torchvision"),
     ],

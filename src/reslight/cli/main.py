@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from reslight.cli.commands import data, hub, models, paper, plots, weights
+from reslight.cli.commands import configs, data, hub, models, paper, plots, weights
 from reslight.cli.parser import TRAINER_COMMANDS, Parser
 from reslight.messages import UsageError
 from reslight.version import __version__
@@ -169,5 +169,5 @@ def make_parser() -> Parser:
     return parser
 
 
-TOPICS = (models, plots, paper, weights, hub, data)
+TOPICS = (configs, models, plots, paper, weights, hub, data)
 """In the order of the help."""

@@ -1,4 +1,4 @@
-"""Folders of classes: what is taken for an image of which class, and how a set is named."""
+"""Folders of classes: which files are images of which class, and the fingerprint of a dataset."""
 
 import hashlib
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reslight.data.image_folder.class_tree import ClassTree, is_image, read_tree
+from reslight.data.image_folder.splits import LabelledImages
 
 
 def write(root: Path, *names: str) -> Path:
@@ -21,6 +22,10 @@ def found(tree: ClassTree) -> list[tuple[str, str]]:
     return [(tree.classes[label], path.relative_to(tree.root).as_posix()) for label, path in rows]
 
 
+def fingerprint(tree: ClassTree) -> str:
+    return LabelledImages.from_tree(tree, tree.classes).fingerprint
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -28,11 +33,11 @@ def found(tree: ClassTree) -> list[tuple[str, str]]:
         *((name, False) for name in ("a.pdf", "a.svg", "jpg", "png.", "a.jpg.txt", "a.mp4", "a", "")),
     ],
 )
-def test_what_is_called_as_an_image_is(name: str, expected: bool):
+def test_image_extensions(name: str, expected: bool):
     assert is_image(name) == expected
 
 
-def test_everything_is_where_it_is_looked_for(tmp_path: Path):
+def test_images_classes_and_other_files(tmp_path: Path):
     root = write(
         tmp_path / "set",
         *("cats/10.png", "cats/9.JPG", "cats/young cats/à.png", "cats/young cats/deep/z.webp", "cats/about.txt"),
@@ -55,7 +60,7 @@ def test_everything_is_where_it_is_looked_for(tmp_path: Path):
     assert [path.name for path in tree.others] == ["list.csv", "about.txt"]
 
 
-def test_links_are_followed_and_none_for_ever(tmp_path: Path):
+def test_links_are_followed_once(tmp_path: Path):
     write(tmp_path / "disk", "far/1.png", "far/deep/2.png", "far.png")
     root = write(tmp_path / "set", "a/0.png")
     (root / "a" / "file.png").symlink_to(tmp_path / "disk" / "far.png")
@@ -63,31 +68,32 @@ def test_links_are_followed_and_none_for_ever(tmp_path: Path):
     (root / "b").symlink_to(tmp_path / "disk" / "far", target_is_directory=True)
     (root / "b" / "deep" / "up").symlink_to(tmp_path / "disk" / "far")
     (root / "c").symlink_to(tmp_path / "gone")
+    (root / "d").symlink_to(root / "d")
     tree = read_tree(root)
     assert found(tree) == [("a", "a/0.png"), ("a", "a/file.png"), ("b", "b/1.png"), ("b", "b/deep/2.png")]
-    assert [path.name for path in tree.others] == ["c"], "a link to nowhere is no class"
+    assert [path.name for path in tree.others] == ["c", "d"], "a broken link is not a class"
 
 
-def test_a_link_to_nowhere_is_an_image_that_cannot_be_read(tmp_path: Path):
+def test_a_broken_link_counts_as_an_image(tmp_path: Path):
     root = write(tmp_path / "set", "a/0.png")
-    before = read_tree(root).fingerprint()
+    before = fingerprint(read_tree(root))
     (root / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     tree = read_tree(root)
     assert found(tree) == [("a", "a/0.png"), ("a", "a/gone.png")]
-    assert tree.fingerprint() != before
+    assert fingerprint(tree) != before
 
 
 def test_fingerprint_by_hand(tmp_path: Path):
     for place in ("one", "two"):
         tree = read_tree(write(tmp_path / place, "a/ü.png", "b/in/x.jpg"))
-        # written out: classes, then for each image its name and its size in bytes, which is that of its name here
-        assert tree.fingerprint() == hashlib.sha256("a\0b\na/ü.png\0008\nb/in/x.jpg\00010".encode()).hexdigest()
+        # the classes, then for each image its name and its size in bytes, which is the length of its name here
+        assert fingerprint(tree) == hashlib.sha256("a\0b\na/ü.png\0008\nb/in/x.jpg\00010".encode()).hexdigest()
 
 
 @pytest.mark.parametrize("change", ["size", "name", "class", "less", "more", "empty class"])
-def test_another_set_has_another_name(tmp_path: Path, change: str):
+def test_every_change_changes_the_fingerprint(tmp_path: Path, change: str):
     root = write(tmp_path / "set", "a/1.png", "a/2.png", "b/3.png")
-    before = read_tree(root).fingerprint()
+    before = fingerprint(read_tree(root))
     {
         "size": lambda: (root / "a/1.png").write_bytes(b"longer than its name"),
         "name": lambda: (root / "a/1.png").rename(root / "a/0.png"),
@@ -96,16 +102,16 @@ def test_another_set_has_another_name(tmp_path: Path, change: str):
         "more": lambda: write(root, "b/4.png"),
         "empty class": (root / "c").mkdir,
     }[change]()
-    assert read_tree(root).fingerprint() != before
+    assert fingerprint(read_tree(root)) != before
 
 
-def test_what_is_no_image_changes_no_name(tmp_path: Path):
+def test_other_files_do_not_change_the_fingerprint(tmp_path: Path):
     root = write(tmp_path / "set", "a/1.png")
-    before = read_tree(root).fingerprint()
+    before = fingerprint(read_tree(root))
     write(root, "a/notes.txt", "a/.DS_Store", "loose.png")
-    assert read_tree(root).fingerprint() == before
+    assert fingerprint(read_tree(root)) == before
 
 
-def test_no_folder_is_told(tmp_path: Path):
+def test_a_missing_folder(tmp_path: Path):
     with pytest.raises(OSError, match="set"):
         read_tree(tmp_path / "set")

@@ -1,12 +1,12 @@
 """The splits of a folder of images: which folders they are, how their classes are numbered, and mistakes."""
 
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from tests.data.image_folder.test_class_tree import write
 
-from reslight.data.image_folder.class_tree import read_tree
-from reslight.data.image_folder.splits import find_class_trees, image_set_of, renumbered
+from reslight.data.image_folder.splits import find_class_trees, image_set_of
 from reslight.messages import UsageError
 
 
@@ -66,8 +66,6 @@ def test_classes_have_the_numbers_of_training(tmp_path: Path):
         classes = [Path(one.images.name(number)).parent.name for number in range(len(one.images))]
         assert [found.classes[label] for label in one.labels.tolist()] == classes
     assert found.warnings == (f"{tmp_path / 'val'} has no images of b", f"{tmp_path / 'test'} has no images of a, c")
-    tree = renumbered(read_tree(tmp_path / "val"), found.classes)
-    assert (tree.classes, tree.labels, tree.empty) == (("a", "b", "c"), [0, 2, 2], ["b"])
 
 
 def test_many_names_are_cut_short(tmp_path: Path):
@@ -97,3 +95,27 @@ def test_mistakes_are_one_line(tmp_path: Path, train: dict[str, int], val: dict[
         image_set_of(find_class_trees(tmp_path))
     assert all(part.format(root=tmp_path) in str(caught.value) for part in parts)
     assert "\n" not in str(caught.value)
+
+
+def test_accents_of_folders_may_be_composed_or_not(tmp_path: Path):
+    """macOS may write NFD; a copy of the dataset has the same classes, labels and fingerprint."""
+    for copy, forms in {"one": ("NFC", "NFC"), "two": ("NFD", "NFC"), "three": ("NFC", "NFD")}.items():
+        for split, form in zip(("train", "test"), forms, strict=True):
+            pngs(tmp_path / copy / split, a=1, e=1, z=1)
+            pngs(tmp_path / copy / split, **{normalize(form, "é"): 2})
+    sets = [image_set_of(find_class_trees(tmp_path / copy)) for copy in ("one", "two", "three")]
+    for found in sets:
+        assert found.classes == ("a", "e", "z", normalize("NFC", "é"))
+        assert found.warnings == ()
+        for split, images in found.splits.items():
+            assert images.labels.tolist() == [0, 1, 2, 3, 3]
+            assert images.fingerprint == sets[0].splits[split].fingerprint
+            assert all(Path(images.images.name(number)).is_file() for number in range(5)), "opened by the name on disk"
+
+
+def test_two_spellings_of_a_class_in_one_split(tmp_path: Path):
+    for form in ("NFC", "NFD"):
+        pngs(tmp_path / "set", a=1, **{normalize(form, "é"): 2})
+    found = image_set_of(find_class_trees(tmp_path / "set"))
+    assert found.classes == ("a", normalize("NFC", "é"))
+    assert found.splits["train"].labels.tolist() == [0, 1, 1, 1, 1]

@@ -44,7 +44,7 @@ def check_data(root: str, threads: int | None = None) -> bool:
         print(f"{clear}{KINDS[problem.kind]}: {problem}", flush=True)
     if shows:
         print("\r\x1b[K", end="", file=sys.stderr)
-    parts = ", ".join(f"{count:,} {part}" for part, count in summary.parts.items())
+    parts = ", ".join(f"{count:,} {part}" for part, count in summary.splits.items())
     print(f"{summary.opened:,} images ({parts}) of {summary.classes:,} classes, {summary.bytes / 1e6:,.1f} MB")
     for kind, count in summary.kinds.items():
         print(f"{count:>6,}  {kind}")

@@ -1,4 +1,4 @@
-"""`check`: opens every image of a set, and says which files are not what training takes them for."""
+"""`check`: open every image of a dataset, and list the problems of files and folders."""
 
 import hashlib
 import os
@@ -14,85 +14,89 @@ import numpy as np
 
 from reslight.data.check.problems import Problem
 from reslight.data.check.survey import Group, Survey
-from reslight.data.check.truncation import is_complete
+from reslight.data.check.truncation import has_end
 from reslight.data.loading.decode import decode
 from reslight.data.loading.encoded import Images
 from reslight.messages import UsageError
 
 _CHUNK = 32
-"""Images that a thread opens at a time."""
+"""Images in one task of a thread."""
 _AHEAD = 4
-"""Chunks under way for each thread."""
+"""Tasks that are submitted ahead, for each thread. They bound the memory that results take."""
+_REPLACE = "Replace or remove it."
 _DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass
 class Summary:
-    """How far a check is, and in the end what there is."""
+    """The progress of a check and, at its end, the totals."""
 
     images: int = 0
-    """All there are to open."""
+    """Images of the dataset."""
     opened: int = 0
+    """Images opened so far."""
     bytes: int = 0
-    """Of the images opened so far."""
-    parts: dict[str, int] = field(default_factory=dict)
-    """Images of each part."""
+    """Total size of the images opened so far."""
+    splits: dict[str, int] = field(default_factory=dict)
+    """Images of each split."""
     classes: int = 0
-    """Classes of the training images."""
+    """Classes of the dataset."""
     kinds: Counter[str] = field(default_factory=Counter)
-    """Problems so far, of each kind."""
+    """Problems of each kind found so far."""
 
 
 class _Opened(NamedTuple):
-    """An image that was opened."""
+    """The result of opening an image."""
 
     size: int
-    """In bytes."""
+    """Size of the file in bytes."""
     digest: bytes
+    """The sha256 of the file; zeros if the image has a problem."""
     problem: Problem | None
 
 
 def check(
     root: str, threads: int | None = None, summary: Summary | None = None, progress: Callable[[Summary], object] | None = None
 ) -> Iterator[Problem]:
-    """Look for all that is wrong with a set of images: `Folder`'s, `ImageNet`'s, or shards.
+    """Find the problems of a dataset that `Folder` or `ImageNet` reads.
 
-    A JPEG whose pixels are damaged somewhere in the middle decodes to something, and is not found.
+    A JPEG file that is damaged in the middle usually decodes to wrong pixels without an error, and is not found.
 
     Args:
-        root: Folder of the images, or what else `Folder` takes.
-        threads: Threads that open images; the machine's cores when left out.
-        summary: Is kept up to date as the problems are asked for.
-        progress: Called with the summary, now and again.
+        root: Folder of the images, or anything else that `Folder` reads.
+        threads: Threads that open images; as many as the machine has cores if None.
+        summary: Updated while the problems are iterated.
+        progress: Called with the summary from time to time.
 
     Returns:
-        The problems as they are found: those of folders, then those of images, then copies; each sorted, images by part first.
+        The problems in the order in which they are found: first those of folders, sorted by path; then those of images, split by
+        split; then copies.
 
     Raises:
-        OSError: There is no such set.
-        ValueError: `threads` is out of range, or a set that is no folder cannot be used.
+        OSError: a missing dataset.
+        UsageError: `threads` is below 1, or a dataset of the Hub cannot be used.
     """
     if threads is not None and threads < 1:
-        raise UsageError(f"threads is {threads}, must be at least 1, or left out for the machine's cores")
+        raise UsageError(f"--threads is {threads}: it must be at least 1. Leave it out to use all cores.")
     survey, summary = Survey(root), summary or Summary()
-    summary.parts = {group.part: len(group.images) for group in survey.groups}
-    summary.images = sum(summary.parts.values())
+    summary.splits = {group.split: len(group.images) for group in survey.groups}
+    summary.images = sum(summary.splits.values())
     summary.classes = max((len(group.classes) for group in survey.groups), default=0)
-    return _checked(survey, threads or _cores(), summary, progress or (lambda _: None))
+    return _find(survey, threads or _cores(), summary, progress or (lambda _: None))
 
 
-def _checked(survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object]) -> Iterator[Problem]:
+def _find(survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object]) -> Iterator[Problem]:
     digests = bytearray()
-    noted = sorted(survey.problems, key=lambda problem: (problem.path, problem.kind, problem.text))
-    for found in chain([noted], _opened(survey.groups, threads, digests, summary), _copies(survey.groups, digests)):
+    of_folders = sorted(survey.problems, key=lambda problem: (problem.path, problem.kind, problem.text))
+    for found in chain([of_folders], _open_all(survey.groups, threads, digests, summary), _copies(survey.groups, digests)):
         for problem in found:
             summary.kinds[problem.kind] += 1
             yield problem
         progress(summary)
 
 
-def _opened(groups: Sequence[Group], threads: int, digests: bytearray, summary: Summary) -> Iterator[list[Problem]]:
-    """Open all images, some at a time; for each, `digests` gets that of its bytes, or zeros where something is wrong with it."""
+def _open_all(groups: Sequence[Group], threads: int, digests: bytearray, summary: Summary) -> Iterator[list[Problem]]:
+    """Open all images in threads; yield the problems and append the digest of each image to `digests`, in the order of the images."""
     waiting: deque[Future[list[_Opened]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="reslight-check")
     try:
@@ -100,14 +104,15 @@ def _opened(groups: Sequence[Group], threads: int, digests: bytearray, summary: 
             for start in range(0, len(group.images), _CHUNK):
                 waiting.append(pool.submit(_open, group.images, range(start, min(start + _CHUNK, len(group.images)))))
                 if len(waiting) > threads * _AHEAD:
-                    yield _noted(waiting.popleft().result(), digests, summary)
+                    yield _recorded(waiting.popleft().result(), digests, summary)
         while waiting:
-            yield _noted(waiting.popleft().result(), digests, summary)
+            yield _recorded(waiting.popleft().result(), digests, summary)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _noted(opened: list[_Opened], digests: bytearray, summary: Summary) -> list[Problem]:
+def _recorded(opened: list[_Opened], digests: bytearray, summary: Summary) -> list[Problem]:
+    """Add results to the digests and the summary, and return their problems."""
     for one in opened:
         digests += one.digest
     summary.opened += len(opened)
@@ -123,66 +128,67 @@ def _open_one(images: Images, number: int) -> _Opened:
     name, data = images.name(number), bytearray()
     try:
         data = images.read(number)
-        wrong = _wrong_with(data, name)
+        problem = _problem_of(data, name)
     except OSError as error:
-        wrong = "unreadable", f"cannot be read: {error.strerror or error}"
-    except Exception as error:  # a check that stops at the first strange file would be none
-        wrong = "unreadable", f"cannot be read: {' '.join(f'{type(error).__name__} {error}'.split())[:160]}"
-    digest = bytes(_DIGEST) if wrong else hashlib.sha256(data).digest()
-    return _Opened(len(data), digest, Problem(wrong[0], name, wrong[1]) if wrong else None)
+        problem = "unreadable", f"cannot be read: {error.strerror or error}. {_REPLACE}"
+    except Exception as error:  # a check must not stop at the first image that a decoder fails on
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
+        problem = "unreadable", f"cannot be read: {reason}. {_REPLACE}"
+    digest = bytes(_DIGEST) if problem else hashlib.sha256(data).digest()
+    return _Opened(len(data), digest, Problem(problem[0], name, problem[1]) if problem else None)
 
 
-def _wrong_with(data: bytearray, name: str) -> tuple[str, str] | None:
-    """The kind of problem that an image has, and what it is; None where it is sound."""
+def _problem_of(data: bytearray, name: str) -> tuple[str, str] | None:
+    """Return the kind of problem that an image has and its text; None for a sound image."""
     if not data:
-        return "empty", "is empty"
+        return "empty", f"is empty. {_REPLACE}"
     try:
         decode(data, name)
-    except ValueError as error:
+    except UsageError as error:
         text = str(error).removeprefix(name).strip()
         if "decompression bomb" in text:
             return "bomb", text
-        if is_complete(data) and "truncated" not in text.lower():
+        if has_end(data) and "truncated" not in text.lower():
             return "unreadable", text
     else:
-        if is_complete(data):
+        if has_end(data):
             return None
-    return "truncated", f"ends too early, after {len(data):,} bytes; get it again"
+    return "truncated", f"ends too early, after {len(data):,} bytes. {_REPLACE}"
 
 
 def _copies(groups: Sequence[Group], digests: bytearray) -> Iterator[list[Problem]]:
-    """Images whose bytes are those of an image of an earlier part, or of one of another class."""
+    """Yield the images with the same bytes as an image of an earlier split or of another class."""
     starts = list(accumulate((len(group.images) for group in groups), initial=0))
     found = []
-    for first, *others in _alike(digests):
+    for first, *others in _equal_images(digests):
         for other in others:
             found += [(other, problem) for problem in _comparison(*(_place(number, groups, starts) for number in (first, other)))]
     yield [problem for _, problem in sorted(found, key=lambda pair: pair[0])]
 
 
 def _comparison(one: tuple[Group, int], other: tuple[Group, int]) -> Iterator[Problem]:
-    """What is wrong with the second of two equal images."""
+    """Yield the problems of the second of two equal images."""
     names = [group.images.name(number) for group, number in (one, other)]
-    if one[0].part != other[0].part:
-        yield Problem("leak", names[1], f"is a copy of {names[0]}, an image of {one[0].part}; keep one of them")
+    if one[0].split != other[0].split:
+        yield Problem("leak", names[1], f"is a copy of {names[0]}, an image of {one[0].split}. Keep one of them.")
     classes = [group.classes[group.labels[number]] if group.labels[number] >= 0 else None for group, number in (one, other)]
     if None not in classes and classes[0] != classes[1]:
-        yield Problem("contradiction", names[1], f"is a copy of {names[0]}, which is of class {classes[0]}; keep one of them")
+        yield Problem("contradiction", names[1], f"is a copy of {names[0]}, which is in class {classes[0]}. Keep one of them.")
 
 
-def _alike(digests: bytearray) -> Iterator[list[int]]:
-    """The numbers of equal images, ascending, for each image that there is more than once."""
+def _equal_images(digests: bytearray) -> Iterator[list[int]]:
+    """Yield the numbers of equal images, ascending, for each image that occurs more than once."""
     words = np.frombuffer(digests, dtype=np.uint64).reshape(-1, _DIGEST // 8)
-    order = np.lexsort(words.T)  # stable
+    order = np.lexsort(words.T)  # stable, so that equal images stay in ascending order
     order = order[words[order].any(axis=1)]
-    new = (words[order][1:] != words[order][:-1]).any(axis=1)
-    starts = np.flatnonzero(np.concatenate(([True], new)))[: len(order)]
+    is_first = (words[order][1:] != words[order][:-1]).any(axis=1)
+    starts = np.flatnonzero(np.concatenate(([True], is_first)))[: len(order)]
     lengths = np.diff(starts, append=len(order))
     return (order[start : start + length].tolist() for start, length in zip(starts, lengths, strict=True) if length > 1)
 
 
 def _place(number: int, groups: Sequence[Group], starts: Sequence[int]) -> tuple[Group, int]:
-    """The group of an image, and its number there."""
+    """Return the group of an image and its number in the group."""
     which = bisect_right(starts, number) - 1
     return groups[which], number - starts[which]
 

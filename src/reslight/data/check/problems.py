@@ -1,52 +1,41 @@
-"""What may be wrong with a set of images."""
+"""The problems that `reslight data check` finds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from reslight.messages import UsageError
-
 KINDS: Mapping[str, str] = MappingProxyType(
     {
         "layout": "no images in folders of classes",
         "folder": "folder that cannot be opened",
-        "empty class": "class without an image",
-        "unknown class": "class that training has not",
-        "labels": "label file that does not fit",
-        "misplaced": "image outside of every class's folder",
-        "other": "file that is not called as an image is",
-        "link": "link to what is not there",
+        "empty class": "class without images",
+        "unknown class": "class that is missing in training",
+        "labels": "label file that does not match",
+        "misplaced": "image outside the folders of classes",
+        "other": "file without an image extension",
+        "link": "broken link",
         "empty": "empty file",
-        "truncated": "image that was cut short",
-        "unreadable": "image that cannot be read",
-        "bomb": "image too large to be decoded",
-        "leak": "copy of an image of another part",
+        "truncated": "truncated image",
+        "unreadable": "unreadable image",
+        "bomb": "image too large to decode",
+        "leak": "copy of an image of another split",
         "contradiction": "copy of an image of another class",
     }
 )
-"""What may be wrong, and what a person reads of it."""
+"""Problem kinds and the message shown for each."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong."""
+    """A problem with one file or folder."""
 
     kind: str
     """One of KINDS."""
     path: str
-    """The file or folder; an image within a file by what it is called in messages."""
+    """The file or folder; for an image inside a file, its name in messages."""
     text: str
-    """What is wrong with it, to be read behind the path."""
-
-    def __post_init__(self) -> None:
-        """Check the kind.
-
-        Raises:
-            ValueError: There is none of that name.
-        """
-        if self.kind not in KINDS:
-            raise UsageError(f"the kind of a problem is {self.kind!r}, must be one of: {', '.join(KINDS)}")
+    """The problem and what to do about it, as the rest of a sentence that begins with the path."""
 
     def __str__(self) -> str:
-        """One line that can be printed, whatever is in a file's name."""
+        """Return one printable line, whatever characters the path has."""
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in f"{self.path} {self.text}")

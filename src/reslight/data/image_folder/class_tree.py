@@ -1,21 +1,25 @@
-"""Images in folders that are named after their classes: what is there, and what lies at the wrong place."""
+"""Folders that are named after their classes: which images they have, and which files are in the wrong place."""
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
-ENDINGS = frozenset(
+IMAGE_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
         *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "avif", "gif", "bmp", "dib", "tif", "tiff"),
         *("jp2", "j2k", "ppm", "pgm", "pbm", "pnm", "qoi", "tga", "pcx", "ico"),
     )
 )
-"""Of the names of images: what Pillow reads, without documents, videos and vector graphics."""
-_SYSTEM = ("__macosx", "thumbs.db", "desktop.ini")
-"""What archives and file managers leave behind, beside all that begins with a dot."""
+"""The extensions that Pillow reads, without those of documents, videos and vector graphics."""
+_SYSTEM_FILES = ("__macosx", "thumbs.db", "desktop.ini")
+"""Files of archives and file managers, in lower case. Names that begin with a dot are ignored, too."""
+
+Report = Callable[[Path, OSError | None], object]
+"""Called with a folder that cannot be opened and its error, or with an entry that is neither a file nor a folder and None."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,11 @@ class ClassTree:
 
     Attributes:
         root: The folder.
-        classes: Names of the classes, sorted, as their folders are called; empty ones too.
-        paths: The images, class by class, sorted by name, from folders below a class's as well.
-        labels: For each image the number of its class.
-        misplaced: Images outside of every class's folder.
-        others: Files whose ending is not an image's.
+        classes: Names of the classes, sorted, in Unicode's composed form (NFC); those without images, too.
+        paths: The images, class by class, sorted by name. Images in subfolders of a class are included.
+        labels: The class number of each image.
+        misplaced: Images outside the folders of classes.
+        others: Files without an image extension.
     """
 
     root: Path
@@ -40,75 +44,113 @@ class ClassTree:
 
     @property
     def empty(self) -> list[str]:
-        """Classes without an image."""
-        there = set(self.labels)
-        return [name for number, name in enumerate(self.classes) if number not in there]
-
-    def fingerprint(self) -> str:
-        """Names the set by its classes and the names and sizes of its images: none need be opened."""
-        return fingerprint_of(self.classes, ((path.relative_to(self.root).as_posix(), size_of(path)) for path in self.paths))
+        """The classes without images."""
+        used = set(self.labels)
+        return [name for number, name in enumerate(self.classes) if number not in used]
 
 
-def read_tree(root: Path) -> ClassTree:
-    """Look through a folder of classes.
+def read_tree(root: Path, report: Report | None = None) -> ClassTree:
+    """Find the images in a folder of classes; no image is opened.
+
+    Args:
+        root: The folder.
+        report: See `list_folder`.
 
     Raises:
-        OSError: It, or a folder in it, cannot be opened.
+        OSError: a folder that cannot be opened, without `report`.
     """
-    top = shown(root)
-    folders = [entry for entry in top if entry.is_dir()]
-    loose = [entry for entry in top if not entry.is_dir()]
+    folders, loose = list_folder(root, report)
+    classes = sorted({class_name(folder.name) for folder in folders})
+    numbers = {name: number for number, name in enumerate(classes)}
     paths: list[Path] = []
     labels: list[int] = []
     others = [Path(entry.path) for entry in loose if not is_image(entry.name)]
-    for number, folder in enumerate(folders):
-        for entry in _below(folder.path):
+    for folder in folders:
+        for entry in _files_below(folder.path, report):
             if is_image(entry.name):
                 paths.append(Path(entry.path))
-                labels.append(number)
+                labels.append(numbers[class_name(folder.name)])
             else:
                 others.append(Path(entry.path))
     misplaced = [Path(entry.path) for entry in loose if is_image(entry.name)]
-    return ClassTree(root, tuple(folder.name for folder in folders), paths, labels, misplaced, others)
+    return ClassTree(root, tuple(classes), paths, labels, misplaced, others)
+
+
+def class_name(folder: str) -> str:
+    """Return the class of a folder's name.
+
+    macOS may decompose accents (NFD), other systems keep what was typed (mostly NFC): both spellings mean the same class.
+    """
+    return normalize("NFC", folder)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is called as an image is."""
-    return "." in name and f".{name.rpartition('.')[2].lower()}" in ENDINGS
+    """Return whether a file name has an image extension."""
+    return "." in name and f".{name.rpartition('.')[2].lower()}" in IMAGE_EXTENSIONS
 
 
 def fingerprint_of(classes: Sequence[str], images: Iterable[tuple[str, int]]) -> str:
-    """The sha256, in hexadecimal, over the classes and over each image's name and size."""
+    """Return the sha256, in hexadecimal, of the class names and of each image's name and size in bytes."""
     digest = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape"))
     for name, size in images:
-        digest.update(f"\n{name}\0{size}".encode("utf-8", "surrogateescape"))
+        digest.update(f"\n{normalize('NFC', name)}\0{size}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
 def size_of(path: Path) -> int:
-    """In bytes; -1 of what cannot be looked at, such as a link to nowhere, which is told when it is read."""
+    """Return a file's size in bytes; -1 for a broken link, which is an error later, when the image is read."""
     try:
         return path.stat().st_size
     except OSError:
         return -1
 
 
-def _below(folder: str) -> Iterator[os.DirEntry[str]]:
-    """All files, in folders below too, sorted; links to folders are followed, but none twice."""
+def list_folder(folder: Path, report: Report | None = None) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
+    """List the folders and the files in a folder, sorted by name, without hidden and system files.
+
+    Args:
+        folder: The folder.
+        report: Called with what is left out: a folder that cannot be opened, or an entry that is neither a folder nor a file,
+            such as a broken link. Without it, the error is raised, and such an entry counts as a file.
+
+    Raises:
+        OSError: the folder cannot be opened, without `report`.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _SYSTEM_FILES]
+    except OSError as error:
+        if report is None:
+            raise
+        report(folder, error)
+        return [], []
+    folders, files = [], []
+    for entry in sorted(found, key=lambda entry: (normalize("NFC", entry.name), entry.name)):
+        if _is(entry, os.DirEntry.is_dir):
+            folders.append(entry)
+        elif report is None or _is(entry, os.DirEntry.is_file):
+            files.append(entry)
+        else:
+            report(Path(entry.path), None)
+    return folders, files
+
+
+def _files_below(folder: str, report: Report | None) -> Iterator[os.DirEntry[str]]:
+    """Yield all files in a folder and its subfolders, sorted; links to folders are followed, but no folder is listed twice."""
     pending, seen = [folder], {os.path.realpath(folder)}
     while pending:
+        folders, files = list_folder(Path(pending.pop(0)), report)
+        yield from files
         inner = []
-        for entry in shown(Path(pending.pop(0))):
-            if not entry.is_dir():
-                yield entry
-            elif (real := os.path.realpath(entry.path)) not in seen:
+        for entry in folders:
+            if (real := os.path.realpath(entry.path)) not in seen:
                 seen.add(real)
                 inner.append(entry.path)
         pending = inner + pending
 
 
-def shown(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted by name, but for what systems hide there."""
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _SYSTEM]
-    return sorted(found, key=lambda entry: entry.name)
+def _is(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    try:
+        return kind(entry)
+    except OSError:  # a link that leads to itself
+        return False

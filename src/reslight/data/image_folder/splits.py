@@ -1,6 +1,6 @@
 """The training, validation and test split of a folder of images, each with a folder for every class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reslight.data.image_folder.class_tree import ClassTree, read_tree
+from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, read_tree, size_of
 from reslight.data.loading.encoded import Files, Images
 from reslight.messages import UsageError, shortened
 
@@ -31,9 +31,17 @@ class LabelledImages:
     fingerprint: str
 
     @classmethod
-    def from_tree(cls, tree: ClassTree) -> "LabelledImages":
-        """Return all images of a folder of classes."""
-        return cls(Files(tree.paths), torch.tensor(tree.labels, dtype=torch.int64), tree.fingerprint())
+    def from_tree(cls, tree: ClassTree, classes: Sequence[str]) -> "LabelledImages":
+        """Return all images of a folder of classes.
+
+        Args:
+            tree: The folder.
+            classes: The classes of the dataset, which include those of the folder. An image's label is the number of its class here.
+        """
+        numbers = {name: number for number, name in enumerate(classes)}
+        labels = torch.tensor([numbers[tree.classes[label]] for label in tree.labels], dtype=torch.int64)
+        images = ((path.relative_to(tree.root).as_posix(), size_of(path)) for path in tree.paths)
+        return cls(Files(tree.paths), labels, fingerprint_of(classes, images))
 
 
 @dataclass(frozen=True)
@@ -97,12 +105,5 @@ def image_set_of(trees: Mapping[SplitName, ClassTree]) -> ImageSet:
         if tree.misplaced:
             names = [path.name for path in tree.misplaced]
             warnings.append(f"{tree.root} has images outside the folders of classes, which are ignored: {shortened(names, _SHOWN)}")
-    splits = {split: LabelledImages.from_tree(renumbered(tree, train.classes)) for split, tree in trees.items()}
+    splits = {split: LabelledImages.from_tree(tree, train.classes) for split, tree in trees.items()}
     return ImageSet(train.classes, splits, tuple(warnings))
-
-
-def renumbered(tree: ClassTree, classes: tuple[str, ...]) -> ClassTree:
-    """Return the tree with the class numbers of `classes`, which has all classes of the tree."""
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels = [numbers[tree.classes[label]] for label in tree.labels]
-    return ClassTree(tree.root, classes, tree.paths, labels, tree.misplaced, tree.others)

@@ -1,4 +1,4 @@
-"""A network as one ONNX file, compared with the network by onnxruntime before it is kept."""
+"""Export a network as one ONNX file, and compare it with the network in onnxruntime before it is written."""
 
 import copy
 import json
@@ -11,61 +11,64 @@ import torch
 from torch import Tensor
 
 from reslight.atomic import write_files
-from reslight.messages import UsageError
+from reslight.messages import MissingPackageError, UsageError
 from reslight.models import ResNet
+from reslight.version import __version__
+from reslight.weights.logits import LogitComparison, compare_logits
 
 TOLERANCE = 1e-4
-"""Of a logit, or of the largest logit where that is more than 1."""
+"""Largest difference of a logit: absolute, or relative to the largest logit if that is above 1."""
 
 
 def export_onnx(net: ResNet, path: Path, *, license: str | None = None) -> list[str]:
-    """Write a network that `load` gave as ONNX: `images` (batch, channels, size, size), normalised -> `logits` (batch, classes).
+    """Write a network as ONNX: `images` (batch, channels, size, size), normalized -> `logits` (batch, classes).
 
-    The batch may have any size. What `net.preprocess` and `net.labels` say is in the file's metadata, as JSON.
+    The batch may have any size. The file's metadata holds `net.preprocess` and `net.labels` as JSON.
 
     Args:
-        net: The network; it stays as it is.
-        path: The file, ending with .onnx.
+        net: A network that `load` returned; it is not changed.
+        path: The file to write, ending with .onnx.
         license: An SPDX identifier, for the metadata.
 
     Returns:
-        Lines: what was written, and how far onnxruntime's logits are from the network's.
+        Lines for the user: what was written, and how far onnxruntime's logits are from the network's.
 
     Raises:
-        ImportError: onnx or onnxscript is not installed.
-        ValueError: The path is none for such a file, or the file's logits are not the network's.
-        OSError: It cannot be written.
+        MissingPackageError: onnxscript is not installed.
+        UsageError: a path that does not end with .onnx, or an ONNX file with other logits than the network's.
+        OSError: a file that cannot be written.
     """
     if path.suffix != ".onnx" or path.is_dir():
-        raise UsageError(f"{path} is no name for the file; give one that ends with .onnx")
+        raise UsageError(f"the output file is {path}: an ONNX file's name ends with .onnx. Use {path.with_suffix('.onnx')}.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; make it")
+        raise FileNotFoundError(f"the folder of {path} is missing. Create {path.parent}.")
     single = copy.deepcopy(net).float().eval()
-    model = _traced(single)
-    told = {"preprocess": json.dumps(net.preprocess.to_dict()), "labels": net.labels and json.dumps(net.labels), "license": license}
-    for key, value in told.items():
+    model = _trace(single)
+    metadata = {"preprocess": json.dumps(net.preprocess.to_dict()), "labels": net.labels and json.dumps(net.labels), "license": license}
+    for key, value in metadata.items():
         if value:
             model.metadata_props.add(key=key, value=value)
     content = model.SerializeToString(deterministic=True)
-    difference = _difference(content, single)
+    found = _compare_with_onnxruntime(content, single)
     write_files({path: content})
-    checked = f"checked with onnxruntime: largest difference of a logit {difference:.1e}" if difference is not None else None
     return [
         f"written {path}: {len(content) / 1e6:.2f} MB, ONNX opset {model.opset_import[0].version}",
-        checked or "not checked: onnxruntime is not installed; pip install 'reslight[onnx]'",
+        f"checked with onnxruntime: largest difference of a logit {found.max_difference:.1e}"
+        if found
+        else "not checked: onnxruntime is not installed. Run pip install 'reslight[onnx]'.",
     ]
 
 
-def _traced(net: ResNet) -> Any:
-    """The ModelProto."""
+def _trace(net: ResNet) -> Any:
+    """Trace a network and return the ModelProto, without torch's warnings and log lines."""
     try:
-        import onnxscript  # noqa: F401  # torch would say so in twenty lines
+        import onnxscript  # noqa: F401  # torch's own error has twenty lines
     except ImportError:
-        raise ImportError("ONNX takes onnx and onnxscript, which are not installed: pip install 'reslight[onnx]'") from None
-    chatty = logging.getLogger("torch.onnx")
-    level = chatty.level
+        raise MissingPackageError("onnxscript is not installed: ONNX export needs it. Run pip install 'reslight[onnx]'.") from None
+    torch_log = logging.getLogger("torch.onnx")
+    level = torch_log.level
     try:
-        chatty.setLevel(logging.ERROR)
+        torch_log.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
@@ -78,41 +81,41 @@ def _traced(net: ResNet) -> Any:
                 verbose=False,
             )
     finally:
-        chatty.setLevel(level)
+        torch_log.setLevel(level)
     assert program is not None
     model: Any = program.model_proto
     for node in model.graph.node:
-        del node.metadata_props[:]  # where whose source code lay
-    from reslight.version import __version__
-
+        del node.metadata_props[:]  # they name the folders of the source code on this machine
     model.producer_name, model.producer_version = "reslight", __version__
     return model
 
 
-def _difference(content: bytes, net: ResNet) -> float | None:
-    """The largest difference of a logit, over batches of 1 and 3; None without onnxruntime.
+def _compare_with_onnxruntime(content: bytes, net: ResNet) -> LogitComparison | None:
+    """Compare onnxruntime's logits with the network's, on batches of 1 and 3 images; None without onnxruntime.
 
     Raises:
-        ValueError: It is too large.
+        UsageError: a difference above `TOLERANCE`.
     """
     try:
         from onnxruntime import InferenceSession
     except ImportError:
         return None
-    session, largest = InferenceSession(content, providers=["CPUExecutionProvider"]), 0.0
-    for count in (1, 3):
-        images = _images(net, count)
-        with torch.inference_mode():
-            ours = net(images)
-        theirs = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-        difference = float((ours - theirs).abs().max())
-        if not difference <= TOLERANCE * max(1.0, float(ours.abs().max())):
-            raise UsageError(f"onnxruntime's logits differ from the network's by {difference:.1e}, {TOLERANCE:.0e} is allowed; not written")
-        largest = max(largest, difference)
-    return largest
+    session = InferenceSession(content, providers=["CPUExecutionProvider"])
+    batches = [_images(net, 1), _images(net, 3)]  # the batch axis must be dynamic
+    with torch.inference_mode():
+        reference = torch.cat([net(images) for images in batches])
+    logits = torch.cat([torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0]) for images in batches])
+    found = compare_logits(logits, reference)
+    # Not `>`: NaN must be refused, too.
+    if not found.max_difference <= TOLERANCE * max(1.0, found.max_reference):
+        raise UsageError(
+            f"the difference of onnxruntime's logits from the network's is {found.max_difference:.1e}: {TOLERANCE:.0e} is allowed. "
+            "Nothing was written; try other versions of torch, onnxscript and onnxruntime."
+        )
+    return found
 
 
 def _images(net: ResNet, count: int) -> Tensor:
-    """Noise, the same every time."""
+    """Return noise that is the same on every call, float32 `(count, in_channels, size, size)`."""
     size = net.preprocess.size
     return torch.randn(count, net.config.in_channels, size, size, generator=torch.Generator().manual_seed(count))
