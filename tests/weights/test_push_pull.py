@@ -207,7 +207,9 @@ def test_what_passes_is_waited_for(hub, pushed, method, pattern, kind, detail):
 
 def test_what_does_not_pass_ends_in_one_line(hub, pushed, caplog):
     hub.fault("GET", MODEL, "status", times=100, status=503)
-    with pytest.raises(ConnectionError, match=f"model.safetensors of acme/net failed: {hub.endpoint} answered with status 503") as stopped:
+    with pytest.raises(
+        ConnectionError, match=f"model.safetensors of acme/net failed: {hub.endpoint} answered with status 503"
+    ) as stopped:
         package.load("acme/net")
     assert "\n" not in str(stopped.value)
     assert "next attempt in 4 s" in caplog.text, "the waiting is said"
