@@ -197,7 +197,7 @@ def test_a_loss_that_is_not_a_number_stops_with_advice(reslight):
     answer = reslight("fit", "--config", "digits", "--model.optim.lr", "1e9", "--model.schedule.warmup", 0)
     assert answer.code == 1
     assert "the training loss is nan at step" in one_line(answer.err)
-    assert "lower model.optim.lr" in answer.err
+    assert "Lower model.optim.lr" in answer.err
 
 
 def test_another_network_than_the_checkpoints(reslight):
