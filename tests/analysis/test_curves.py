@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from reslight.analysis import Curve, History, Run, draw, find_run, names_of, read_run, save
 from reslight.analysis.curves import limits
-from reslight.analysis.figure import COLOURS
+from reslight.analysis.figure import COLORS
 
 SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<?xml"}
 
@@ -81,14 +81,14 @@ def test_the_lines_are_the_numbers_of_the_table():
     }
 
 
-def test_training_is_thin_and_dashed_validation_bold_in_the_same_colour():
+def test_training_is_thin_and_dashed_validation_bold_in_the_same_color():
     lines = lines_of(history(test=9), history("runs/digits/2", test=8))
-    for name, colour in (("digits/1", COLOURS[0]), ("digits/2", COLOURS[1])):
+    for name, color in (("digits/1", COLORS[0]), ("digits/2", COLORS[1])):
         thin, bold, dot = (lines[f"{name} {split}"] for split in ("training", "validation", "test"))
         assert (thin.get_linestyle(), bold.get_linestyle()) == ("--", "-")
         assert thin.get_linewidth() < bold.get_linewidth()
         assert (dot.get_marker(), dot.get_linestyle()) == ("o", "None")
-        assert {to_hex(line.get_color()).upper() for line in (thin, bold, dot)} == {colour}
+        assert {to_hex(line.get_color()).upper() for line in (thin, bold, dot)} == {color}
 
 
 def test_what_was_not_measured_is_neither_drawn_nor_explained():
@@ -103,7 +103,7 @@ def test_the_legend_looks_like_the_lines():
     legend = axes.get_legend()
     assert legend is not None
     styles = [(line.get_linestyle(), to_hex(line.get_color()).upper()) for line in legend.get_lines()[:2]]
-    assert styles == [("-", COLOURS[0]), ("--", COLOURS[1])], "a run without validation has no bold line"
+    assert styles == [("-", COLORS[0]), ("--", COLORS[1])], "a run without validation has no bold line"
 
 
 def test_an_only_point_is_seen():
@@ -188,7 +188,7 @@ def test_a_run_may_have_any_name(tmp_path):
 
 
 def test_more_runs_than_colours_are_told_apart():
-    runs = [history(f"runs/digits/{number}") for number in range(1, 3 * len(COLOURS) + 1)]
+    runs = [history(f"runs/digits/{number}") for number in range(1, 3 * len(COLORS) + 1)]
     lines = lines_of(*runs)
     looks = {(lines[f"{name} validation"].get_color(), lines[f"{name} validation"].get_marker()) for name in names_of(runs)}
     assert len(looks) == len(runs)
@@ -218,7 +218,7 @@ def test_a_picture_leaves_no_state_behind():
 
 
 def test_no_run_is_an_error():
-    with pytest.raises(ValueError, match="there is no run to draw"):
+    with pytest.raises(ValueError, match="there are no runs to draw"):
         draw([])
 
 
@@ -247,14 +247,17 @@ def test_an_early_test_error_says_its_step(reslight):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("digits -o a.png", "digits is no run; did you mean runs/digits?"),
-        ("nothing -o a.png", "nothing is no run; give the folder of one, such as runs/digits/1"),
-        ("runs/digits runs/new -o a.png", "runs/new/1 has no metrics.csv, nothing was measured in it yet; train one"),
-        ("runs/begun/1 -o a.png", "runs/begun/1 has no measured epoch yet; wait for the end of its first"),
-        ("runs/digits -o a.gif", "a.gif is no name of a picture; it must end in .png, .pdf or .svg"),
-        ("runs/digits -o a", "a is no name of a picture; it must end in .png, .pdf or .svg"),
-        ("runs/digits -o not/there/a.png", "not/there, where a.png would go, is no folder; make it, or choose another"),
-        ("runs/digits -o folder.png", "folder.png is a folder; give the name of a file in it, such as folder.png/curves.png"),
+        ("digits -o a.png", "digits is not a run. Did you mean runs/digits?"),
+        ("nothing -o a.png", "nothing is not a run. Give the folder of one, such as runs/digits/1"),
+        ("runs/digits runs/new -o a.png", "runs/new/1/metrics.csv is missing: "),
+        ("runs/begun/1 -o a.png", "runs/begun/1 has no finished epoch yet. Wait"),
+        ("runs/digits -o a.gif", "--output is a.gif: a figure is saved as .png, .pdf or .svg"),
+        ("runs/digits -o a", "--output is a: a figure is saved as .png, .pdf or .svg"),
+        ("runs/digits -o not/there/a.png", "--output is not/there/a.png: the folder not/there is missing"),
+        (
+            "runs/digits -o folder.png",
+            "--output is folder.png: this is a folder. Give the name of a file in it, such as folder.png/curves.png",
+        ),
         ("runs/digits", "the following arguments are required: -o/--output; `reslight plot --help` shows how"),
         ("-o a.png", "the following arguments are required: RUN; `reslight plot --help` shows how"),
     ],
@@ -278,7 +281,9 @@ def test_without_matplotlib_it_says_how_to_install_it(reslight, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     answer = reslight("plot", "runs/digits", "-o", "a.png")
     assert answer.code == 2
-    assert answer.err == "reslight: error: drawing takes matplotlib, which is not installed; pip install 'reslight[plot]'\n"
+    assert answer.err.startswith("reslight: error: matplotlib is missing")
+    assert "pip install 'reslight[plot]'" in answer.err
+    assert len(answer.err.splitlines()) == 1
 
 
 def test_plot_is_light_and_its_help_lighter(reslight):

@@ -74,7 +74,7 @@ def test_the_picture_has_both_orders_and_a_line_a_net():
     assert [list(line.get_ydata()) for line in below.lines] == [[3.0, 2.0, 1.0], [0.7, 0.5]]
     assert [line.get_linestyle() for line in above.lines] == ["--", "-"]
     assert [text.get_text() for text in below.get_legend().get_texts()] == ["plain-20", r"\$a\$b"]
-    with pytest.raises(ValueError, match="there are no responses to draw"):
+    with pytest.raises(ValueError, match="there are no layer responses to draw"):
         draw_responses([])
 
 
@@ -103,4 +103,4 @@ def test_the_command(reslight: Callable[..., Any]):
         == "reslight: error: --images is 0; it must be at least 1\n"
     )
     assert "did you mean resnet8.digits" in reslight("responses", "resnet8.digit", "-o", "a.png").err
-    assert "must end in .png, .pdf or .svg" in reslight("responses", "resnet8.digits", "-o", "a.bmp").err
+    assert "a figure is saved as .png, .pdf or .svg" in reslight("responses", "resnet8.digits", "-o", "a.bmp").err

@@ -24,7 +24,7 @@ def test_what_test_measures_is_what_export_writes_and_verify_finds(reslight, run
     answer = reslight("export", run, "out", "--license", "mit")
     assert answer.code == 0, answer.err
     report = json.loads((run / "test.json").read_text())
-    assert f"test: {report['counts']['correct1']} of 360 right" in answer.out
+    assert f"test: {report['counts']['correct1']} of 360 correct" in answer.out
     written = read_description(Path("out"))
     assert written.sha256["model.safetensors"] == report["sha256"]
     assert (written.record.weights, written.record.license, written.record.run["steps"]) == ("average", "mit", 19)
@@ -39,14 +39,14 @@ def test_what_test_measures_is_what_export_writes_and_verify_finds(reslight, run
     card.write_text(text.replace("| test |", "| best |"))
     answer = reslight("verify", "out")
     assert answer.code == 1
-    assert "DIFFERS  README.md gives other numbers than config.json" in answer.out
+    assert "DIFFERS  README.md has other numbers than config.json" in answer.out
     card.write_text(text)
 
     answer = reslight("export", run, "raw", "--raw")
-    assert "with no measurement of these weights" in answer.out, "the average was measured, not these"
+    assert "without evaluation results" in answer.out, "the average was measured, not these"
     raw = package.load("raw")
     assert all(torch.equal(value, saved["current_model_state"][f"net.{name}"]) for name, value in raw.state_dict().items())
-    assert "there is none to compare" in reslight("verify", "raw").out
+    assert "no evaluation results to compare" in reslight("verify", "raw").out
     assert "out held other weights, sha256" in reslight("export", run, "out", "--raw").err
 
 
@@ -78,7 +78,7 @@ def test_mistakes_are_one_line(reslight, run):
         assert says in answer.err
         assert answer.err.count("\n") == 1
     reslight("fit", *QUICK)
-    assert "has no average (model.ema)" in reslight("export", "runs/digits/2", "out", "--raw").err
+    assert "has no average of weights (model.ema)" in reslight("export", "runs/digits/2", "out", "--raw").err
 
 
 def test_weights_lists_every_row(reslight):
@@ -88,7 +88,7 @@ def test_weights_lists_every_row(reslight):
 
 def test_a_part_of_the_test_set_is_no_measurement(reslight, run):
     assert reslight("test", "--config", "digits", "--trainer.limit_test_batches", 1).code == 0
-    assert "with no measurement of these weights" in reslight("export", run, "out").out
+    assert "without evaluation results" in reslight("export", run, "out").out
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_other_precisions_are_tested_exported_and_verified(reslight, precision):
     assert reslight("fit", *QUICK, "--trainer.precision", precision).code == 0
     assert reslight("test", "--config", "digits", "--trainer.precision", precision).code == 0
     answer = reslight("export", "runs/digits/1", "out")
-    assert "of 360 right" in answer.out, answer.out
+    assert "of 360 correct" in answer.out, answer.out
     assert package.load("out").fc.weight.dtype == (torch.float64 if precision == "64-true" else torch.float32)
     answer = reslight("verify", "out")
     assert answer.code == 0, answer.out + answer.err

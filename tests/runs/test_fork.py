@@ -118,7 +118,7 @@ def test_with_an_average_both_sets_of_weights_get_the_same_new_ones(fit: Callabl
 
 
 def test_frozen_parts_and_two_rates_keep_their_places(fit: Callable[..., Any], reslight: Callable[..., Any]):
-    fit("small", settings(freeze="layer1", optim={"lr": 0.05, "body_lr": 0.1}))
+    fit("small", settings(freeze="layer1", optim={"lr": 0.05, "backbone_lr": 0.1}))
     fork_run(Run(Path("runs/small/1")), Path("deeper/1"), to=_config(DEEPER))
     answer = reslight("fit", "--config", "deeper/1", "--ckpt_path", "deeper/1", "--trainer.max_epochs", "3")
     assert answer.code == 0, answer.err
@@ -145,7 +145,7 @@ def test_the_command_on_weights(reslight: Callable[..., Any]):
     ]
     answer = reslight("verify", "out")
     assert answer.code == 0
-    assert "no accuracy was measured of these weights" in answer.out
+    assert "no evaluation results" in answer.out
     assert json.loads(Path("out/config.json").read_text())["reslight"]["recipe"]["deepened_from"] == "resnet8.digits"
     reslight("deepen", "resnet8.digits", "again", "--to", "resnet20")
     assert Path("again/model.safetensors").read_bytes() == Path("out/model.safetensors").read_bytes()

@@ -40,7 +40,7 @@ def test_the_digits_are_measured_again(reslight):
     answer = reslight("verify", "resnet8.digits")
     assert answer.code == 0
     assert answer.out.count("\nok ") + 1 == len(answer.out.splitlines()) == 5
-    assert "test: 357 of 360 right" in answer.out
+    assert "test: 357 of 360 correct" in answer.out
 
 
 @needs_real_images

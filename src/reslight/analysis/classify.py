@@ -1,4 +1,4 @@
-"""What a network answers to a person's own pictures, of whatever kind, and what was done to them first."""
+"""Classify the user's own image files, and say how each was preprocessed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,30 +11,31 @@ from reslight.messages import UsageError
 from reslight.models import ResNet
 
 TOP = 5
+"""Classes that are returned for an image."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture in 8-bit grey or RGB.
+class DecodedImage:
+    """An image with 8 bits per channel, gray or RGB.
 
     Attributes:
-        image: The picture.
-        done: What was done to it, in words.
+        image: The image.
+        steps: How it was and will be changed for the network, in words.
     """
 
     image: Image.Image
-    done: tuple[str, ...]
+    steps: tuple[str, ...]
 
 
 @torch.inference_mode()
-def classify(net: ResNet, picture: Picture) -> list[tuple[str, float]]:
-    """The most probable classes, at most five, each with its probability; a class without a name has its number.
+def classify(net: ResNet, image: DecodedImage) -> list[tuple[str, float]]:
+    """Return the most probable classes, at most five, with their probabilities; a class without a name is called by its number.
 
     Args:
         net: A network with its `preprocess`, in eval mode.
-        picture: What to classify.
+        image: The image.
     """
-    pixels = net.preprocess(picture.image)[None].to(net.fc.weight.dtype)
+    pixels = net.preprocess(image.image)[None].to(net.fc.weight.dtype)
     probabilities = net(pixels)[0].double().softmax(dim=0)
     best = probabilities.sort(descending=True, stable=True)
     names = net.labels or range(net.config.num_classes)
@@ -42,22 +43,26 @@ def classify(net: ResNet, picture: Picture) -> list[tuple[str, float]]:
     return [(str(names[number]), probability) for number, probability in pairs]
 
 
-def read(path: Path, net: ResNet) -> Picture:
-    """A file in the channels that a network takes.
+def read(path: Path, net: ResNet) -> DecodedImage:
+    """Read an image file with the channels of a network.
+
+    Args:
+        path: The file.
+        net: A network with its `preprocess`.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no picture that Pillow reads, or is damaged.
+        FileNotFoundError: a missing file.
+        UsageError: a folder, a file that Pillow does not read, or a damaged image.
     """
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; give the pictures in it")
+        raise UsageError(f"{path} is a folder: classify takes image files. Give the files in it.")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    feed = net.preprocess
-    image, done = read_picture(path, str(path), feed.channels)
-    side = feed.resize or feed.size
+        raise FileNotFoundError(f"{path} is missing. Give the path of an image file.")
+    preprocess = net.preprocess
+    image, steps = read_picture(path, str(path), preprocess.channels)
+    side = preprocess.resize or preprocess.size
     if min(image.size) != side:
-        done.append(f"its shorter side {'shrunk' if min(image.size) > side else 'enlarged'} to {side}")
-    if image.width != image.height or side != feed.size:
-        done.append(f"the middle {feed.size} x {feed.size} of it")
-    return Picture(image, tuple(done))
+        steps.append(f"short side resized to {side}")
+    if image.width != image.height or side != preprocess.size:
+        steps.append(f"center {preprocess.size} x {preprocess.size}")
+    return DecodedImage(image, tuple(steps))

@@ -1,72 +1,74 @@
-"""What all pictures have in common: colours that the colour-blind can tell apart, a size to read, and how they are written."""
+"""Make, label and save figures, in colors that color-blind readers can tell apart."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reslight.messages import UsageError
+from reslight.messages import MissingPackageError, UsageError
 
-if TYPE_CHECKING:  # an optional extra, and half a second
+if TYPE_CHECKING:  # an optional package, which takes half a second to import
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "pdf", "svg")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which the colour-blind can tell apart; without their yellow, too pale for a line on white."""
-GREY, PALE, FONT = "0.35", "0.88", 13
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""The palette of Okabe and Ito for color-blind readers, without yellow, which is too light for a line on white."""
+GRAY, LIGHT_GRAY, FONT = "0.35", "0.88", 13
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, its sides in inches.
+    """Return an empty figure.
+
+    Args:
+        width: In inches.
+        height: In inches.
 
     Raises:
-        ValueError: There is no matplotlib to draw with.
+        MissingPackageError: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise UsageError("drawing takes matplotlib, which is not installed; pip install 'reslight[plot]'") from error
+        raise MissingPackageError("matplotlib is missing: figures are drawn with it. Run pip install 'reslight[plot]'.") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def dress(axes: "Axes", x: str, y: str) -> None:
-    """Label axes, and take away what nobody reads."""
+def label_axes(axes: "Axes", x: str, y: str) -> None:
+    """Label the axes, and leave out the frame's upper and right sides."""
     axes.set_xlabel(x, fontsize=FONT)
     axes.set_ylabel(y, fontsize=FONT)
     axes.tick_params(labelsize=FONT)
-    axes.grid(axis="y", color=PALE)
+    axes.grid(axis="y", color=LIGHT_GRAY)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def check_name(file: Path) -> str:
-    """The format in which a picture of that name is written; to ask before the work that the picture shows.
+def format_of(file: Path) -> str:
+    """Return the format of a figure's file, one of `FORMATS`; a command checks the name before it starts to work.
 
     Raises:
-        ValueError: The ending names no format that is written.
-        FileNotFoundError: The file's folder does not exist.
+        UsageError: a folder, or another ending.
+        FileNotFoundError: a missing parent folder.
     """
     kind = file.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
-        raise UsageError(
-            f"{file} is no name of a picture; it must end in {', '.join(f'.{name}' for name in FORMATS[:-1])} or .{FORMATS[-1]}"
-        )
+        raise UsageError(f"--output is {file}: a figure is saved as .png, .pdf or .svg. Use a name that ends in one of them.")
     if not file.parent.is_dir():
-        raise FileNotFoundError(f"{file.parent}, where {file.name} would go, is no folder; make it, or choose another")
+        raise FileNotFoundError(f"--output is {file}: the folder {file.parent} is missing. Make it, or choose another.")
     if file.is_dir():
-        raise UsageError(f"{file} is a folder; give the name of a file in it, such as {file / 'curves.png'}")
+        raise UsageError(f"--output is {file}: this is a folder. Give the name of a file in it, such as {file / 'curves.png'}.")
     return kind
 
 
 def save(figure: "Figure", file: Path) -> None:
-    """Write a picture, in the format that the file's ending names; the same picture gives the same bytes.
+    """Save a figure in the format of the file's ending; the same figure gives the same bytes.
 
     Raises:
-        ValueError: The ending names no format that is written.
-        FileNotFoundError: The file's folder does not exist.
+        UsageError: a folder, or another ending than .png, .pdf and .svg.
+        FileNotFoundError: a missing parent folder.
     """
     from matplotlib import rc_context
 
-    kind = check_name(file)
+    kind = format_of(file)
     undated = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
-    with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "reslight"}):  # 42: fonts that every publisher takes
+    with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "reslight"}):  # 42: TrueType fonts, which all publishers accept
         figure.savefig(file, format=kind, dpi=200, metadata=undated)

@@ -66,14 +66,14 @@ def responses(sources: Sequence[str], output: str, root: str, images: int) -> No
         OSError: Something is not there, or cannot be written.
         ValueError: A network or its data set cannot be had, or there is nothing to draw with.
     """
-    from reslight.analysis.figure import check_name, new_figure, save
+    from reslight.analysis.figure import format_of, new_figure, save
     from reslight.analysis.responses import draw_responses, image_batches
     from reslight.analysis.responses import responses as measure
     from reslight.runs.trained import load_with_data_info
 
     if images < 1:
         raise UsageError(f"--images is {images}; it must be at least 1")
-    check_name(Path(output))
+    format_of(Path(output))
     new_figure(1, 1)  # that there is matplotlib is better known before
     measured = []
     for source in sources:

@@ -7,9 +7,7 @@ from pathlib import Path
 from reslight.cli.parser import Commands, runs
 from reslight.cli.table import table
 from reslight.messages import UsageError
-
-LIBRARIES = ("torchvision", "timm", "transformers", "akamaster", "chenyaofo", "kuangliu")
-
+from reslight.weights.interop.names import FORMATS
 
 WEIGHTS = "a folder, a name of `reslight weights`, or a repository"
 
@@ -66,9 +64,9 @@ def _add_convert(commands: Commands) -> None:
         way.add_argument(
             option,
             dest="came_from" if option == "--from" else "to",
-            choices=LIBRARIES,
+            choices=FORMATS,
             metavar="LIBRARY",
-            help=f"{text}: {', '.join(LIBRARIES)}",
+            help=f"{text}: {', '.join(FORMATS)}",
         )
     parser.add_argument("--check", action="store_true", help="build that library's network, if it is installed, and compare logits")
     for statistic in ("mean", "std"):
@@ -172,7 +170,7 @@ def classify(source: str, images: Sequence[str]) -> bool:
             good = False
             print(f"reslight: error: {error}", file=sys.stderr)
             continue
-        print(f"{name}  ({', '.join(picture.done)})")
+        print(f"{name}  ({', '.join(picture.steps)})")
         for label, probability in classify(net, picture):
             print(f"  {probability:7.2%}  {label}")
     return good
@@ -197,21 +195,21 @@ def convert(
         ValueError: It does not fit, or the library is not there to check with.
     """
     from reslight.weights.interop.agreement import compare_with_library, import_library
-    from reslight.weights.interop.exchange import described_beside, export_file, import_file
+    from reslight.weights.interop.exchange import export_file, import_file, read_config_beside
 
     if check:
         import_library(str(came_from or to))
     if came_from:
-        fed = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values}
-        net, feed = import_file(Path(source), Path(output), came_from, fed=fed)
-        known = described_beside(Path(source), came_from) is not None
+        given = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values}
+        net, preprocess = import_file(Path(source), Path(output), came_from, preprocess=given)
+        known = read_config_beside(Path(source), came_from) is not None
         print(f"written {output}: {sum(p.numel() for p in net.parameters()):,} parameters, {net.config.num_classes} classes")
         how = "as you said" if mean or std else f"as {came_from}'s own scripts do; --mean and --std if yours did otherwise"
         stride = (
             "; that a bottleneck strides on its 3x3 is assumed" if net.config.block == "bottleneck" and came_from == "transformers" else ""
         )
         print("network as the config.json beside it says" if known else f"network read off names and shapes{stride}")
-        print(f"fed with {feed.size} x {feed.size}, mean {list(feed.mean)}, std {list(feed.std)}, {how}")
+        print(f"images {preprocess.size} x {preprocess.size}, mean {list(preprocess.mean)}, std {list(preprocess.std)}, {how}")
     else:
         net = export_file(source, Path(output), str(to))
         print(f"written {output}, for load_state_dict of {to}")
