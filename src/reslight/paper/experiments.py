@@ -1,71 +1,73 @@
-"""The experiments of He et al. 2015 on CIFAR-10 as data: which networks, how long, and what the paper says of each."""
+"""The experiments of He et al. 2015 on CIFAR-10 as data: networks, training budgets and the paper's own numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, did_you_mean
 
 PAPER_STEPS = 64_000
 """Iterations of section 4.2."""
-
-
-LEAST_STEPS = 8
-"""Fewer have no room for two drops of the rate, and for a part that is trained on."""
+MIN_STEPS = 8
+"""The fewest iterations that leave room for two drops of the learning rate and for a network that is trained longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One network of an experiment, and how it is trained.
+class Condition:
+    """One condition of an experiment: a network and how it is trained.
 
     Args:
-        name: Of the folder of its runs.
-        net: Name of the architecture; its recipe is `cifar10/paper_<net>`.
-        change: Fields of the network that differ from the architecture of that name.
-        label: What tables and pictures call it.
-        paper: Its test error in the paper, in percent; None where the paper gives none.
-        said: How the paper says that, for people.
-        start: The arm whose run it goes on from: with the same network, or deepened.
-        compute: How long it is trained, behind `start` if there is one: shares of the budget's iterations, each of the network of that
-            name; an iteration of another network counts as many iterations of this one as its multiplications do.
+        name: The name of the folder of its runs, and of its rows in published results.
+        net: The name of the architecture.
+        changes: Fields of the network that differ from the architecture of that name.
+        label: The name in tables and figures.
+        paper_error: The test error in the paper, in percent; None if the paper gives none.
+        paper_text: The same as the paper words it, for the table.
+        starts_from: The name of the condition whose run this one resumes, with the same network or a deeper one.
+        compute: The length of its training, after that of `starts_from` if there is one. Each key is a network whose iterations are
+            counted, each value a share of the budget's iterations; they are converted to iterations of `net` by multiplications.
     """
 
     name: str
     net: str
-    change: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
     label: str
-    paper: float | None = None
-    said: str = ""
-    start: str | None = None
+    paper_error: float | None = None
+    paper_text: str = ""
+    starts_from: str | None = None
     compute: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A claim of the paper.
+    """A claim of the paper, and the conditions that test it.
 
     Args:
-        title: What it shows, and where in the paper.
-        arms: Its networks; one that another starts from comes before it.
-        figure: How it is drawn: error curves beside each other, errors over depth, layer responses, or error curves over compute.
+        title: What is compared, and where in the paper.
+        conditions: The conditions; one that another starts from comes before it.
+        figure: The kind of figure: error curves side by side, errors over depth, layer responses, or error curves over compute.
     """
 
     title: str
-    arms: tuple[Arm, ...]
+    conditions: tuple[Condition, ...]
     figure: Literal["curves", "depth", "responses", "compute"]
+
+    def condition(self, name: str) -> Condition:
+        """Return the condition of that name."""
+        return next(condition for condition in self.conditions if condition.name == name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much of the paper's training is done.
+    """How long networks are trained, and on which data.
 
     Args:
-        about: What it is for, in the help.
-        steps: Iterations, where the paper has 64,000.
-        data: `cifar10`, or `digits`, which takes no download.
-        precision: Of the arithmetic; None as the recipe has it.
-        without: Networks that it has no time for.
+        about: What the budget is for, shown by --help.
+        steps: Iterations, in place of the paper's 64,000.
+        data: `cifar10`, or `digits`, which needs no download.
+        precision: The trainer's precision; None for the recipe's.
+        without: Networks that take too long for this budget.
     """
 
     about: str
@@ -78,27 +80,28 @@ class Budget:
         """Check the number of iterations.
 
         Raises:
-            ValueError: It leaves no room for the schedule.
+            UsageError: too few iterations for the schedule.
         """
-        if self.steps < LEAST_STEPS:
-            raise UsageError(f"--iterations is {self.steps}; it must be at least {LEAST_STEPS}")
+        if self.steps < MIN_STEPS:
+            raise UsageError(f"--iterations is {self.steps}: the schedule needs at least {MIN_STEPS}. Use a larger number.")
 
 
 BUDGETS: Mapping[str, Budget] = MappingProxyType(
     {
-        "tiny": Budget(about="a minute, on digits, to see that everything works", steps=57, data="digits", without=("resnet1202",)),
+        "tiny": Budget(about="a minute, on digits, to check that everything works", steps=57, data="digits", without=("resnet1202",)),
         "short": Budget(about="an evening, a twentieth of the paper's iterations", steps=3_200, data="cifar10", precision="bf16-mixed"),
         "full": Budget(about="the paper's 64,000", steps=PAPER_STEPS, data="cifar10"),
     }
 )
 
 
-def _residual(depth: int, paper: float, said: str) -> Arm:
-    return Arm(name=f"resnet{depth}", net=f"resnet{depth}", label=f"ResNet-{depth}", paper=paper, said=said)
+def _residual(depth: int, error: float, text: str) -> Condition:
+    return Condition(name=f"resnet{depth}", net=f"resnet{depth}", label=f"ResNet-{depth}", paper_error=error, paper_text=text)
 
 
-def _plain(depth: int, paper: float) -> Arm:
-    return Arm(name=f"plain{depth}", net=f"plain{depth}", label=f"plain-{depth}", paper=paper, said=f"~{paper:g} (read off figure 6)")
+def _plain(depth: int, error: float) -> Condition:
+    text = f"~{error:g} (read off figure 6)"
+    return Condition(name=f"plain{depth}", net=f"plain{depth}", label=f"plain-{depth}", paper_error=error, paper_text=text)
 
 
 _RESNETS = (
@@ -111,77 +114,79 @@ _RESNETS = (
 _PLAIN = (_plain(20, 9.5), _plain(32, 10.0), _plain(44, 12.0), _plain(56, 13.5))
 
 
-def _shortcuts(depth: int, paper: float) -> tuple[Arm, ...]:
+def _shortcuts(depth: int, error: float) -> tuple[Condition, ...]:
     net = f"resnet{depth}"
-    option_a = Arm(name=net, net=net, label=f"ResNet-{depth}, A", paper=paper, said=f"{paper:.2f}")
-    others = (Arm(name=f"{net}_{one}", net=net, change={"shortcut": one}, label=f"ResNet-{depth}, {one}") for one in "BC")
+    option_a = Condition(name=net, net=net, label=f"ResNet-{depth}, A", paper_error=error, paper_text=f"{error:.2f}")
+    others = (Condition(name=f"{net}_{one}", net=net, changes={"shortcut": one}, label=f"ResNet-{depth}, {one}") for one in "BC")
     return (option_a, *others)
 
 
-_MORE = {"resnet56": 0.25}
-"""How long the deepened network is trained on; the others get the same compute."""
+_EXTRA = {"resnet56": 0.25}
+"""How much longer the deepened network is trained; the others get the same compute."""
 _IDENTITY = (
-    Arm(name="resnet20", net="resnet20", label="ResNet-20"),
-    Arm(name="deepened", net="resnet56", label="deepened to ResNet-56", start="resnet20"),
-    Arm(name="deepened_on", net="resnet56", label="deepened, trained on", start="deepened", compute=_MORE),
-    Arm(name="resnet20_on", net="resnet20", label="ResNet-20, trained on", start="resnet20", compute=_MORE),
-    Arm(name="resnet56_anew", net="resnet56", label="ResNet-56 from scratch", compute={"resnet20": 1.0} | _MORE),
+    Condition(name="resnet20", net="resnet20", label="ResNet-20"),
+    Condition(name="deepened", net="resnet56", label="deepened to ResNet-56", starts_from="resnet20"),
+    Condition(name="deepened_on", net="resnet56", label="deepened, trained on", starts_from="deepened", compute=_EXTRA),
+    Condition(name="resnet20_on", net="resnet20", label="ResNet-20, trained on", starts_from="resnet20", compute=_EXTRA),
+    # the runs and rows of published results have this name
+    Condition(name="resnet56_anew", net="resnet56", label="ResNet-56 from scratch", compute={"resnet20": 1.0} | _EXTRA),
 )
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
         "degradation": Experiment(
-            title="Degradation: plain and residual nets by depth (figures 1 and 6)", arms=_PLAIN + _RESNETS, figure="curves"
+            title="Degradation: plain and residual nets by depth (figures 1 and 6)", conditions=_PLAIN + _RESNETS, figure="curves"
         ),
         "depth": Experiment(
             title="Test error of residual nets by depth (table 6)",
-            arms=(*_RESNETS, _residual(1202, 7.93, "7.93")),
+            conditions=(*_RESNETS, _residual(1202, 7.93, "7.93")),
             figure="depth",
         ),
         "shortcuts": Experiment(
-            title="Shortcuts A, B and C, which the paper compares on ImageNet alone (section 4.1, table 3)",
-            arms=_shortcuts(20, 8.75) + _shortcuts(56, 6.97),
+            title="Shortcuts A, B and C, which the paper compares on ImageNet only (section 4.1, table 3)",
+            conditions=_shortcuts(20, 8.75) + _shortcuts(56, 6.97),
             figure="curves",
         ),
         "responses": Experiment(
             title="Standard deviations of layer responses (figure 7)",
-            arms=(_PLAIN[0], _PLAIN[3], _RESNETS[0], _RESNETS[3], _RESNETS[4]),
+            conditions=(_PLAIN[0], _PLAIN[3], _RESNETS[0], _RESNETS[3], _RESNETS[4]),
             figure="responses",
         ),
         "identity": Experiment(
-            title="Identity layers appended: the thought experiment of section 1, executed", arms=_IDENTITY, figure="compute"
+            title="Identity layers appended: the thought experiment of section 1, executed", conditions=_IDENTITY, figure="compute"
         ),
     }
 )
 
 
 def find_experiment(name: str) -> Experiment:
-    """The experiment of that name.
+    """Return the experiment of that name.
 
     Raises:
-        ValueError: There is none.
+        UsageError: an unknown name.
     """
     if name not in EXPERIMENTS:
-        raise UsageError(f"there is no experiment {name}; there are {', '.join(EXPERIMENTS)}")
+        hint = did_you_mean(name, EXPERIMENTS, f"Choose one of {', '.join(EXPERIMENTS)}.")
+        raise UsageError(f"NAME is {name}: there is no such experiment. {hint}")
     return EXPERIMENTS[name]
 
 
-def chosen(experiment: Experiment, budget: Budget, names: tuple[str, ...] = ()) -> tuple[Arm, ...]:
-    """The arms that are to be run, with those that they start from.
+def select_conditions(experiment: Experiment, budget: Budget, names: tuple[str, ...] = ()) -> tuple[Condition, ...]:
+    """Return the conditions to run, with those that they start from.
 
     Args:
         experiment: The experiment.
-        budget: What leaves some out.
-        names: Those that a person wants; all if empty.
+        budget: The budget, which leaves out some networks.
+        names: The names that the user asks for; all if empty.
 
     Raises:
-        ValueError: A name is none of the experiment's.
+        UsageError: a name that is not a condition of the experiment.
     """
-    arms = {arm.name: arm for arm in experiment.arms if arm.net not in budget.without}
-    if unknown := [name for name in names if name not in arms]:
-        raise UsageError(f"--nets has {unknown[0]}, which this experiment or this budget has not; it has {', '.join(arms)}")
-    wanted = set(names or arms)
-    for arm in reversed(experiment.arms):
-        if arm.name in wanted and arm.start:
-            wanted.add(arm.start)
-    return tuple(arm for arm in arms.values() if arm.name in wanted)
+    allowed = {one.name: one for one in experiment.conditions if one.net not in budget.without}
+    if unknown := [name for name in names if name not in allowed]:
+        raise UsageError(f"--nets is {unknown[0]}: this experiment at this budget has no such network. Choose from {', '.join(allowed)}.")
+    wanted = set(names or allowed)
+    for condition in reversed(experiment.conditions):
+        if condition.name in wanted and condition.starts_from:
+            wanted.add(condition.starts_from)
+    return tuple(condition for condition in allowed.values() if condition.name in wanted)

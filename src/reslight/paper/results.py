@@ -1,4 +1,4 @@
-"""What came of an experiment's runs: rows for people and for programs, and the paper's figure drawn again."""
+"""The results of an experiment: a table to print, rows to save, and the paper's figure redrawn."""
 
 import csv
 import io
@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from reslight.analysis.curves import Panel, draw_panels
-from reslight.analysis.figure import COLOURS, FONT, GREY, PALE, dress, new_figure
+from reslight.analysis.figure import COLORS, FONT, GRAY, LIGHT_GRAY, label_axes, new_figure
 from reslight.analysis.responses import Responses, draw_responses
 from reslight.models import resolve_config
-from reslight.paper.experiments import PAPER_STEPS, Arm, Budget, Experiment
+from reslight.paper.experiments import PAPER_STEPS, Budget, Condition, Experiment
 from reslight.paper.schedule import compute_of
 from reslight.runs.history import Curve, History, average
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that is done and tested.
+    """A run that has been trained to its end and tested.
 
     Args:
-        arm: What was run.
-        seed: Its seed.
-        history: Its errors.
-        correct: Test images that it gets right.
+        condition: The condition of the run.
+        seed: The seed of the run.
+        history: The error curves of the run.
+        correct: Test images with a correct prediction.
         total: Test images.
-        responses: Its layer responses, where they were measured.
+        responses: The layer responses, in an experiment about them.
     """
 
-    arm: Arm
+    condition: Condition
     seed: int
     history: History
     correct: int
@@ -46,17 +46,17 @@ class Finished:
 
     @property
     def value(self) -> float:
-        """What the experiment is about: the responses if they were measured, else the test error."""
+        """The value that the experiment compares: the mean std of the layer responses if there are any, otherwise the test error."""
         return self.responses.mean if self.responses else self.error
 
     def row(self, budget: Budget) -> dict[str, Any]:
-        """For CSV and JSON."""
+        """Return the row of the run for CSV and JSON."""
         training = self.history.training.errors
-        found = {
-            "name": self.arm.name,
-            "label": self.arm.label,
-            "net": self.arm.net,
-            "shortcut": resolve_config(self.arm.net, **self.arm.change).shortcut,
+        row = {
+            "name": self.condition.name,
+            "label": self.condition.label,
+            "net": self.condition.net,
+            "shortcut": resolve_config(self.condition.net, **self.condition.changes).shortcut,
             "seed": self.seed,
             "iterations": self.history.steps,
             "test_correct": self.correct,
@@ -64,67 +64,63 @@ class Finished:
             "test_error": round(self.error, 4),
             "train_error": round(training[-1], 4) if training else None,
             "data": budget.data,
-            "paper": self.arm.paper if budget.data == "cifar10" else None,
+            "paper": self.condition.paper_error if budget.data == "cifar10" else None,
             "run": self.history.folder.as_posix(),
         }
-        return found | ({"mean_response_std": round(self.responses.mean, 6)} if self.responses else {})
+        return row | ({"mean_response_std": round(self.responses.mean, 6)} if self.responses else {})
 
 
-def by_arm(finished: Sequence[Finished]) -> list[list[Finished]]:
-    """The runs of each arm, in the order in which arms first appear."""
+def by_condition(finished: Sequence[Finished]) -> list[list[Finished]]:
+    """Return the runs of each condition, in the order in which conditions first appear."""
     groups: dict[str, list[Finished]] = {}
-    for one in finished:
-        groups.setdefault(one.arm.name, []).append(one)
+    for run in finished:
+        groups.setdefault(run.condition.name, []).append(run)
     return list(groups.values())
 
 
 def summary(experiment: Experiment, budget: Budget, finished: Sequence[Finished]) -> tuple[list[str], list[list[str]]]:
-    """The table for people: its header, and a row for each arm that was run."""
-    is_responses = experiment.figure == "responses"
-    measure = "mean std of responses" if is_responses else "test error (%)"
-    header = [
-        "net",
-        "iterations",
-        *(["compute"] if experiment.figure == "compute" else []),
-        "paper",
-        measure,
-        "std",
-        "n",
-        "training error (%)",
-    ]
+    """Return the table to print: its header, and a row for each condition that has runs; empty columns are left out."""
+    is_responses, is_compute = experiment.figure == "responses", experiment.figure == "compute"
+    value = "mean std of responses" if is_responses else "test error (%)"
+    header = ["net", "iterations", *(["compute"] if is_compute else []), "paper", value, "std", "n", "training error (%)"]
     rows = []
-    for runs in by_arm(finished):
-        arm, values = runs[0].arm, [run.value for run in runs]
-        row = [arm.label, f"{runs[0].history.steps:,}"]
-        if experiment.figure == "compute":
-            row.append(f"{_compute_at(runs[0].history.steps, compute_of(arm, experiment, budget)) / budget.steps:.2f}")
+    for runs in by_condition(finished):
+        condition, values, steps = runs[0].condition, [run.value for run in runs], runs[0].history.steps
         digits = 4 if is_responses else 2
-        row += ["" if is_responses or budget.data != "cifar10" else arm.said, f"{statistics.mean(values):.{digits}f}"]
-        row += [f"{statistics.stdev(values):.{digits}f}" if len(values) > 1 else "", str(len(values))]
-        rows.append([*row, _training(runs)])
-    empty = {number for number, name in enumerate(header) if name in ("paper", "std") and not any(row[number] for row in rows)}
-    return [name for n, name in enumerate(header) if n not in empty], [
-        [cell for n, cell in enumerate(row) if n not in empty] for row in rows
-    ]
+        rows.append(
+            [
+                condition.label,
+                f"{steps:,}",
+                *([f"{_compute_at(steps, compute_of(condition, experiment, budget)) / budget.steps:.2f}"] if is_compute else []),
+                "" if is_responses or budget.data != "cifar10" else condition.paper_text,
+                f"{statistics.mean(values):.{digits}f}",
+                f"{statistics.stdev(values):.{digits}f}" if len(values) > 1 else "",
+                str(len(values)),
+                _training_error(runs),
+            ]
+        )
+    optional = {number for number, name in enumerate(header) if name in ("paper", "std")}
+    kept = [number for number in range(len(header)) if number not in optional or any(row[number] for row in rows)]
+    return [header[number] for number in kept], [[row[number] for number in kept] for row in rows]
 
 
 def directions(experiment: Experiment, finished: Sequence[Finished]) -> list[str]:
-    """Which way errors go from the first to the last network of each panel: what the paper's claims are about."""
+    """Return a line for each panel that says how the errors change from its first to its last network: the paper's claims."""
     if experiment.figure not in ("curves", "depth"):
         return []
-    said = []
-    for title, groups in _families(by_arm(finished)).items():
+    lines = []
+    for title, groups in _panels_of(by_condition(finished)).items():
         if len(groups) > 1:
             ends = groups[0], groups[-1]
-            first, last = (runs[0].arm.label for runs in ends)
-            training = " to ".join(_training(runs) for runs in ends)
+            first, last = (runs[0].condition.label for runs in ends)
+            training = " to ".join(_training_error(runs) for runs in ends)
             test = " to ".join(f"{statistics.mean(run.error for run in runs):.2f}" for runs in ends)
-            said.append(f"{title}: from {first} to {last} the training error goes from {training} %, the test error from {test} %")
-    return said
+            lines.append(f"{title}: from {first} to {last} the training error goes from {training} %, the test error from {test} %")
+    return lines
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV."""
+    """Return rows with the same keys as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -133,71 +129,80 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def layer_rows(finished: Sequence[Finished]) -> list[dict[str, Any]]:
-    """The responses of each layer of each run."""
+    """Return a row for each layer of each run with layer responses."""
     return [
-        {"name": run.arm.name, "seed": run.seed, "layer": number, "norm": layer, "std": round(std, 6)}
+        {"name": run.condition.name, "seed": run.seed, "layer": number, "norm": layer, "std": round(std, 6)}
         for run in finished
         if run.responses
         for number, (layer, std) in enumerate(zip(run.responses.layers, run.responses.std, strict=True), start=1)
     ]
 
 
-def draw_outcome(experiment: Experiment, budget: Budget, finished: Sequence[Finished]) -> "Figure":
-    """The paper's figure from our runs; of several seeds the mean.
+def draw_results(experiment: Experiment, budget: Budget, finished: Sequence[Finished]) -> "Figure":
+    """Draw the paper's figure from our runs; several seeds are drawn as their mean.
 
     Raises:
-        ValueError: There is no matplotlib to draw with.
+        MissingPackageError: matplotlib is not installed.
     """
-    groups = by_arm(finished)
+    groups = by_condition(finished)
     if experiment.figure == "responses":
         return draw_responses([_mean_responses(runs) for runs in groups])
     if experiment.figure == "depth":
         return _draw_depth(groups, budget)
     if experiment.figure == "compute":
-        arms = [runs[0].arm for runs in groups]
-        ends = [runs for runs in groups if not any(arm.start == runs[0].arm.name for arm in arms)]  # the others are their beginnings
-        histories = [_over_compute(_mean(runs), compute_of(runs[0].arm, experiment, budget)) for runs in ends]
-        figure = draw_panels([Panel("", histories, [runs[0].arm.label for runs in ends])], "iterations of ResNet-20")
-        figure.axes[0].axvline(budget.steps, color=GREY, linestyle=":", zorder=0)  # where runs go on, or deeper
-        return figure
-    families = _families(groups).items()
+        return _draw_compute(groups, experiment, budget)
+    panels = _panels_of(groups).items()
     return draw_panels(
-        [Panel(title, [_mean(runs) for runs in inside], [runs[0].arm.label for runs in inside]) for title, inside in families]
+        [Panel(title, [_mean(runs) for runs in inside], [runs[0].condition.label for runs in inside]) for title, inside in panels]
     )
 
 
-def _families(groups: Sequence[list[Finished]]) -> dict[str, list[list[Finished]]]:
-    """Plain nets and residual ones; or a depth each, where the shortcuts are what differs."""
-    by_net = any(runs[0].arm.change for runs in groups)
-    families: dict[str, list[list[Finished]]] = {}
+def _panels_of(groups: Sequence[list[Finished]]) -> dict[str, list[list[Finished]]]:
+    """Return the runs of each panel: plain and residual networks, or one panel for each depth if the shortcuts differ."""
+    is_by_net = any(runs[0].condition.changes for runs in groups)
+    panels: dict[str, list[list[Finished]]] = {}
     for runs in groups:
-        arm = runs[0].arm
-        title = arm.label.split(",")[0] if by_net else "plain" if arm.net.startswith("plain") else "ResNet"
-        families.setdefault(title, []).append(runs)
-    return families
+        condition = runs[0].condition
+        title = condition.label.split(",")[0] if is_by_net else "plain" if condition.net.startswith("plain") else "ResNet"
+        panels.setdefault(title, []).append(runs)
+    return panels
 
 
 def _mean(runs: Sequence[Finished]) -> History:
     return average([run.history for run in runs])
 
 
-def _training(runs: Sequence[Finished]) -> str:
-    """The mean training error at the end, in percent."""
+def _training_error(runs: Sequence[Finished]) -> str:
+    """Return the mean training error of the last epoch, in percent."""
     errors = [run.history.training.errors[-1] for run in runs if run.history.training.errors]
     return f"{statistics.mean(errors):.2f}" if errors else ""
+
+
+def _draw_compute(groups: Sequence[list[Finished]], experiment: Experiment, budget: Budget) -> "Figure":
+    conditions = [runs[0].condition for runs in groups]
+    begun_with = {condition.starts_from for condition in conditions}
+    ends = [runs for runs in groups if runs[0].condition.name not in begun_with]  # their curves contain those of the others
+    histories = [_over_compute(_mean(runs), compute_of(runs[0].condition, experiment, budget)) for runs in ends]
+    figure = draw_panels([Panel("", histories, [runs[0].condition.label for runs in ends])], "iterations of ResNet-20")
+    figure.axes[0].axvline(budget.steps, color=GRAY, linestyle=":", zorder=0)  # where runs are resumed or deepened
+    return figure
 
 
 def _draw_depth(groups: Sequence[Sequence[Finished]], budget: Budget) -> "Figure":
     figure = new_figure(7.2, 4.6)
     axes = figure.subplots()
-    depths = [int(runs[0].arm.net.removeprefix("resnet")) for runs in groups]
-    paper = [(depth, runs[0].arm.paper) for depth, runs in zip(depths, groups, strict=True) if runs[0].arm.paper is not None]
+    depths = [int(runs[0].condition.net.removeprefix("resnet")) for runs in groups]
+    paper = [
+        (depth, runs[0].condition.paper_error)
+        for depth, runs in zip(depths, groups, strict=True)
+        if runs[0].condition.paper_error is not None
+    ]
     axes.plot(
         *zip(*paper, strict=True),
         linestyle="",
         marker="D",
         markersize=9,
-        color=COLOURS[1],
+        color=COLORS[1],
         fillstyle="none",
         label=f"paper, {PAPER_STEPS:,} iterations",
     )
@@ -209,7 +214,7 @@ def _draw_depth(groups: Sequence[Sequence[Finished]], budget: Budget) -> "Figure
         yerr=spread if any(spread) else None,
         marker="o",
         markersize=8,
-        color=COLOURS[0],
+        color=COLORS[0],
         capsize=4,
         label=f"ours, {budget.steps:,} iterations",
     )
@@ -217,29 +222,29 @@ def _draw_depth(groups: Sequence[Sequence[Finished]], budget: Budget) -> "Figure
     axes.set_xticks(depths, [str(depth) for depth in depths], minor=False)
     axes.set_xticks([], minor=True)
     axes.set_ylim(0, 1.1 * max([*means, *(error for _, error in paper)]))
-    dress(axes, "layers", "test error (%)")
-    axes.legend(fontsize=FONT, framealpha=0.9, edgecolor=PALE)
+    label_axes(axes, "layers", "test error (%)")
+    axes.legend(fontsize=FONT, framealpha=0.9, edgecolor=LIGHT_GRAY)
     return figure
 
 
 def _mean_responses(runs: Sequence[Finished]) -> Responses:
-    """Of several seeds, layer by layer."""
-    measured = [run.responses for run in runs if run.responses]
-    stds = zip(*(one.std for one in measured), strict=True)
-    return replace(measured[0], name=runs[0].arm.label, std=tuple(statistics.mean(std) for std in stds))
+    """Return the mean layer responses of several seeds."""
+    known = [run.responses for run in runs if run.responses]
+    stds = zip(*(one.std for one in known), strict=True)
+    return replace(known[0], name=runs[0].condition.label, std=tuple(statistics.mean(std) for std in stds))
 
 
 def _compute_at(step: int, costs: Sequence[tuple[int, float]]) -> float:
-    """What a run cost up to a step, in iterations of ResNet-20."""
+    """Return the compute of a run up to a step, in iterations of ResNet-20."""
     total, begin = 0.0, 0
-    for end, cost in costs:
-        total += cost * max(0, min(step, end) - begin)
+    for end, compute in costs:
+        total += compute * max(0, min(step, end) - begin)
         begin = max(begin, end)
     return total
 
 
 def _over_compute(history: History, costs: Sequence[tuple[int, float]]) -> History:
-    """The same errors over what they cost in place of over iterations."""
+    """Return the error curves over compute instead of iterations."""
     curves = (Curve(tuple(round(_compute_at(step, costs)) for step in curve.steps), curve.errors) for curve in history.curves)
     training, validation, test = curves
     return replace(history, training=training, validation=validation, test=test)

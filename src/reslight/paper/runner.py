@@ -1,4 +1,4 @@
-"""Running the paper's experiments: what is done already is not done again, and what was not run has no number."""
+"""Run the paper's experiments. Finished runs are reused; conditions without a run are left out of the table."""
 
 import json
 import logging
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout  # torch brings it
+from filelock import FileLock, Timeout  # a dependency of torch
 
 from reslight.analysis import read_run, save
 from reslight.analysis.responses import Responses, image_batches, responses
 from reslight.messages import UsageError
 from reslight.models import resolve_config
-from reslight.paper.experiments import Arm, Budget, Experiment, chosen, find_experiment
-from reslight.paper.results import Finished, directions, draw_outcome, layer_rows, summary, to_csv
+from reslight.paper.experiments import Budget, Condition, Experiment, find_experiment, select_conditions
+from reslight.paper.results import Finished, directions, draw_results, layer_rows, summary, to_csv
 from reslight.paper.schedule import recipe, steps_of
 from reslight.runs import config_files as recipes
 from reslight.runs.eval_results import eval_results_of
@@ -29,11 +29,12 @@ from reslight.training.resume import read_checkpoint
 
 log = logging.getLogger(__name__)
 RunCommand = Callable[[list[str]], None]
+"""Runs a command line of the Trainer, such as `["fit", "--config", FILE]`."""
 
 IMAGES = 1_000
-"""Test images that responses are measured on."""
-KEEP_EVERY = 500
-"""Iterations between checkpoints: what a stop costs at most."""
+"""Test images for the layer responses."""
+CHECKPOINT_EVERY = 500
+"""Iterations between checkpoints, which are the most that an interruption loses."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class Plan:
     """An experiment at a budget, and where its runs and its data are.
 
     Args:
-        name: Of the experiment.
-        budget: How much of it.
-        root: Where runs are kept, each arm's in a folder of its own: `<root>/<arm>/<n>`. Experiments share them.
-        data: Folder of CIFAR-10.
+        name: The name of the experiment.
+        budget: How long networks are trained.
+        root: The folder of the runs, `<root>/<condition>/<n>`, which experiments share.
+        data: The folder of CIFAR-10.
     """
 
     name: str
@@ -57,122 +58,126 @@ class Plan:
         """The experiment."""
         return find_experiment(self.name)
 
-    def arm(self, name: str) -> Arm:
-        """An arm of the experiment."""
-        return next(arm for arm in self.experiment.arms if arm.name == name)
+    def steps(self, condition: Condition) -> tuple[int, int]:
+        """Return the iterations at which the training of a condition begins and ends."""
+        return steps_of(condition, self.experiment, self.budget)
 
-    def end(self, arm: Arm) -> int:
-        """The iteration at which an arm's training ends."""
-        return steps_of(arm, self.experiment, self.budget)[1]
+    def configuration(self, condition: Condition) -> Path:
+        """Return the configuration of a condition, saved beside its runs, so that the user can repeat each run with one command."""
+        return self.root / f"{condition.name}.yaml"
 
-    def configuration(self, arm: Arm) -> Path:
-        """An arm's configuration; it lies beside the runs, so that each of them is one command of a person's, too."""
-        return self.root / f"{arm.name}.yaml"
+    def runs(self, condition: Condition) -> RunDirectory:
+        """Return the runs of a condition."""
+        return RunDirectory(self.root, condition.name)
 
 
 def run_experiment(plan: Plan, seeds: int, names: Sequence[str] = (), *, run: RunCommand) -> list[str]:
-    """Train every network that is wanted and was not trained yet, and measure it on the test images.
+    """Train and test every condition that has no finished run yet.
 
-    Several processes may do so at once: each network is trained by one of them, and the others wait for it.
+    Several processes may do so at the same time: each run is trained by one of them, and the others wait for it.
 
     Args:
         plan: What is run, and where.
-        seeds: Each is trained with the seeds 1 to this.
-        names: Of the networks; all if empty.
-        run: Runs a command line of the Trainer's, such as `["fit", "--config", FILE]`.
+        seeds: Each condition is trained with the seeds 1 to this number.
+        names: The names of the conditions; all if empty.
+        run: Runs a command line of the Trainer.
 
     Returns:
-        What diverged, one line each; what would start from it is left out.
+        A line for each run that diverged; runs that would start from it are left out.
 
     Raises:
-        ValueError: An unknown name, or a configuration that is there has other settings.
-        OSError: The data are not there, or runs cannot be written.
+        UsageError: an unknown name, or a saved configuration with other settings.
+        OSError: missing data, or runs that cannot be written.
     """
     if seeds < 1:
-        raise UsageError(f"--seeds is {seeds}; it must be at least 1")
-    arms = chosen(plan.experiment, plan.budget, tuple(names))
-    work = [(seed, arm) for seed in range(1, seeds + 1) for arm in arms]
-    for arm in arms:
-        _write_or_compare(plan.configuration(arm), _recipe(plan, arm))
+        raise UsageError(f"--seeds is {seeds}: each network is trained with the seeds 1 to N. Use 1 or more.")
+    conditions = select_conditions(plan.experiment, plan.budget, tuple(names))
+    work = [(seed, condition) for seed in range(1, seeds + 1) for condition in conditions]
+    for condition in conditions:
+        _write_or_compare(plan.configuration(condition), _recipe(plan, condition))
     failures, failed = [], set()
-    for number, (seed, arm) in enumerate(work, start=1):
-        log.info("%s", f"[{number} of {len(work)}] {arm.label}, seed {seed}")
-        if (arm.start, seed) in failed:
-            failed.add((arm.name, seed))
+    for number, (seed, condition) in enumerate(work, start=1):
+        log.info("%s", f"[{number} of {len(work)}] {condition.label}, seed {seed}")
+        if (condition.starts_from, seed) in failed:
+            failed.add((condition.name, seed))
             continue
         try:
-            with _alone(plan, arm, seed):
-                _test(plan, arm, seed, _train(plan, arm, seed, run), run)
-        except FloatingPointError as error:  # the others are worth something without it
-            failed.add((arm.name, seed))
-            failures.append(f"{arm.label}, seed {seed}: {error}")
+            with _lock(plan, condition, seed):
+                _test(plan, condition, seed, _train(plan, condition, seed, run), run)
+        except FloatingPointError as error:  # the other runs are of use without this one
+            failed.add((condition.name, seed))
+            failures.append(f"{condition.label}, seed {seed}: {error}")
     return failures
 
 
-def gather(plan: Plan) -> list[Finished]:
-    """Every run of the experiment that is done and measured, whoever made it."""
+def find_finished(plan: Plan) -> list[Finished]:
+    """Return every run of the experiment that was trained to its end and tested, by whichever command."""
     found = []
-    for arm in plan.experiment.arms:
-        for seed, run in sorted(_runs(plan, arm).items()):
-            tested = next((one for one in eval_results_of(run) if one.split == "test"), None)
-            if tested and run.step == plan.end(arm):
-                known = _responses(plan, arm, run) if plan.experiment.figure == "responses" else None
-                found.append(Finished(arm, seed, read_run(run), tested.correct1, tested.total, known))
+    for condition in plan.experiment.conditions:
+        for seed, run in sorted(_runs_by_seed(plan, condition).items()):
+            test = next((result for result in eval_results_of(run) if result.split == "test"), None)
+            if test and run.step == plan.steps(condition)[1]:
+                known = _responses(plan, condition, run) if plan.experiment.figure == "responses" else None
+                found.append(Finished(condition, seed, read_run(run), test.correct1, test.total, known))
     return found
 
 
-def write_outcome(plan: Plan, finished: Sequence[Finished], output: Path) -> list[Path]:
-    """Write rows, table and picture beside each other: NAME.csv, NAME.json, NAME.png; for responses also each layer's.
+def write_results(plan: Plan, finished: Sequence[Finished], output: Path) -> list[Path]:
+    """Write the rows, the table and the figure: NAME.csv, NAME.json, NAME.png, and for responses NAME_layers.csv.
+
+    Args:
+        plan: The experiment.
+        finished: Its runs.
+        output: The folder to write to.
 
     Returns:
         The files.
     """
     header, rows = summary(plan.experiment, plan.budget, finished)
-    about = {
+    report = {
         "experiment": plan.name,
         "title": plan.experiment.title,
         "data": plan.budget.data,
         "iterations_of_the_budget": plan.budget.steps,
         "table": [dict(zip(header, row, strict=True)) for row in rows],
         "directions": directions(plan.experiment, finished),
-        "runs": [one.row(plan.budget) | {"environment": _environment(Run(one.history.folder))} for one in finished],
+        "runs": [run.row(plan.budget) | {"environment": _environment(Run(run.history.folder))} for run in finished],
     }
     output.mkdir(parents=True, exist_ok=True)
-    lines = [one.row(plan.budget) for one in finished]
-    texts = {f"{plan.name}.csv": to_csv(lines), f"{plan.name}.json": json.dumps(about, indent=2) + "\n"}
+    texts = {
+        f"{plan.name}.csv": to_csv([run.row(plan.budget) for run in finished]),
+        f"{plan.name}.json": json.dumps(report, indent=2) + "\n",
+    }
     if layers := layer_rows(finished):
         texts[f"{plan.name}_layers.csv"] = to_csv(layers)
     for name, text in texts.items():
         (output / name).write_text(text, encoding="utf-8")
-    picture = output / f"{plan.name}.png"
-    save(draw_outcome(plan.experiment, plan.budget, finished), picture)
-    return [*(output / name for name in texts), picture]
+    figure = output / f"{plan.name}.png"
+    save(draw_results(plan.experiment, plan.budget, finished), figure)
+    return [*(output / name for name in texts), figure]
 
 
-def _recipe(plan: Plan, arm: Arm) -> dict[str, Any]:
-    paper = yaml.safe_load((recipes.packaged() / "cifar10" / f"paper_{arm.net}.yaml").read_text(encoding="utf-8"))
-    return recipe(arm, plan.experiment, plan.budget, paper)
+def _recipe(plan: Plan, condition: Condition) -> dict[str, Any]:
+    return recipe(condition, plan.experiment, plan.budget, recipes.recipe_settings("cifar10/paper", condition.net))
 
 
 def _write_or_compare(path: Path, content: dict[str, Any]) -> None:
     if path.is_file():
         if yaml.safe_load(path.read_text(encoding="utf-8")) != content:
-            raise UsageError(
-                f"{path} has other settings than this experiment; its runs are no part of it. Give another --root, or move them"
-            )
+            raise UsageError(f"{path} has other settings than this experiment, so its runs do not belong to it. Give another --root.")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 @contextmanager
-def _alone(plan: Plan, arm: Arm, seed: int) -> Iterator[None]:
-    """Inside, no other process trains or tests this arm with this seed; the lock ends with the process, however that ends."""
-    lock = FileLock(plan.root / f".{arm.name}.{seed}.lock")
+def _lock(plan: Plan, condition: Condition, seed: int) -> Iterator[None]:
+    """Keep other processes from training or testing this condition with this seed; the system ends the lock with the process."""
+    lock = FileLock(plan.root / f".{condition.name}.{seed}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("another process is at it: waiting for that")
+        log.info("waiting for another process that trains this network")
         lock.acquire()
     try:
         yield
@@ -180,70 +185,79 @@ def _alone(plan: Plan, arm: Arm, seed: int) -> Iterator[None]:
         lock.release()
 
 
-def _train(plan: Plan, arm: Arm, seed: int, run_command: RunCommand) -> Run:
-    """The folder of an arm's run with this seed, trained to its end: now, or before."""
-    run = _runs(plan, arm).get(seed)
-    if run is None and arm.start:
-        base = _runs(plan, plan.arm(arm.start))[seed]
-        run = Run(RunDirectory(plan.root, arm.name).next_folder())
-        fork_run(base, run.folder, arm.net if arm.net != plan.arm(arm.start).net else None)
-    if run and run.step == plan.end(arm):
-        log.info("%s", f"is done   {run.folder}")
+def _train(plan: Plan, condition: Condition, seed: int, run_command: RunCommand) -> Run:
+    """Return the run of a condition with this seed, trained to its end: a finished run, or one that is started or resumed now."""
+    run = _runs_by_seed(plan, condition).get(seed)
+    if run is None and condition.starts_from:
+        start = plan.experiment.condition(condition.starts_from)
+        run = Run(plan.runs(condition).next_folder())
+        fork_run(_runs_by_seed(plan, start)[seed], run.folder, condition.net if condition.net != start.net else None)
+    if run and run.step == plan.steps(condition)[1]:
+        log.info("%s", f"finished  {run.folder}")
         return run
-    words = ["fit", "--config", str(plan.configuration(arm)), "--trainer.default_root_dir", str(plan.root)]
-    words += ["--seed_everything", str(seed), "--checkpoint.every_n_train_steps", str(KEEP_EVERY), *_data(plan)]
+    words = ["fit", "--config", str(plan.configuration(condition)), "--trainer.default_root_dir", str(plan.root)]
+    words += ["--seed_everything", str(seed), "--checkpoint.every_n_train_steps", str(CHECKPOINT_EVERY), *_data(plan)]
     if run:
-        log.info("%s", f"goes on with {run.folder} at iteration {run.step:,}")
+        log.info("%s", f"resuming  {run.folder} at iteration {run.step:,}")
         words += ["--ckpt_path", str(run.checkpoint())]
     log.info("%s", f"reslight {shlex.join(words)}")
     run_command(words)
-    return _runs(plan, arm)[seed]
+    return _runs_by_seed(plan, condition)[seed]
 
 
-def _test(plan: Plan, arm: Arm, seed: int, run: Run, run_command: RunCommand) -> None:
-    """Measure a run's last weights on the test images, unless that was done."""
-    if any(one.split == "test" for one in eval_results_of(run)):
+def _test(plan: Plan, condition: Condition, seed: int, run: Run, run_command: RunCommand) -> None:
+    """Evaluate the last weights of a run on the test images, unless that was done."""
+    if any(result.split == "test" for result in eval_results_of(run)):
         return
-    words = ["test", "--config", str(plan.configuration(arm)), "--ckpt_path", str(run.folder), "--seed_everything", str(seed), *_data(plan)]
+    config, checkpoint = str(plan.configuration(condition)), str(run.folder)
+    words = ["test", "--config", config, "--ckpt_path", checkpoint, "--seed_everything", str(seed), *_data(plan)]
     log.info("%s", f"reslight {shlex.join(words)}")
     run_command(words)
 
 
-def _responses(plan: Plan, arm: Arm, run: Run) -> Responses:
+def _responses(plan: Plan, condition: Condition, run: Run) -> Responses:
     net, data, _ = load_with_data_info(str(run.folder))
-    return responses(net, image_batches(net, data, plan.data, IMAGES), arm.label)
+    return responses(net, image_batches(net, data, plan.data, IMAGES), condition.label)
 
 
 def _data(plan: Plan) -> list[str]:
     return ["--data.root", plan.data] if plan.budget.data == "cifar10" else []
 
 
-def _runs(plan: Plan, arm: Arm) -> dict[int, Run]:
-    """The runs that are this arm's, by seed: of its recipe and not beyond its end; of several the one that is furthest."""
+def _runs_by_seed(plan: Plan, condition: Condition) -> dict[int, Run]:
+    """Return the runs with the settings of a condition and not beyond its end; of several with one seed the longest."""
     found: dict[int, tuple[int, Run]] = {}
-    meant = _recipe(plan, arm)["model"]
-    for run in RunDirectory(plan.root, arm.name).runs():
+    settings, (begin, end) = _recipe(plan, condition)["model"], plan.steps(condition)
+    for run in plan.runs(condition).runs():
         if not (run.checkpoint().is_file() and run.config.is_file()):
             continue
         step, seed = run.step, run.seed
-        is_fork = bool(arm.start) and step == steps_of(arm, plan.experiment, plan.budget)[0]  # its schedule is still the other's
-        if seed is None or not _is_of(run.settings, meant, schedule=not is_fork) or step > plan.end(arm):
-            log.info("%s", f"{run.folder} has other settings than {plan.configuration(arm)}: it does not count")
-        elif step > found.get(seed, (-1, run))[0]:
+        is_fork = bool(condition.starts_from) and step == begin  # it still has the schedule of the run that it was forked from
+        if seed is None or step > end or not _has_settings(run.settings, settings, schedule=not is_fork):
+            log.info("%s", f"left out  {run.folder}: its settings differ from {plan.configuration(condition)}")
+        elif seed not in found or step > found[seed][0]:
             found[seed] = (step, run)
     return {seed: run for seed, (_, run) in found.items()}
 
 
-def _is_of(settings: Mapping[str, Any], meant: Mapping[str, Any], *, schedule: bool) -> bool:
-    """Whether a run's settings are those of a recipe; the data decide about the network's two ends."""
-    there = settings["net"]
-    stated = {"name": meant["net"]} if isinstance(meant["net"], str) else dict(meant["net"])
-    net = resolve_config(stated.pop("name"), **stated, **{key: there[key] for key in ("num_classes", "in_channels")})
+def _has_settings(settings: Mapping[str, Any], expected: Mapping[str, Any], *, schedule: bool) -> bool:
+    """Return whether a run has the settings of a recipe; classes and channels of the network come from the data.
+
+    Args:
+        settings: The settings of the run's model.
+        expected: The settings of the recipe's model.
+        schedule: Compare the schedules, too.
+    """
+    net = settings["net"]
+    stated = {"name": expected["net"]} if isinstance(expected["net"], str) else dict(expected["net"])
+    expected_net = resolve_config(stated.pop("name"), **stated, **{key: net[key] for key in ("num_classes", "in_channels")})
     kinds = {"optim": OptimConfig, "schedule": ScheduleConfig} if schedule else {"optim": OptimConfig}
-    same = all(as_config(kind, settings[part]) == as_config(kind, meant[part]) for part, kind in kinds.items())
-    return same and net.to_dict() == there and not any(settings.get(name) for name in ("label_smoothing", "ema", "init_from", "freeze"))
+    is_same = all(as_config(kind, settings[part]) == as_config(kind, expected[part]) for part, kind in kinds.items())
+    changed = any(settings.get(name) for name in ("label_smoothing", "ema", "init_from", "freeze"))
+    return is_same and expected_net.to_dict() == net and not changed
 
 
 def _environment(run: Run) -> dict[str, Any]:
+    """Return the versions, the device and the precision that a run was trained with."""
     state = read_checkpoint(run.checkpoint())["reslight"]
     return {**state.get("environment", {}), "precision": state.get("precision")}

@@ -1,45 +1,48 @@
-"""How long each network of an experiment trains, and with which configuration."""
+"""How long each condition of an experiment is trained, and with which configuration."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from reslight.models import cost_of, resolve_config
-from reslight.paper.experiments import PAPER_STEPS, Arm, Budget, Experiment
+from reslight.paper.experiments import PAPER_STEPS, Budget, Condition, Experiment
 
 
-def steps_of(arm: Arm, experiment: Experiment, budget: Budget) -> tuple[int, int]:
-    """The iteration at which an arm's training begins, that of the run that it goes on from, and the one at which it ends."""
-    begin = steps_of(_named(experiment, arm.start), experiment, budget)[1] if arm.start else 0
-    compute = arm.compute or ({} if arm.start else {arm.net: 1.0})
-    return begin, begin + round(budget.steps * sum(share * _cost(net) / _cost(arm.net) for net, share in compute.items()))
+def steps_of(condition: Condition, experiment: Experiment, budget: Budget) -> tuple[int, int]:
+    """Return the iterations at which the training of a condition begins and ends; it begins where the run that it resumes ends."""
+    begin = steps_of(experiment.condition(condition.starts_from), experiment, budget)[1] if condition.starts_from else 0
+    compute = condition.compute or ({} if condition.starts_from else {condition.net: 1.0})
+    return begin, begin + round(budget.steps * sum(share * _macs(net) / _macs(condition.net) for net, share in compute.items()))
 
 
-def compute_of(arm: Arm, experiment: Experiment, budget: Budget) -> list[tuple[int, float]]:
-    """What the iterations of an arm's run cost, in iterations of ResNet-20: up to which iteration, and how much each."""
-    before = compute_of(_named(experiment, arm.start), experiment, budget) if arm.start else []
-    return [*before, (steps_of(arm, experiment, budget)[1], _cost(arm.net) / _cost("resnet20"))]
+def compute_of(condition: Condition, experiment: Experiment, budget: Budget) -> list[tuple[int, float]]:
+    """Return the compute of a run in iterations of ResNet-20: pairs of the iteration up to which, and the compute of each iteration."""
+    before = compute_of(experiment.condition(condition.starts_from), experiment, budget) if condition.starts_from else []
+    return [*before, (steps_of(condition, experiment, budget)[1], _macs(condition.net) / _macs("resnet20"))]
 
 
-def recipe(arm: Arm, experiment: Experiment, budget: Budget, paper: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of an arm: the paper's recipe, as long as the budget says.
+def recipe(condition: Condition, experiment: Experiment, budget: Budget, paper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a condition: the paper's recipe, scaled to the budget.
 
-    A run that goes on does so at a tenth of the first rate, the second of the paper's three, and at the third from half-way.
+    A run that is resumed is trained at a tenth of the first learning rate, the second of the paper's three, and at the third from the
+    middle of the added iterations.
 
     Args:
-        arm: The arm.
-        experiment: The one it belongs to.
+        condition: The condition.
+        experiment: Its experiment.
         budget: The budget.
-        paper: The content of `cifar10/paper_<net>.yaml`.
+        paper: The paper's recipe for the network, as a configuration.
     """
-    begin, end = steps_of(arm, experiment, budget)
+    begin, end = steps_of(condition, experiment, budget)
     model = {**paper["model"]}
-    if arm.change:
-        model["net"] = {"name": arm.net, **arm.change}
+    if condition.changes:
+        model["net"] = {"name": condition.net, **condition.changes}
     milestones = paper["model"]["schedule"]["milestones"]
-    going_on = [_scaled(milestones[0], begin), (begin + end + 1) // 2]
-    drops = going_on if arm.start else [_scaled(milestone, end) for milestone in milestones]
+    if condition.starts_from:
+        drops = [_scaled(milestones[0], begin), (begin + end + 1) // 2]
+    else:
+        drops = [_scaled(milestone, end) for milestone in milestones]
     model["schedule"] = {**paper["model"]["schedule"], "milestones": drops}
-    trainer: dict[str, Any] = {"max_steps": end, "devices": 1}  # the nets are small; several runs fill a machine better than one
+    trainer: dict[str, Any] = {"max_steps": end, "devices": 1}  # several runs use a machine better than one small network on all devices
     if budget.precision:
         trainer["precision"] = budget.precision
     data = paper["data"] if budget.data == "cifar10" else {"class_path": "Digits"}
@@ -50,10 +53,6 @@ def _scaled(milestone: int, end: int) -> int:
     return round(milestone * end / PAPER_STEPS)
 
 
-def _cost(net: str) -> int:
-    """Multiplications of one image of CIFAR."""
+def _macs(net: str) -> int:
+    """Return the multiplications for one image of CIFAR."""
     return cost_of(resolve_config(net)).macs
-
-
-def _named(experiment: Experiment, name: str) -> Arm:
-    return next(arm for arm in experiment.arms if arm.name == name)

@@ -52,7 +52,7 @@ def paper(name: str, budget: str, iterations: int | None, seeds: int, nets: Sequ
     from reslight.analysis.figure import new_figure
     from reslight.cli import trainer
     from reslight.paper.results import directions, summary
-    from reslight.paper.runner import Plan, gather, run_experiment, write_outcome
+    from reslight.paper.runner import Plan, find_finished, run_experiment, write_results
 
     new_figure(1, 1)  # an evening is too long to learn that there is no matplotlib
     chosen = BUDGETS[budget] if iterations is None else replace(BUDGETS[budget], steps=iterations)
@@ -60,10 +60,10 @@ def paper(name: str, budget: str, iterations: int | None, seeds: int, nets: Sequ
     failures = run_experiment(plan, seeds, nets, run=trainer.run)
     for line in failures:
         print(f"reslight: stopped: {line}", file=sys.stderr)
-    finished = gather(plan)
+    finished = find_finished(plan)
     if not finished:
         return False
-    written = write_outcome(plan, finished, plan.root)
+    written = write_results(plan, finished, plan.root)
     print(f"\n{plan.experiment.title}")
     print(f"here {plan.budget.data}, {plan.budget.steps:,} iterations; in the paper CIFAR-10, {PAPER_STEPS:,} iterations\n")
     print(table(*summary(plan.experiment, plan.budget, finished)))
