@@ -29,7 +29,7 @@ def score_lines(split: str, counts: EvalCounts, details: ConfusionAndCalibration
 
 def evaluation_report(split: str, counts: EvalCounts, details: ConfusionAndCalibration, model: ImageClassifier) -> dict[str, Any]:
     """Return the content of test.json or validate.json: metrics, counts, classes, confusion matrix and calibration."""
-    names = model.described.get("labels") or range(model.config.num_classes)
+    names = model.data_info.get("labels") or range(model.config.num_classes)
     totals, correct = details.confusion.sum(dim=1).tolist(), details.confusion.diagonal().tolist()
     classes = zip(names, totals, correct, details.per_class, strict=True)
     bins = [(int(images), hits, probability) for images, hits, probability in details.bins.tolist()]
@@ -45,7 +45,7 @@ def evaluation_report(split: str, counts: EvalCounts, details: ConfusionAndCalib
                 for images, hits, probability in bins
             ],
         },
-        "data": model.described,
+        "data": model.data_info,
         "precision": str(model.trainer.precision),
         "batch_size": getattr(getattr(model.trainer, "datamodule", None), "eval_batch_size", None),
         "sha256": weights_sha256(model.net),

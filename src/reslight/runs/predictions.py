@@ -46,7 +46,7 @@ class PredictionWriter(Callback):
             torch.distributed.all_gather_object(parts, self._rows)
         if not trainer.is_global_zero:
             return
-        data: dict[str, Any] = getattr(pl_module, "described", {})
+        data: dict[str, Any] = getattr(pl_module, "data_info", {})
         labels = data.get("labels")
         with self.path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

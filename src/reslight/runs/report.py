@@ -18,7 +18,7 @@ PACKAGES = ("reslight", "torch", "lightning", "torchvision")
 
 def start_lines(trainer: Trainer, model: ImageClassifier, run: Run | None) -> list[str]:
     """Return lines that say what is trained, on which data, how long, on which device and where it is saved."""
-    data = model.described
+    data = model.data_info
     sizes = ", ".join(f"{split['size']:,} {name}" for name, split in data.get("splits", {}).items() if split["size"])
     plan = getattr(getattr(trainer, "datamodule", None), "batch_plan", None)  # a user's own data module has none
     devices = f"{trainer.world_size} x {model.device.type}" if trainer.world_size > 1 else str(model.device)
@@ -53,7 +53,7 @@ def summary(trainer: Trainer, model: ImageClassifier, seconds: float) -> dict[st
         "metrics": {name: value for name, value in model.recorded.items() if not name.endswith("_step")},
         "best": {"monitor": best.monitor, "score": best.best_score, "step": best.best_step} if best else None,
         "seed": int(seed) if seed else None,
-        "data": model.described,
+        "data": model.data_info,
         "settings": dict(model.hparams),
         "machine": {
             "device": str(model.device),
