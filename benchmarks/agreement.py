@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from harness import machine
 from PIL import Image
-from rounds import machine
 from torchvision import transforms
 
 import reslight

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from harness import alternate, introduce, keep, parser, show, use_threads
 from images import RandomImages
 from lightning.pytorch import Callback, Trainer
-from rounds import alternate, introduce, keep, parser, show, use_threads
 
 from reslight.training import AtomicCheckpointIO, ImageClassifier, OptimConfig
 

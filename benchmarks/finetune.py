@@ -2,7 +2,7 @@
 
 Some pictures of some classes of CIFAR-10 are written as PNG files into folders of their classes, and go the road of a person's own
 pictures: `reslight fit --config finetune`, then `reslight test` on all test images of these classes. From scratch is the same with a
-network of the same architecture, new weights and, as no trained body need be spared, one rate for all.
+network of the same architecture, new weights and, as no trained backbone need be spared, one rate for all.
 """
 
 import argparse
@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness import machine
 from PIL import Image
-from rounds import machine
 
 from reslight.data import CIFAR
 
@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shared = ["--data.root", str(pictures), "--trainer.enable_progress_bar", "false", *options.more]
     sides = {
         "fine-tuned": ["--model.init_from", options.init_from],
-        "frozen body": ["--model.init_from", options.init_from, "--model.freeze", "body"],
-        "from scratch": ["--model.net", options.net, "--model.optim.body_lr", "1", *_feed(options.init_from)],
+        "frozen backbone": ["--model.init_from", options.init_from, "--model.freeze", "backbone"],
+        "from scratch": ["--model.net", options.net, "--model.optim.backbone_lr", "1", *_feed(options.init_from)],
     }
     results: dict[str, list[float]] = {}
     for name, words in sides.items():
@@ -73,10 +73,10 @@ def _reslight(*words: str) -> None:
 
 def _feed(weights: str) -> list[str]:
     """Settings that feed a network as those weights were."""
-    from reslight.weights.folder import read_description
+    from reslight.weights.interop.timm_folder import read_any_description
     from reslight.weights.locate import locate
 
-    feed = read_description(locate(weights), accept_timm=True).record.preprocess.to_dict()
+    feed = read_any_description(locate(weights)).record.preprocess.to_dict()
     return [word for key, value in feed.items() if value is not None for word in (f"--data.preprocess.{key}", json.dumps(value).strip('"'))]
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from harness import alternate, introduce, keep, parser, show, use_threads
 from pictures import write_pictures
-from rounds import alternate, introduce, keep, parser, show, use_threads
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.io import decode_image

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count, islice, repeat
 
 import torch
+from harness import alternate, introduce, keep, parser, show, use_threads
 from images import PilImages, RandomImages, TensorImages, loader
-from rounds import alternate, introduce, keep, parser, show, use_threads
 
 WARM_BATCHES = 8
 BASE = "torchvision PIL, 2 workers"

@@ -8,8 +8,8 @@ import argparse
 import statistics
 from collections.abc import Sequence
 
+from harness import add_cpu_time, alternate, introduce, keep, parser, show, use_threads
 from loops import Work, bare_loop, empty_fit, reslight_fit, stock_fit, tiny_net
-from rounds import add_cpu_time, alternate, introduce, keep, parser, show, use_threads
 
 BASE = "bare loop"
 TARGET_MS = 0.8

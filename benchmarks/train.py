@@ -14,9 +14,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from harness import alternate, introduce, keep, parser, show, use_threads
 from images import CLASSES, PilImages, loader, random_split
 from loops import PRECISIONS, Work, bare_loop, reslight_fit, stock_fit
-from rounds import alternate, introduce, keep, parser, show, use_threads
 
 from reslight.models import cifar_config
 

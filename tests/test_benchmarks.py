@@ -17,9 +17,10 @@ RUNS = {
     "train --memory": (*FEW, "--memory", "--depth", "8", "--steps", "1", "--warm", "1"),
     "folders": (*FEW, "--workers", "1", "--per-round", "32"),
     "overhead": (*FEW, "--steps", "5"),
-    "leads": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
+    "optimizers": ("--net", "resnet8", "--steps", "2", "--batch-size", "8"),
+    "speedups": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
 }
-SHARED = ("images", "loops", "pictures", "rounds", "train")
+SHARED = ("harness", "images", "loops", "pictures", "train")
 
 
 @pytest.fixture
@@ -38,9 +39,9 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
         sys.modules.pop(name, None)
 
 
-def test_every_benchmark_in_rounds_is_run_here():
+def test_every_benchmark_is_run_here():
     texts = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py")}
-    written = {name for name, text in texts.items() if "from rounds import" in text and "from rounds import machine\n" not in text}
+    written = {name for name, text in texts.items() if "from harness import" in text and "from harness import machine\n" not in text}
     assert written == {name.split()[0] for name in RUNS}
 
 
@@ -55,7 +56,7 @@ def test_a_benchmark_runs(name: str, benchmark: Callable[..., None], tmp_path: P
     assert "n = 1 alternating rounds" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "folders", "input", "train", "overhead", "leads"])
+@pytest.mark.parametrize("name", ["checkpoints", "folders", "input", "train", "optimizers", "overhead", "speedups"])
 def test_help_says_what_is_measured(name: str, benchmark: Callable[..., None], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         benchmark(name, "--help")

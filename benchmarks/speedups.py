@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from harness import add_cpu_time, alternate, introduce, keep, parser, show, use_threads
 from loops import Work, bare_loop
-from rounds import add_cpu_time, alternate, introduce, keep, parser, show, use_threads
 from torch import nn
 from train import peak_bytes
 

@@ -1,8 +1,8 @@
 """Measure sides in alternating rounds, and say on what machine: what every benchmark here shares.
 
 A machine is never quiet. Sides that take turns within one run meet the same noise, so their ratios mean something where
-their numbers, taken apart, would not. The order of a round is that of the last one reversed, lest one side always
-follow the same neighbour.
+their numbers, taken apart, would not. Every second round runs in reverse order, so that no side always
+follows the same neighbor.
 """
 
 import argparse
