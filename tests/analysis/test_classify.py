@@ -1,4 +1,4 @@
-"""`reslight classify` on pictures of every kind."""
+"""`reslight classify` on image files of every kind."""
 
 from pathlib import Path
 
@@ -18,11 +18,11 @@ def digits() -> package.ResNet:
 
 
 @pytest.fixture(scope="module")
-def colour(tmp_path_factory) -> package.ResNet:
+def color_net(tmp_path_factory) -> package.ResNet:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("net")
-    feed = package.Preprocess(size=8, resize=9, mean=(0.5,) * 3, std=(0.2,) * 3)
-    package.save(package.create_model("resnet8", num_classes=3), folder / "w", preprocess=feed)
+    preprocess = package.Preprocess(size=8, resize=9, mean=(0.5,) * 3, std=(0.2,) * 3)
+    package.save(package.create_model("resnet8", num_classes=3), folder / "w", preprocess=preprocess)
     return package.load(folder / "w")
 
 
@@ -43,37 +43,37 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def test_exif_is_heeded(colour):
+def test_exif_orientation_is_applied(color_net):
     upright = Image.fromarray(noise(12, 9, 3))
     upright.save("upright.png")
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     upright.transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=exif)
-    one, other = (read(Path(name), colour) for name in ("upright.png", "turned.png"))
+    one, other = (read(Path(name), color_net) for name in ("upright.png", "turned.png"))
     assert one.image.tobytes() == other.image.tobytes()
     assert (other.steps[0], len(other.steps), other.steps[-1]) == ("12 x 9 RGB", 3, "center 8 x 8")
     assert one.steps == ("9 x 12 RGB", "center 8 x 8")
 
 
-def test_transparent_is_over_white(colour):
+def test_transparent_is_over_white(color_net):
     pixels = noise(9, 9, 4)
     pixels[..., 3] = 0
     Image.fromarray(pixels).save("clear.png")
-    picture = read(Path("clear.png"), colour)
-    assert picture.image.getextrema() == ((255, 255),) * 3
-    assert (picture.steps[0], len(picture.steps), picture.steps[-1]) == ("9 x 9 RGBA", 3, "center 8 x 8")
+    image = read(Path("clear.png"), color_net)
+    assert image.image.getextrema() == ((255, 255),) * 3
+    assert (image.steps[0], len(image.steps), image.steps[-1]) == ("9 x 9 RGBA", 3, "center 8 x 8")
 
 
-def test_sixteen_bits_become_eight(colour):
+def test_sixteen_bits_become_eight(color_net):
     Image.fromarray((np.arange(81).reshape(9, 9) * 500).astype(np.uint16)).save("deep.png")
-    picture = read(Path("deep.png"), colour)
-    assert picture.image.getpixel((0, 0)) == (0, 0, 0)
-    assert picture.image.getpixel((8, 8)) == (round(40_000 / 257),) * 3, "dark pictures stay dark"
-    assert "its values 0 to 65535 as 0 to 255" in picture.steps
+    image = read(Path("deep.png"), color_net)
+    assert image.image.getpixel((0, 0)) == (0, 0, 0)
+    assert image.image.getpixel((8, 8)) == (round(40_000 / 257),) * 3, "dark images stay dark"
+    assert "its values 0 to 65535 as 0 to 255" in image.steps
 
 
 @pytest.mark.parametrize(
-    ("values", "said", "first", "last"),
+    ("values", "text", "first", "last"),
     [
         (np.linspace(0, 1, 81, dtype=np.float32), "0 to 1", 0, 255),
         (np.linspace(0, 200, 81, dtype=np.float32), "0 to 255", 0, 200),
@@ -83,30 +83,30 @@ def test_sixteen_bits_become_eight(colour):
         (np.arange(81).astype(">u2") * 257, "0 to 65535", 0, 80),
     ],
 )
-def test_other_depths_become_eight(colour, values, said, first, last):
+def test_other_depths_become_eight(color_net, values, text, first, last):
     Image.fromarray(values.reshape(9, 9)).save("deep.tiff")
-    picture = read(Path("deep.tiff"), colour)
-    assert f"its values {said} as 0 to 255" in picture.steps
-    assert [picture.image.getpixel(at)[0] for at in ((0, 0), (8, 8))] == [first, last]
+    image = read(Path("deep.tiff"), color_net)
+    assert f"its values {text} as 0 to 255" in image.steps
+    assert [image.image.getpixel(at)[0] for at in ((0, 0), (8, 8))] == [first, last]
 
 
-def test_values_that_are_no_numbers_are_refused(colour):
+def test_values_that_are_no_numbers_are_refused(color_net):
     Image.fromarray(np.full((9, 9), np.nan, np.float32)).save("nan.tiff")
     with pytest.raises(ValueError, match=r"nan.tiff cannot be read: it holds values that are no numbers"):
-        read(Path("nan.tiff"), colour)
+        read(Path("nan.tiff"), color_net)
 
 
-def test_a_strip_costs_no_gigabytes(colour):
+def test_a_strip_costs_no_gigabytes(color_net):
     Image.fromarray(noise(1, 9000, 3)).save("strip.png")
-    one = colour.preprocess(read(Path("strip.png"), colour).image)
+    one = color_net.preprocess(read(Path("strip.png"), color_net).image)
     assert one.shape == (3, 8, 8)
-    assert torch.equal(one, colour.preprocess(Image.open("strip.png").crop((4484, 0, 4516, 1))))
+    assert torch.equal(one, color_net.preprocess(Image.open("strip.png").crop((4484, 0, 4516, 1))))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
-def test_every_mode_is_read_by_both_kinds_of_network(reslight, mode, digits, colour):
+def test_every_mode_is_read_by_both_kinds_of_network(reslight, mode, digits, color_net):
     Image.fromarray(noise(20, 30, 3)).convert(mode).save("image.tiff")
-    for net, wanted in ((digits, "L"), (colour, "RGB")):
+    for net, wanted in ((digits, "L"), (color_net, "RGB")):
         assert read(Path("image.tiff"), net).image.mode == wanted
     answer = reslight("classify", "resnet8.digits", "image.tiff")
     assert answer.code == 0, answer.err
@@ -114,19 +114,19 @@ def test_every_mode_is_read_by_both_kinds_of_network(reslight, mode, digits, col
     assert len(answer.out.splitlines()) == 6
 
 
-def test_a_small_number_of_classes_is_listed_whole(colour):
+def test_a_small_number_of_classes_is_listed_whole(color_net):
     Image.fromarray(noise(9, 9, 3)).save("x.png")
-    answers = classify(colour, read(Path("x.png"), colour))
+    answers = classify(color_net, read(Path("x.png"), color_net))
     assert sorted(name for name, _ in answers) == ["0", "1", "2"]
     assert sum(value for _, value in answers) == pytest.approx(1)
 
 
 def test_one_bad_picture_does_not_stop_the_others(reslight):
     Image.fromarray(noise(40, 40, 3)).save("good one.png")
-    Path("text.jpg").write_text("no picture")
+    Path("text.jpg").write_text("not an image")
     Image.fromarray(noise(200, 200, 3)).save("cut.png")
     Path("cut.png").write_bytes(Path("cut.png").read_bytes()[:5000])
-    Image.fromarray(noise(8, 8)).save("moving.gif", save_all=True, append_images=[Image.new("L", (8, 8), grey) for grey in (0, 255)])
+    Image.fromarray(noise(8, 8)).save("moving.gif", save_all=True, append_images=[Image.new("L", (8, 8), gray) for gray in (0, 255)])
     answer = reslight("classify", "resnet8.digits", "nothing.png", "text.jpg", "cut.png", "moving.gif", "good one.png")
     assert answer.code == 1
     lines = answer.err.splitlines()

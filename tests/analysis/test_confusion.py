@@ -1,4 +1,4 @@
-"""The picture of a measurement says what its report says."""
+"""The figure of an evaluation shows the numbers of its report."""
 
 import sys
 from pathlib import Path

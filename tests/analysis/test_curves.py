@@ -1,4 +1,4 @@
-"""The picture shows the numbers of metrics.csv, says what is what, and the command answers mistakes in one line."""
+"""The figure shows the numbers of metrics.csv with a legend, and mistakes are answered in one line."""
 
 import csv
 import json
@@ -34,8 +34,8 @@ def history(
         return Curve(tuple(every * (number + 1) for number in range(len(errors))), tuple(errors))
 
     end = every * max(len(training), len(validation))
-    measured = Curve() if test is None else Curve((end,), (test,))
-    return History(Path(folder), net, max(len(training), len(validation)), curve(training), curve(validation), measured)
+    test_curve = Curve() if test is None else Curve((end,), (test,))
+    return History(Path(folder), net, max(len(training), len(validation)), curve(training), curve(validation), test_curve)
 
 
 def lines_of(*runs: History) -> dict[object, Line2D]:
@@ -110,7 +110,7 @@ def test_an_only_point_is_seen():
     lines = lines_of(history(training=(60,), validation=(70,)))
     for line in lines.values():
         assert line.get_marker() == "_"
-        assert not line.get_clip_on(), "it lies on the edge of the axes"
+        assert not line.get_clip_on(), "it is on the edge of the axes"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_the_ending_says_the_format(name: str):
         save(draw([history(test=9)]), file)
     content = Path(name).read_bytes()
     assert content.startswith(SIGNATURES[name.rpartition(".")[2].lower()])
-    assert content == Path(f"again_{name}").read_bytes(), "the same picture gives the same bytes"
+    assert content == Path(f"again_{name}").read_bytes(), "the same figure gives the same bytes"
     assert b"CreationDate" not in content
     assert b"<dc:date>" not in content
 
@@ -225,7 +225,7 @@ def test_no_run_is_an_error():
 # -- the command
 
 
-def test_plot_writes_the_picture_and_says_what_came_out(reslight):
+def test_plot_writes_the_figure_and_prints_the_errors(reslight):
     make_run("runs/digits/1", [(0.25, 0.125), (0.5, 0.875), (0.875, 0.75)], test=0.625)
     make_run("runs/digits/2", [(0.25, 0.125)], net="resnet20")
     answer = reslight("plot", "runs/digits/1", "runs/digits", Path("runs/digits/1/config.yaml").resolve(), "-o", "curves.png")
@@ -272,7 +272,7 @@ def test_a_mistake_is_one_line(reslight, words: str, says: str):
     assert (answer.code, answer.out) == (2, "")
     (line,) = answer.err.splitlines()
     assert line.startswith(f"reslight: error: {says}")
-    assert [path.name for path in Path().iterdir() if path.is_file()] == [], "a mistake left a picture behind"
+    assert [path.name for path in Path().iterdir() if path.is_file()] == [], "a mistake left a figure behind"
 
 
 def test_without_matplotlib_it_says_how_to_install_it(reslight, monkeypatch):

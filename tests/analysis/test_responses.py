@@ -42,12 +42,12 @@ def by_hand(net: ResNet) -> list[np.ndarray]:
 def test_they_are_those_of_the_layers_computed_by_hand():
     torch.manual_seed(0)
     net = scrambled(ResNet(ResNetConfig(**CONFIG, shortcut="A"))).train()
-    measured = responses(net, IMAGES.split(5), "small")
+    found = responses(net, IMAGES.split(5), "small")
     assert net.training
-    assert measured.layers == ("bn1", "layer1.0.bn1", "layer1.0.bn2", "layer2.0.bn1", "layer2.0.bn2", "layer2.1.bn1", "layer2.1.bn2")
-    np.testing.assert_allclose(measured.std, [one.std() for one in by_hand(net)], rtol=1e-5)
-    assert (measured.name, measured.images) == ("small", 12)
-    assert measured.mean == pytest.approx(np.mean(measured.std))
+    assert found.layers == ("bn1", "layer1.0.bn1", "layer1.0.bn2", "layer2.0.bn1", "layer2.0.bn2", "layer2.1.bn1", "layer2.1.bn2")
+    np.testing.assert_allclose(found.std, [one.std() for one in by_hand(net)], rtol=1e-5)
+    assert (found.name, found.images) == ("small", 12)
+    assert found.mean == pytest.approx(np.mean(found.std))
 
 
 def test_a_net_of_n_layers_has_a_response_for_each_convolution_and_none_for_shortcuts():
@@ -68,8 +68,8 @@ def test_running_statistics_and_hooks_are_left_as_they_were():
 
 
 def test_the_picture_has_both_orders_and_a_line_a_net():
-    measured = [Responses("plain-20", ("a", "b", "c"), (1.0, 3.0, 2.0), 4, is_plain=True), Responses("$a$b", ("a", "b"), (0.5, 0.7), 4)]
-    above, below = draw_responses(measured).axes
+    found = [Responses("plain-20", ("a", "b", "c"), (1.0, 3.0, 2.0), 4, is_plain=True), Responses("$a$b", ("a", "b"), (0.5, 0.7), 4)]
+    above, below = draw_responses(found).axes
     assert [list(line.get_ydata()) for line in above.lines] == [[1.0, 3.0, 2.0], [0.5, 0.7]]
     assert [list(line.get_ydata()) for line in below.lines] == [[3.0, 2.0, 1.0], [0.7, 0.5]]
     assert [line.get_linestyle() for line in above.lines] == ["--", "-"]

@@ -25,7 +25,7 @@ def rows_of(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_only_what_was_run_has_a_row_and_is_not_run_again(reslight: Callable[..., Any]):
+def test_finished_runs_have_rows_and_are_not_trained_again(reslight: Callable[..., Any]):
     words = ("paper", "degradation", *TINY, "--nets", "plain20", "resnet20")
     first = reslight(*words)
     assert first.code == 0, first.err
@@ -58,7 +58,7 @@ def test_only_what_was_run_has_a_row_and_is_not_run_again(reslight: Callable[...
     assert Path("runs/paper/tiny-8/degradation.png").stat().st_size > 10_000
 
 
-def test_a_run_that_was_stopped_goes_on(reslight: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+def test_a_stopped_run_is_resumed(reslight: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
     words = ("paper", "depth", *TINY, "--nets", "resnet20")
     assert reslight(*words).code == 0
     whole = rows_of("runs/paper/tiny-8/depth.csv")
@@ -76,7 +76,7 @@ def test_a_run_that_was_stopped_goes_on(reslight: Callable[..., Any], monkeypatc
     assert not Path("other/tiny-8/resnet20/2").exists()
 
 
-def test_runs_with_other_settings_are_no_part_of_it(reslight: Callable[..., Any]):
+def test_a_configuration_with_other_settings_is_an_error(reslight: Callable[..., Any]):
     Path("runs/paper/tiny-8").mkdir(parents=True)
     Path("runs/paper/tiny-8/plain20.yaml").write_text("trainer: {max_steps: 7}\n")
     answer = reslight("paper", "degradation", *TINY, "--nets", "plain20")
@@ -85,7 +85,7 @@ def test_runs_with_other_settings_are_no_part_of_it(reslight: Callable[..., Any]
     assert len(answer.err.splitlines()) == 1
 
 
-def test_a_run_by_hand_with_other_settings_and_a_partial_measurement_do_not_count(reslight: Callable[..., Any]):
+def test_a_run_with_other_settings_and_a_partial_evaluation_do_not_count(reslight: Callable[..., Any]):
     words = ("paper", "depth", *TINY, "--nets", "resnet20")
     assert reslight(*words).code == 0
     (whole,) = rows_of("runs/paper/tiny-8/depth.csv")
@@ -100,7 +100,7 @@ def test_a_run_by_hand_with_other_settings_and_a_partial_measurement_do_not_coun
     assert rows_of("runs/paper/tiny-8/depth.csv") == [whole]
 
 
-def test_a_net_that_diverges_takes_only_what_starts_from_it_along(reslight: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+def test_a_diverged_run_stops_only_runs_that_start_from_it(reslight: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
     from reslight.cli import trainer as trainer_cli
 
     train = trainer_cli.run
@@ -117,7 +117,7 @@ def test_a_net_that_diverges_takes_only_what_starts_from_it_along(reslight: Call
     assert [row["name"] for row in rows_of("runs/paper/tiny-8/identity.csv")] == ["resnet56_anew"]
 
 
-def test_the_table_has_what_other_calls_trained(reslight: Callable[..., Any]):
+def test_the_table_has_the_runs_of_other_calls(reslight: Callable[..., Any]):
     assert reslight("paper", "degradation", *TINY, "--nets", "plain20").code == 0
     assert reslight("paper", "degradation", *TINY, "--nets", "resnet20").code == 0
     assert [row["name"] for row in rows_of("runs/paper/tiny-8/degradation.csv")] == ["plain20", "resnet20"]
@@ -136,7 +136,7 @@ def test_of_two_processes_one_trains_and_the_other_waits(tmp_path: Path):
 
 
 def test_mistakes_are_one_line(reslight: Callable[..., Any]):
-    for words, said in (
+    for words, message in (
         (("degradatio",), "reslight paper knows no degradatio; did you mean degradation?"),
         (("depth", "--budget", "huge"), "--budget knows no huge; there are tiny, short, full"),
         (("depth", "--iterations", "7"), "--iterations is 7: "),
@@ -145,7 +145,7 @@ def test_mistakes_are_one_line(reslight: Callable[..., Any]):
     ):
         answer = reslight("paper", *words)
         assert answer.code == 2
-        assert said in answer.err
+        assert message in answer.err
         assert len(answer.err.splitlines()) == 1
     assert not Path("runs").exists()
     answer = reslight("paper", "depth", "--budget", "short", "--nets", "resnet20", "--data", "nowhere/at/all.tar.gz")
@@ -228,7 +228,7 @@ def test_several_seeds_are_drawn_as_their_mean():
     assert one.training == Curve((1600, 3200), (50.0, 15.0))
     assert one.test == Curve((3200,), (9.0,))
     longer = average([runs[0], finished(EXPERIMENTS["depth"].conditions[0], 3, 9200, 20, steps=1600).history])
-    assert longer.training.steps == (1600,)  # where both were measured
+    assert longer.training.steps == (1600,)  # the steps that both have
 
 
 def test_the_figures_have_a_panel_for_plain_and_one_for_residual_nets():

@@ -1,4 +1,4 @@
-"""A run that goes on with a deeper network."""
+"""A run is resumed with a deeper network."""
 
 import csv
 import json
@@ -91,7 +91,7 @@ def test_a_deepened_run_measures_the_same_and_goes_on(fit: Callable[..., Any], r
     answer = reslight("fit", "--config", "deeper/1", "--ckpt_path", "deeper/1", "--trainer.max_epochs", "4")
     assert answer.code == 0, answer.err
     assert "warning" not in answer.err
-    assert Path("deeper/1/checkpoints/best.ckpt").is_file()  # the first run's best score does not stand in its way
+    assert Path("deeper/1/checkpoints/best.ckpt").is_file()  # the best score of the first run does not count
     with Path("deeper/1/metrics.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["val/acc1"]]
     assert steps == [4, 8, 12, 16]

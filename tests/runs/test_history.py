@@ -1,4 +1,4 @@
-"""A run's errors are those that stand in its folder: no more, no fewer, whatever a crash or a resume did to it."""
+"""The error curves of a run are read from its folder, whatever a crash or a resume did to it."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def make_run(folder: str, *rows: str, header: str = HEADER, end: str = "\r\n") -
     return Run(path)
 
 
-def test_every_measured_epoch_is_a_point():
+def test_every_finished_epoch_is_a_point():
     run = make_run("runs/digits/1", "1,20,2,0.25,2,0.5,", "2,30,,,,,1.5", "2,40,1,0.75,1,0.875,")
     history = read_run(run)
     assert history.training == Curve((20, 40), (50.0, 12.5))
@@ -34,7 +34,7 @@ def test_validation_may_come_more_often_or_never():
     assert read_run(never).training == Curve((20,), (50.0,))
 
 
-def test_what_is_no_number_is_no_point():
+def test_a_value_that_is_not_a_number_is_left_out():
     run = make_run("runs/digits/1", "1,20,2,0.25,2,0.5,", "2,40,nan,nan,nan,nan,", "3,60,1,inf,1,oops,", "4,80,1,,1,0.75,")
     assert read_run(run).training == Curve((20, 80), (50.0, 25.0))
     assert read_run(run).validation == Curve((20,), (75.0,))
@@ -54,7 +54,7 @@ def test_a_damaged_row_in_the_middle_does_not_count(row: str):
     assert read_run(run).validation == Curve((20, 60), (75.0, 50.0))
 
 
-def test_the_test_error_stands_at_the_step_it_was_measured_at():
+def test_the_test_error_is_at_its_step():
     run = make_run("runs/digits/1", "1,20,2,0.25,2,0.5,", "2,40,1,0.75,1,0.875,")
     (run.folder / "test.json").write_text(json.dumps({"step": 20, "metrics": {"test/acc1": 0.375}}))
     assert read_run(run).test == Curve((20,), (62.5,))
@@ -130,7 +130,7 @@ def test_a_run_is_found_from_inside_it(monkeypatch):
         ("mine.yaml", r"mine\.yaml is not a run. Give the folder of one"),
     ],
 )
-def test_what_is_no_run_is_named_with_the_nearest(path: str, says: str):
+def test_a_path_without_a_run_is_named_with_the_nearest(path: str, says: str):
     make_run("runs/digits/1")
     make_run("runs/cifar10/resnet20/1")
     Path("mine.yaml").write_text("model: {net: resnet8}")
@@ -151,12 +151,12 @@ def test_a_run_without_numbers_says_what_to_do():
 
 
 @pytest.mark.parametrize("rows", [[], ["1,10,,,,,2.5"], ["1,10,1,nan,1,nan,"]])
-def test_a_run_without_a_measured_epoch_says_so(rows: list[str]):
+def test_a_run_without_a_finished_epoch_is_named(rows: list[str]):
     with pytest.raises(ValueError, match=r"runs/digits/1 has no finished epoch yet\. .* Or train one"):
         read_run(make_run("runs/digits/1", *rows))
 
 
-def test_an_empty_or_foreign_table_says_so():
+def test_an_empty_or_foreign_table_is_named():
     empty = make_run("runs/empty/1")
     empty.metrics.write_text("")
     with pytest.raises(ValueError, match="runs/empty/1 has no finished epoch yet"):

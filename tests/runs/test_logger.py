@@ -1,4 +1,4 @@
-"""metrics.csv: each step once, no hole, no repeat, whatever happened before."""
+"""metrics.csv has each step once, whatever a crash or a resume did to it."""
 
 import csv
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_a_new_name_widens_the_table(tmp_path):
 
 
 @pytest.mark.parametrize("crash", ["", "3,60,0.", "3,60"])
-def test_a_resume_cuts_what_comes_again_and_what_a_crash_left(tmp_path, crash):
+def test_a_resume_removes_later_rows_and_an_incomplete_one(tmp_path, crash):
     log = logger(tmp_path)
     for step in (20, 40, 50):
         log.log_metrics({"epoch": step // 20, "val/acc1": step / 100}, step=step)
