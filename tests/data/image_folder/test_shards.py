@@ -17,9 +17,9 @@ from pyarrow import parquet
 
 from reslight.data import Folder
 from reslight.data.cifar import parquet as shards
-from reslight.data.image_folder import shards as reader
+from reslight.data.image_folder import shard_cache
 from reslight.data.image_folder.folder import find_image_set
-from reslight.data.image_folder.shards import image_set_in_shards
+from reslight.data.image_folder.shards import Shards, image_set_in_shards
 
 NAMES = ["apple tree", "Bär"]
 
@@ -53,8 +53,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 256])
-def test_every_image_is_where_it_was_written(root: Path, rows: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reader, "_ROWS", rows)
+def test_every_image_is_read_back(root: Path, rows: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shard_cache, "_ROWS", rows)
     found = find_image_set(str(root))
     assert found.classes == tuple(NAMES)
     assert set(found.splits) == {"train", "val"}
@@ -64,7 +64,7 @@ def test_every_image_is_where_it_was_written(root: Path, rows: int, monkeypatch:
     assert train.labels.dtype == torch.int64
     assert train.images.name(6) == f"row 1 of {root}/data/train-00001-of-00002.parquet"
     assert [val.images.read(n) for n in range(3)] == [png(20), b"", png(22)]
-    assert found.warnings == (f"{root} does not say what is on its 2 test images, which are left out",)
+    assert found.warnings == (f"{root} has no labels for its 2 test images, which are ignored",)
 
 
 def test_the_second_time_no_shard_is_opened(root: Path, monkeypatch: pytest.MonkeyPatch):
@@ -78,20 +78,22 @@ def test_the_second_time_no_shard_is_opened(root: Path, monkeypatch: pytest.Monk
     assert after.splits["train"].images.read(7) == png(7)
 
 
-def test_one_line_says_what_is_copied(root: Path, caplog: pytest.LogCaptureFixture):
+def test_copying_is_logged_once(root: Path, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, "reslight"):
         image_set_in_shards(root)
         image_set_in_shards(root)
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith(f"reading 13 images of {root} once, 0.00 GB, into {root.parent}/decoded/shards")
+    assert "13 images" in caplog.messages[0]
+    assert str(root) in caplog.messages[0]
+    assert f"{root.parent}/decoded/shards" in caplog.messages[0]
 
 
 def test_few_images_at_a_time(root: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reader, "_ROWS", 2)
+    monkeypatch.setattr(shard_cache, "_ROWS", 2)
     found = image_set_in_shards(root)
     assert found
     images = found.splits["train"].images
-    assert isinstance(images, reader.Shards)
+    assert isinstance(images, Shards)
     assert [[len(chunk) for chunk in table.column("image").chunks] for table in images.tables] == [[2, 2, 1], [2, 1]]
 
 
@@ -100,7 +102,7 @@ def test_images_without_labels_are_not_copied(tmp_path: Path):
     write(tmp_path / "set/test.parquet", [bytes(1_000_000)] * 3, [-1, None, -1])
     found = image_set_in_shards(tmp_path / "set")
     assert found
-    assert found.warnings == (f"{tmp_path}/set does not say what is on its 3 test images, which are left out",)
+    assert found.warnings == (f"{tmp_path}/set has no labels for its 3 test images, which are ignored",)
     assert sum(path.stat().st_size for path in (tmp_path / "decoded").rglob("*.arrow")) < 20_000
 
 
@@ -152,9 +154,9 @@ def test_threads_copy_at_once(root: Path):
 
 
 def test_another_process_copies_in_the_middle_of_it(root: Path, monkeypatch: pytest.MonkeyPatch):
-    """What a second process would do, at the worst moment: it begins and ends while the first has half a file."""
+    """A second process copies the shards while the first has written half a file."""
     others = []
-    batches = reader._batches
+    batches = shard_cache._batches
 
     def interrupted(*arguments: object):
         for number, batch in enumerate(batches(*arguments)):
@@ -163,8 +165,8 @@ def test_another_process_copies_in_the_middle_of_it(root: Path, monkeypatch: pyt
                 others.append(None)
                 others.append(image_set_in_shards(root))
 
-    monkeypatch.setattr(reader, "_ROWS", 2)
-    monkeypatch.setattr(reader, "_batches", interrupted)
+    monkeypatch.setattr(shard_cache, "_ROWS", 2)
+    monkeypatch.setattr(shard_cache, "_batches", interrupted)
     for found in (image_set_in_shards(root), others[1]):
         assert found
         assert [found.splits["train"].images.read(n) for n in range(8)] == [png(n) for n in range(8)]
@@ -172,12 +174,12 @@ def test_another_process_copies_in_the_middle_of_it(root: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("place", ["", "data", "plain_text"])
-def test_where_shards_may_lie(tmp_path: Path, place: str):
+def test_folders_of_shards(tmp_path: Path, place: str):
     write(tmp_path / "set" / place / "train.parquet", [png(0), png(1)], [0, 1])
     write(tmp_path / "set" / place / "test/0000.parquet", [png(2)], [1])
     found = image_set_in_shards(tmp_path / "set")
     assert found
-    assert {part: len(one.labels) for part, one in found.splits.items()} == {"train": 2, "test": 1}
+    assert {split: len(one.labels) for split, one in found.splits.items()} == {"train": 2, "test": 1}
 
 
 def test_classes_without_names_are_numbers(tmp_path: Path):
@@ -185,7 +187,7 @@ def test_classes_without_names_are_numbers(tmp_path: Path):
     found = image_set_in_shards(tmp_path)
     assert found
     assert found.classes == ("0", "1", "2")
-    assert found.warnings == (f"{tmp_path} has no training image of 1",)
+    assert found.warnings == (f"{tmp_path} has no training images of 1",)
 
 
 def test_columns_of_other_names_where_only_one_fits(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -194,7 +196,7 @@ def test_columns_of_other_names_where_only_one_fits(tmp_path: Path, caplog: pyte
     assert found
     assert found.splits["train"].labels.tolist() == [1, 0]
     assert found.splits["train"].images.read(1) == png(1)
-    assert caplog.messages == [f"{tmp_path}: the labels are taken from the column kind, the only one of whole numbers"]
+    assert caplog.messages == [f"{tmp_path}: labels are read from the column kind, the only one of whole numbers"]
 
 
 def test_shards_with_hashes_in_their_names(tmp_path: Path):
@@ -211,7 +213,7 @@ COLUMNS: list[tuple[dict[str, list], str]] = [
     ({"image": [[1, 2]], "label": [0]}, "has list<.*> in the column image; images must be bytes, or structs of bytes and a path"),
     ({"image": [{"path": "a"}], "label": [0]}, "has struct<path: string> in the column image; images must be bytes, or structs"),
     ({"image": [b"a"], "label": ["cat"]}, "has string in the column label; labels must be whole numbers"),
-    ({"image": [b"a"], "label": [1_000_000]}, "has the label 1000000, must be below 1,000,000; labels count the classes from 0"),
+    ({"image": [b"a"], "label": [1_000_000]}, "has the label 1000000: labels must be below 1,000,000"),
 ]
 
 
@@ -229,7 +231,7 @@ def test_a_data_module_decodes_them(root: Path):
     batches = list(data.val_dataloader())
     assert [batch.labels.tolist() for batch in batches] == [[1, 0]]  # the image without bytes is left out
     assert data.labels == tuple(NAMES)
-    assert data.describe()["splits"]["val"] == {"size": 3, "fingerprint": data.splits["val"].fingerprint, "skipped": 1}
+    assert data.data_info()["splits"]["val"] == {"size": 3, "fingerprint": data.splits["val"].fingerprint, "skipped": 1}
 
 
 def damaged(root: Path) -> None:
@@ -260,24 +262,27 @@ def one_of_two_hashed(root: Path) -> None:
     ("spoil", "says"),
     [
         (lambda root: write(root / "data/test-00000-of-00001.parquet", [png(1), png(2)], [0, None]), "has images without a label"),
-        (damaged, "train-00000-of-00002.parquet is damaged or was cut short"),
-        (no_folder_for_the_cache, "cannot be kept in .*make room, or set RESLIGHT_CACHE"),
+        (damaged, "train-00000-of-00002.parquet is damaged"),
+        (no_folder_for_the_cache, "decoded/shards cannot hold the images of .*RESLIGHT_CACHE"),
         (lambda root: (root / "data/train-00001-of-00002.parquet").unlink(), "lacks train-00001-of-00002.parquet"),
         (lambda root: [path.unlink() for path in (root / "data").glob("train*")], "shards of val and test, but none of train"),
-        (lambda root: write(root / "data/validation-00000-of-00001.parquet", [png(1)], [2]), "has the label 2 in val, expected 0 to 1"),
-        (lambda root: write(root / "data/validation-00000-of-00001.parquet", [], []), "holds no images of val"),
+        (
+            lambda root: write(root / "data/validation-00000-of-00001.parquet", [png(1)], [2]),
+            "has the label 2 in val: labels must be 0 to 1",
+        ),
+        (lambda root: write(root / "data/validation-00000-of-00001.parquet", [], []), "has no images in the shards of val"),
         (
             lambda root: write(root / "data/train-00001-of-00002.parquet", [png(1)], [None]),
-            "has the label -1, or none, in train, expected 0",
+            r"has the label -1 \(or none\) in train: labels must be 0",
         ),
         (
             lambda root: write(root / "data/validation-00000-of-00001.parquet", [png(1)], [0], names=NAMES[::-1]),
-            "validation-00000-of-00001.parquet has other classes than .*train-00000-of-00002.parquet, or in another order",
+            "validation-00000-of-00001.parquet has other classes than .*train-00000-of-00002.parquet, or another order",
         ),
-        (hashed_beside_plain, "train-00001-of-00002.parquet and others of train there are of two sets of shards; delete the older ones"),
-        (lambda root: write(root / "data/train-00000-of-00001.parquet", [png(1)], [0]), "of two sets of shards; delete the older ones"),
-        (hashed_of_one_and_of_two, "train-00001-of-00002-0123456789abcdef.parquet and others of train there are of two sets of shards"),
-        (one_of_two_hashed, "data lacks train-00000-of-00002; put what is missing there too"),
+        (hashed_beside_plain, "train-00001-of-00002.parquet and others of train.* two sets of shards"),
+        (lambda root: write(root / "data/train-00000-of-00001.parquet", [png(1)], [0]), "two sets of shards"),
+        (hashed_of_one_and_of_two, "train-00001-of-00002-0123456789abcdef.parquet and others of train.* two sets of shards"),
+        (one_of_two_hashed, "data lacks train-00000-of-00002"),
         (lambda root: (root / "data").rename(root / "a") and write(root / "b/train.parquet", [png(1)], [0]), "several sets of shards"),
     ],
 )
@@ -294,7 +299,7 @@ def test_mistakes_are_one_line(root: Path, spoil, says: str):
 def test_a_full_disk_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch):
     opened = Path.open
     monkeypatch.setattr(Path, "open", lambda self, *how: opened(Path("/dev/full") if self.name.startswith(".") else self, *how))
-    says = r"cannot be kept in .*/decoded/shards \(No space left on device\); make room, or set RESLIGHT_CACHE$"
+    says = r"/decoded/shards cannot hold the images of .*parquet: No space left on device\. Make room, or set RESLIGHT_CACHE\.$"
     with pytest.raises(OSError, match=says):
         image_set_in_shards(root)
 

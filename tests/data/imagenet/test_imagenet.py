@@ -176,7 +176,7 @@ def test_the_first_classes_by_number(tmp_path):
     assert loaded(tmp_path, "test").labels.tolist() == [2]
 
 
-def test_hub_shards_measure_on_validation(tmp_path, monkeypatch):
+def test_hub_shards_are_evaluated_on_validation(tmp_path, monkeypatch):
     write_miniature(tmp_path, train=1, val=1, layout="folders")
     parts = data(tmp_path)._image_set
     found = ImageSet(LABELS, {"train": parts.splits["train"], "val": parts.splits["test"], "test": parts.splits["train"]}, ("so it is",))
@@ -229,7 +229,7 @@ def test_defaults(tmp_path):
     write_miniature(tmp_path, train=1, val=1)
     module = ImageNet(str(tmp_path), val_size=0)
     assert (module.batch_size, module.eval_batch_size, module.image_size) == (256, 500, 224)
-    with pytest.raises(ValueError, match=r"^data.val_size is 10000, must be .* below the 10 training images"):
+    with pytest.raises(ValueError, match=r"^data.val_size is 10000: .* below 10"):
         ImageNet(str(tmp_path))
 
 
@@ -271,78 +271,54 @@ def empty_train(root: Path) -> None:
         path.unlink()
 
 
-LOOKED = (
-    "looked for ILSVRC2012_validation_ground_truth.txt, imagenet_2012_validation_synset_labels.txt, LOC_val_solution.csv, val.txt or "
-    "another .txt with a synset a line in ROOT, ROOT/val, ROOT/devkit, ROOT/devkit/data, ROOT/ILSVRC2012_devkit_t12/data"
-)
-
-
 @pytest.mark.parametrize(
-    ("mistake", "line"),
+    ("mistake", "parts"),
     [
-        (without_labels, f"ROOT/val has images without folders of classes, and no label file: {LOOKED}; put one there"),
-        (
-            other_text,
-            f"ROOT/val has images without folders of classes, and no label file: {LOOKED}; ROOT/labels.txt has 2 lines for 10 images; "
-            "put one there",
-        ),
-        (extra_image, "ROOT/val/val.txt has 10 lines, but ROOT/val has 11 images; put all images there, and their file"),
-        (
-            replaced("_00000294.JPEG", "_00000293.JPEG"),
-            "ROOT/val/val.txt names the image ILSVRC2012_val_00000293.JPEG twice; leave one of its lines",
-        ),
+        (without_labels, ["ROOT/val has images that are not in folders of classes", "val.txt", "ROOT/devkit/data"]),
+        (other_text, ["ROOT/val has images that are not in folders of classes", "(ROOT/labels.txt has 2 lines for 10 images)"]),
+        (extra_image, ["ROOT/val/val.txt has 10 lines: ROOT/val has 11 images"]),
+        (replaced("_00000294.JPEG", "_00000293.JPEG"), ["ROOT/val/val.txt has two lines for the image ILSVRC2012_val_00000293.JPEG"]),
         (
             replaced("_00000294.JPEG", "_00000094.JPEG"),
-            "ROOT/val/val.txt names the image ILSVRC2012_val_00000094.JPEG, which is not in ROOT/val; put it there",
+            ["ROOT/val/val.txt has a line for the image ILSVRC2012_val_00000094.JPEG", "missing in ROOT/val"],
         ),
-        (
-            replaced(" 701\n", " 700\n"),
-            "ROOT/val/val.txt gives classes that the training images have no folder of: n03887697; "
-            "put them there, or take their images out of ROOT/val and val.txt",
-        ),
-        (
-            without_class,
-            "ROOT/val/val.txt gives classes that the training images have no folder of: n03888257; "
-            "put them there, or take their images out of ROOT/val and val.txt",
-        ),
-        (replaced(" 701\n", " 1000\n"), "ROOT/val/val.txt has the class number 1000, must be from 0 to 999; get the file again"),
-        (
-            replaced(" 701\n", " n1\n"),
-            "line LINE of ROOT/val/val.txt is 'NAME n1', must be an image and the number of its class; mend it, or get the file again",
-        ),
-        (empty_val, "ROOT/val holds no images; put the validation images there, or remove it"),
-        (empty_train, "ROOT/train holds no images in folders of classes; put SYNSET/IMAGE there"),
+        (replaced(" 701\n", " 700\n"), ["ROOT/val/val.txt has classes without a folder of training images: n03887697. "]),
+        (without_class, ["ROOT/val/val.txt has classes without a folder of training images: n03888257. "]),
+        (replaced(" 701\n", " 1000\n"), ["ROOT/val/val.txt has the class number 1000: it must be 0 to 999"]),
+        (replaced(" 701\n", " n1\n"), ["line LINE of ROOT/val/val.txt is 'NAME n1': it must be an image and the number of its class"]),
+        (empty_val, ["ROOT/val has no images"]),
+        (empty_train, ["ROOT/train has no images in folders of classes"]),
     ],
 )
-def test_each_mistake_has_its_line(mistake, line, tmp_path):
+def test_each_mistake_has_its_line(mistake, parts, tmp_path):
     made = write_miniature(tmp_path, train=1, val=1, layout="caffe")
     at, image = next((at, name) for at, (name, synset) in enumerate(made.val.items(), 1) if synset == "n03888257")
     mistake(tmp_path)
-    assert refusal(tmp_path).replace(str(tmp_path), "ROOT") == line.replace("LINE", str(at)).replace("NAME", image)
+    text = refusal(tmp_path).replace(str(tmp_path), "ROOT")
+    assert text.startswith(parts[0].replace("LINE", str(at)).replace("NAME", image))
+    assert all(part in text for part in parts[1:])
 
 
-def test_a_label_file_of_no_known_form(tmp_path):
+def test_a_label_file_of_unknown_form(tmp_path):
     write_miniature(tmp_path, train=1, val=1, layout="caffe")
     (tmp_path / "val" / "val.txt").write_text("tench\n")
-    assert refusal(tmp_path) == (
-        f"line 1 of {tmp_path}/val/val.txt is 'tench', must be the devkit's number of a class or a synset or an image and the number of "
-        "its class or an image and its synset; mend it, or get the file again"
-    )
+    text = refusal(tmp_path)
+    assert text.startswith(f"line 1 of {tmp_path}/val/val.txt is 'tench': ")
+    assert all(form in text for form in ("the devkit's number of a class", "a synset", "an image and its synset"))
 
 
 def test_mistakes_with_the_devkit(tmp_path):
     write_miniature(tmp_path, train=1, val=1, layout="official")
     file, meta = (tmp_path / "ILSVRC2012_devkit_t12" / "data" / name for name in ("ILSVRC2012_validation_ground_truth.txt", "meta.mat"))
     file.write_text(file.read_text().replace("449\n", "1002\n"))
-    assert refusal(tmp_path) == f"{file} has the number 1002, which meta.mat beside it does not have; get both files again"
+    assert refusal(tmp_path).startswith(f"{file} has the class number 1002: meta.mat")
     for content in (b"", b"no table", scipy_file({"other": 1}), scipy_file({"synsets": np.arange(3)}), meta.read_bytes()[:20000]):
         meta.write_bytes(content)
-        text = refusal(tmp_path)
-        assert text.startswith(f"{meta} cannot be read (")
-        assert text.endswith("); get it again")
+        assert refusal(tmp_path).startswith(f"{meta} cannot be read: ")
     meta.unlink()
-    line = f"{file} has the devkit's numbers, whose classes stand in meta.mat, which is not beside it; put it there too"
-    assert refusal(tmp_path) == line
+    text = refusal(tmp_path)
+    assert text.startswith(f"{file} has the devkit's class numbers: meta.mat")
+    assert "missing" in text
 
 
 def scipy_file(content: dict[str, object]) -> bytes:
@@ -354,23 +330,20 @@ def test_archives_are_to_be_unpacked(tmp_path):
     (tmp_path / "ILSVRC2012_img_val.tar").touch()
     assert f"{tmp_path} has no images in folders of classes. " in refusal(tmp_path)
     (tmp_path / "ILSVRC2012_img_train.tar").touch()
-    line = (
-        f"{tmp_path} has no images to train with; unpack its archive: in {tmp_path}, mkdir -p train && tar -xf ILSVRC2012_img_train.tar "
-        "-C train, and then each archive in train into a folder of its name"
-    )
-    assert refusal(tmp_path) == line
-    (tmp_path / "train").mkdir()
-    assert refusal(tmp_path) == line
+    for _ in range(2):
+        text = refusal(tmp_path)
+        assert text.startswith(f"data.root is {tmp_path}: it has no images to train with. Unpack its archive: in {tmp_path}, ")
+        assert "mkdir -p train && tar -xf ILSVRC2012_img_train.tar -C train" in text
+        (tmp_path / "train").mkdir(exist_ok=True)
     (tmp_path / "train" / "n01440764.tar").touch()
-    assert refusal(tmp_path) == (
-        f"{tmp_path / 'train'} has n01440764.tar still packed; in it, "
-        'for f in n*.tar; do mkdir -p "${f%.tar}" && tar -xf "$f" -C "${f%.tar}"; done'
-    )
+    text = refusal(tmp_path)
+    assert text.startswith(f"{tmp_path / 'train'} has archives that are not unpacked: n01440764.tar. ")
+    assert 'for f in n*.tar; do mkdir -p "${f%.tar}" && tar -xf "$f" -C "${f%.tar}"; done' in text
     write_miniature(tmp_path, train=1, val=1)  # the archive of a class may stay beside its folder
     assert len(loaded(tmp_path, "train")) == 10
     (tmp_path / "train" / "n01443537.tar").touch()
     (tmp_path / "train" / "n01484850.tar").touch()
-    assert refusal(tmp_path).startswith(f"{tmp_path / 'train'} has n01443537.tar and 1 more still packed; in it, ")
+    assert "not unpacked: n01443537.tar and 1 more. " in refusal(tmp_path)
 
 
 def test_without_validation_images(tmp_path):
@@ -379,10 +352,10 @@ def test_without_validation_images(tmp_path):
     module = data(tmp_path, val_size=10)
     module.setup("fit")
     assert (len(module.splits["train"]), len(module.splits["val"])) == (10, 10)
-    with pytest.raises(ValueError, match=f"^{tmp_path} has no validation images, which test measures; put them into val$"):
+    with pytest.raises(ValueError, match=f"^data.root is {tmp_path}: it has no validation images, .*val"):
         module.setup("test")
     (tmp_path / "ILSVRC2012_img_val.tar").touch()
-    with pytest.raises(ValueError, match=f"; unpack its archive: in {tmp_path}, mkdir -p val && tar -xf ILSVRC2012_img_val.tar -C val$"):
+    with pytest.raises(ValueError, match=f"Unpack its archive: in {tmp_path}, mkdir -p val && tar -xf ILSVRC2012_img_val.tar -C val$"):
         module.setup("test")
 
 
@@ -393,7 +366,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 # the miniature itself
 
 
-def test_the_odd_images_are_what_they_are_said_to_be(tmp_path):
+def test_the_odd_images(tmp_path):
     write_miniature(tmp_path, train=1, val=1)
     with Image.open(tmp_path / "train" / "n02105855" / "n02105855_2933.JPEG") as image:
         assert image.format == "PNG"

@@ -1,7 +1,6 @@
 """`check`: open every image of a dataset, and list the problems of files and folders."""
 
 import hashlib
-import os
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from reslight.data.check.problems import Problem
 from reslight.data.check.survey import Group, Survey
 from reslight.data.check.truncation import has_end
+from reslight.data.image_folder.folder import available_cores
 from reslight.data.loading.decode import decode
 from reslight.data.loading.encoded import Images
 from reslight.messages import UsageError
@@ -82,7 +82,7 @@ def check(
     summary.splits = {group.split: len(group.images) for group in survey.groups}
     summary.images = sum(summary.splits.values())
     summary.classes = max((len(group.classes) for group in survey.groups), default=0)
-    return _find(survey, threads or _cores(), summary, progress or (lambda _: None))
+    return _find(survey, threads or available_cores(), summary, progress or (lambda _: None))
 
 
 def _find(survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object]) -> Iterator[Problem]:
@@ -191,7 +191,3 @@ def _place(number: int, groups: Sequence[Group], starts: Sequence[int]) -> tuple
     """Return the group of an image and its number in the group."""
     which = bisect_right(starts, number) - 1
     return groups[which], number - starts[which]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,7 +8,7 @@ from reslight.data.check.problems import Problem
 from reslight.data.image_folder.class_tree import ClassTree, class_name, is_image, list_folder, read_tree
 from reslight.data.image_folder.hub_dataset import is_remote
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, SplitName
-from reslight.data.imagenet.imagenet import KAGGLE, Layout, label_places, labelled
+from reslight.data.imagenet.imagenet import KAGGLE, Layout, label_folders, labelled
 from reslight.data.imagenet.label_file import META, NAMES
 from reslight.data.imagenet.synsets import SYNSET
 from reslight.data.loading.encoded import Files, Images
@@ -97,7 +97,7 @@ class Survey:
         is_imagenet = any(SYNSET.fullmatch(name) for name in classes)
         for split, tree in trees.items():
             if is_imagenet and split != "train" and tree.misplaced and not tree.paths:
-                self._add_unsorted(split, Layout(folders["train"], tree.root, label_places(self._root, tree.root)), tree, classes)
+                self._add_unsorted(split, Layout(folders["train"], tree.root, label_folders(self._root, tree.root)), tree, classes)
                 continue
             if split != "train" and classes:
                 self._compare(tree, trees["train"])

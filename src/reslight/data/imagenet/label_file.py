@@ -1,4 +1,4 @@
-"""Label files: which class each image is of, where ImageNet's validation images lie in one folder as they are published."""
+"""Label files: the class of each of ImageNet's validation images, which are published in one folder."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from reslight.data.image_folder.class_tree import is_image
 from reslight.data.imagenet.synsets import known_synsets
-from reslight.messages import UsageError
+from reslight.messages import UsageError, shortened
 
 NAMES = (
     "ILSVRC2012_validation_ground_truth.txt",  # the devkit
@@ -16,20 +16,20 @@ NAMES = (
     "LOC_val_solution.csv",  # Kaggle
     "val.txt",  # Caffe
 )
-"""What label files are called."""
+"""The usual names of label files, and who publishes them."""
 META = "meta.mat"
-"""The devkit's file of classes, beside its label file."""
+"""The devkit's list of classes, beside its label file."""
 _HEADER = "ImageId,PredictionString"
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class _Form:
-    """What a line may be."""
+    """A form of a label file's lines."""
 
-    says: str
+    description: str
     line: re.Pattern[str]
-    """Its groups: `image`; and the class as `synset`, `number` (in sorted order, from 0) or `devkit` (the devkit's number)."""
+    """Has the groups `image` and, for the class, `synset`, `number` (of the sorted synsets, from 0) or `devkit` (the devkit's number)."""
 
 
 _FORMS = (
@@ -41,7 +41,7 @@ _FORMS = (
 
 
 class Row(NamedTuple):
-    """A line of a label file; an empty text is what it does not say."""
+    """A line of a label file; fields that the line does not have are empty."""
 
     image: str
     synset: str
@@ -49,29 +49,29 @@ class Row(NamedTuple):
     devkit: str
 
 
-def find_label_file(places: Sequence[Path], images: Sequence[Path]) -> Path:
-    """Look for the label file of images: one of `NAMES`, or any text with a synset a line and as many lines as images.
+def find_label_file(folders: Sequence[Path], images: Sequence[Path]) -> Path:
+    """Find the label file of images: one of `NAMES`, or another text file with a synset per line and a line per image.
 
     Args:
-        places: Where to look.
+        folders: Folders that may have the file.
         images: The images, in one folder.
 
     Raises:
-        ValueError: There is none.
+        UsageError: no label file.
     """
     for name in NAMES:
-        for place in places:
-            if (place / name).is_file():
-                return place / name
-    unfit = []
-    for path in [path for place in places for path in sorted(place.glob("*.txt")) if _begins_with_synset(path)]:
+        for folder in folders:
+            if (folder / name).is_file():
+                return folder / name
+    others = []
+    for path in [path for folder in folders for path in sorted(folder.glob("*.txt")) if _begins_with_synset(path)]:
         lines = sum(bool(line.strip()) for line in _lines(path))
         if lines == len(images):
             return path
-        unfit.append(f"; {path} has {lines:,} lines for {len(images):,} images")
+        others.append(f" ({path} has {lines:,} lines for {len(images):,} images)")
     raise UsageError(
-        f"{images[0].parent} has images without folders of classes, and no label file: looked for {', '.join(NAMES)} or another .txt with "
-        f"a synset a line in {', '.join(map(str, places))}{''.join(unfit[:1])}; put one there"
+        f"{images[0].parent} has images that are not in folders of classes: a label file must give their classes{''.join(others[:1])}. "
+        f"Put {', '.join(NAMES)} or another .txt with a synset per line into one of {', '.join(map(str, folders))}."
     )
 
 
@@ -80,37 +80,36 @@ def read_label_file(path: Path, images: Sequence[Path], classes: Sequence[str]) 
 
     Args:
         path: The label file.
-        images: The images, sorted by name: the order of a label file that names none.
-        classes: The synsets that there are to train with, sorted.
+        images: The images, sorted by name, which is the order of a label file without names.
+        classes: The synsets of the training images, sorted.
 
     Returns:
-        For each image the number of its class among `classes`.
+        For each image the number of its class in `classes`.
 
     Raises:
-        ValueError: The file is in no known form, is of other images, or gives a class that is not there.
+        UsageError: a file of unknown form or of other images, or a class without training images.
     """
     rows = _rows(path)
     folder = images[0].parent
     if len(rows) != len(images):
-        raise UsageError(f"{path} has {len(rows):,} lines, but {folder} has {len(images):,} images; put all images there, and their file")
+        raise UsageError(f"{path} has {len(rows):,} lines: {folder} has {len(images):,} images. Get all images, and their label file.")
     if rows[0].image:
         rows = _in_order_of(images, rows, path)
     synsets = _synsets(rows, classes, path)
     numbers = {synset: number for number, synset in enumerate(classes)}
     if unknown := sorted(set(synsets) - numbers.keys()):
-        more = f" and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
         raise UsageError(
-            f"{path} gives classes that the training images have no folder of: {', '.join(unknown[:_SHOWN])}{more}; "
-            f"put them there, or take their images out of {folder} and {path.name}"
+            f"{path} has classes without a folder of training images: {shortened(unknown, _SHOWN)}. "
+            f"Add the folders, or remove the images of these classes from {folder} and {path.name}."
         )
     return [numbers[synset] for synset in synsets]
 
 
 def _rows(path: Path) -> list[Row]:
-    """All lines, which must be of one form.
+    """Read all lines.
 
     Raises:
-        ValueError: They are not.
+        UsageError: a line of unknown form, or of another form than the first.
     """
     rows: list[Row] = []
     form: _Form | None = None
@@ -120,55 +119,55 @@ def _rows(path: Path) -> list[Row]:
         form = form or next((one for one in _FORMS if one.line.fullmatch(text)), None)
         found = form.line.fullmatch(text) if form else None
         if found is None:
-            allowed = form.says if form else " or ".join(one.says for one in _FORMS)
-            raise UsageError(f"line {number} of {path} is {text[:60]!r}, must be {allowed}; mend it, or get the file again")
+            allowed = form.description if form else ", or ".join(one.description for one in _FORMS)
+            raise UsageError(f"line {number} of {path} is {text[:60]!r}: it must be {allowed}. Correct it, or get the file again.")
         rows.append(Row(**{key: found.groupdict().get(key) or "" for key in Row._fields}))
     return rows
 
 
 def _in_order_of(images: Sequence[Path], rows: Sequence[Row], path: Path) -> list[Row]:
-    """The rows in the order of the images that they name.
+    """Return the rows in the order of the images that they name.
 
     Raises:
-        ValueError: A row names an image twice, or one that is not there.
+        UsageError: an image that is named twice, is missing, or has no row.
     """
     by_name: dict[str, Row] = {}
     for row in rows:
         if (name := _stem(row.image)) in by_name:
-            raise UsageError(f"{path} names the image {row.image} twice; leave one of its lines")
+            raise UsageError(f"{path} has two lines for the image {row.image}. Remove one.")
         by_name[name] = row
-    there = [_stem(image.name) for image in images]
-    if strange := sorted(by_name.keys() - set(there)):
-        raise UsageError(f"{path} names the image {by_name[strange[0]].image}, which is not in {images[0].parent}; put it there")
-    if strange := [image.name for image, name in zip(images, there, strict=True) if name not in by_name]:
-        raise UsageError(f"{path} has no line for the image {strange[0]}; add it")
-    return [by_name[name] for name in there]
+    stems = [_stem(image.name) for image in images]
+    if missing := sorted(by_name.keys() - set(stems)):
+        raise UsageError(f"{path} has a line for the image {by_name[missing[0]].image}: it is missing in {images[0].parent}. Put it there.")
+    if unlisted := [image.name for image, stem in zip(images, stems, strict=True) if stem not in by_name]:
+        raise UsageError(f"{path} has no line for the image {unlisted[0]}. Add one.")
+    return [by_name[stem] for stem in stems]
 
 
 def _synsets(rows: Sequence[Row], classes: Sequence[str], path: Path) -> list[str]:
-    """The class of each row.
+    """Return the synset of each row.
 
     Raises:
-        ValueError: A number stands for none.
+        UsageError: a number without a class.
     """
     if rows[0].synset:
         return [row.synset for row in rows]
     if rows[0].number:
         return _numbered([int(row.number) for row in rows], classes, path)
     known = _devkit_synsets(path)
-    if strange := [row.devkit for row in rows if int(row.devkit) not in known]:
-        raise UsageError(f"{path} has the number {strange[0]}, which {META} beside it does not have; get both files again")
+    if unknown := [row.devkit for row in rows if int(row.devkit) not in known]:
+        raise UsageError(f"{path} has the class number {unknown[0]}: {META} beside it does not list it. Get both files again.")
     return [known[int(row.devkit)] for row in rows]
 
 
 def _numbered(numbers: Sequence[int], classes: Sequence[str], path: Path) -> list[str]:
-    """The classes of numbers in sorted order: the official order, or that of the classes that there are to train with.
+    """Return the synsets of class numbers, which count all 1,000 sorted synsets or only the training classes.
 
-    The numbers of a part of ImageNet are official ones where all their classes are there. They were counted anew where they
-    are not, and each of the classes that are there has an image. If both hold, the numbers mean the same.
+    For a subset of ImageNet, numbers are official if all of their classes have training images. Otherwise they number the subset, if
+    they cover it exactly. If both hold, both meanings are the same.
 
     Raises:
-        ValueError: A number is too high for either.
+        UsageError: a number that is too high for either.
     """
     official = list(known_synsets())
     if max(numbers) < len(official) and {official[number] for number in numbers} <= set(classes):
@@ -176,26 +175,26 @@ def _numbered(numbers: Sequence[int], classes: Sequence[str], path: Path) -> lis
     if set(numbers) == set(range(len(classes))):
         return [classes[number] for number in numbers]
     if max(numbers) >= len(official):
-        raise UsageError(f"{path} has the class number {max(numbers)}, must be from 0 to {len(official) - 1}; get the file again")
+        raise UsageError(f"{path} has the class number {max(numbers)}: it must be 0 to {len(official) - 1}. Get the file again.")
     return [official[number] for number in numbers]
 
 
 def _devkit_synsets(path: Path) -> Mapping[int, str]:
-    """The synset of each of the devkit's numbers.
+    """Return the synset of each of the devkit's class numbers.
 
     Raises:
-        ValueError: meta.mat is not there or is damaged.
+        UsageError: a missing or damaged meta.mat.
     """
     from scipy.io import loadmat
 
     meta = path.with_name(META)
     if not meta.is_file():
-        raise UsageError(f"{path} has the devkit's numbers, whose classes stand in {META}, which is not beside it; put it there too")
+        raise UsageError(f"{path} has the devkit's class numbers: {META}, which lists the classes, is missing beside it. Put it there.")
     try:
         table = loadmat(meta, squeeze_me=True)["synsets"]
         return {int(number): str(synset) for number, synset in zip(table["ILSVRC2012_ID"], table["WNID"], strict=True)}
-    except Exception as error:  # of a damaged file it raises whatever it stumbles over
-        raise UsageError(f"{meta} cannot be read ({' '.join(str(error).split())[:120]}); get it again") from error
+    except Exception as error:  # loadmat raises errors of many types for damaged files
+        raise UsageError(f"{meta} cannot be read: {' '.join(str(error).split())[:120]}. Get it again.") from error
 
 
 def _begins_with_synset(path: Path) -> bool:
@@ -211,6 +210,6 @@ def _lines(path: Path) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    """An image's name without folders and ending."""
+    """Return an image's name without folders and extension."""
     last = name.rpartition("/")[2]
     return last.rpartition(".")[0] if is_image(last) else last

@@ -1,4 +1,4 @@
-"""ImageNet's classes: the 1,000 synsets of ILSVRC 2012, and what people call them."""
+"""ImageNet's classes: the 1,000 synsets of ILSVRC 2012, and their names."""
 
 import re
 from collections import Counter
@@ -9,30 +9,30 @@ from pathlib import Path
 from types import MappingProxyType
 
 SYNSET = re.compile(r"n\d{8}")
-"""WordNet's number of a noun."""
+"""The number of a noun in WordNet."""
 MAPPINGS = ("LOC_synset_mapping.txt", "synset_words.txt")
-"""Files that come with some copies and name synsets: `n01440764 tench, Tinca tinca`."""
+"""Files with names of synsets, such as `n01440764 tench, Tinca tinca`, that some copies of ImageNet have."""
 
 
 @cache
 def known_synsets() -> Mapping[str, str]:
-    """The 1,000 in sorted order, which is that of their numbers, with torchvision's names: no two are alike."""
+    """Return torchvision's name, which is unique, of each of the 1,000 synsets, in the order of the class numbers."""
     text = files("reslight.data.imagenet").joinpath("classes.txt").read_text(encoding="utf-8")
     return MappingProxyType(dict(line.split(" ", 1) for line in text.splitlines()))
 
 
 def names_of(synsets: Sequence[str], root: Path | None = None) -> tuple[str, ...]:
-    """What people call classes.
+    """Return the names of classes.
 
     Args:
-        synsets: Their folders' names; what is no synset is its own name.
-        root: Folder in which a mapping file may name synsets beyond the 1,000.
+        synsets: The classes, as their folders are named; a class that is not a synset keeps its name.
+        root: Folder that may have a file with names of synsets other than the 1,000.
 
     Returns:
-        A name for each, all different: where two would be alike, those beyond the 1,000 have their synset behind them.
+        A name for each class. Names are unique: if two would be equal, synsets other than the 1,000 get theirs in parentheses.
 
     Raises:
-        OSError: The mapping file cannot be read.
+        OSError: a mapping file that cannot be read.
     """
     known = known_synsets()
     more: Mapping[str, str] = {} if root is None or known.keys() >= set(synsets) else _mapping_in(root)
@@ -43,7 +43,7 @@ def names_of(synsets: Sequence[str], root: Path | None = None) -> tuple[str, ...
 
 
 def _mapping_in(root: Path) -> dict[str, str]:
-    """The first name that the mapping file gives for each synset; empty where there is no such file."""
+    """Return the first name of each synset in the mapping file; empty without such a file."""
     for path in [root / name for name in MAPPINGS if (root / name).is_file()]:
         pairs = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
         firsts = {pair[0]: pair[1].split(",")[0].strip() for pair in pairs if len(pair) == 2}
