@@ -4,13 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
-from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 from reslight.cli.settings import Setting
 from reslight.messages import UsageError
-
-set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the text under a setting's field is its help
 
 Found = TypeVar("Found", bound=BaseException)
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "dict": "a mapping", "NoneType": "null"}

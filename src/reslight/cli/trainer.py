@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
@@ -29,8 +30,8 @@ from reslight.runs.logger import RunLogger
 from reslight.runs.predictions import PredictionWriter
 from reslight.runs.report import end_lines
 from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier, Progress, StopSignals
-from reslight.training.resume import compare, read_checkpoint
-from reslight.weights.folder import read_description
+from reslight.training.resume import compare_settings, read_checkpoint
+from reslight.weights.interop.timm_folder import read_any_description
 from reslight.weights.locate import locate
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,9 @@ class CLI(LightningCLI):
         self.signals = signals or StopSignals()
         self.run_folder: RunFolder | None = None
         self.root_is_set = any(setting.key == "trainer.default_root_dir" and setting.file is None for setting in settings)
+        # The text under a setting's field is its help. To read it takes half of the parsing time, so only help does.
+        self.asks_for_help = any(word in ("-h", "--help") or word.endswith(".help") or "=comments" in word for word in words)
+        set_parsing_settings(docstring_parse_attribute_docstrings=self.asks_for_help)
         super().__init__(
             ImageClassifier,
             ImageDataModule,
@@ -103,8 +107,7 @@ class CLI(LightningCLI):
             UsageError: an unknown key, or a value that its setting does not allow.
         """
         defaults = parser.get_defaults()
-        asks_for_help = isinstance(args, list) and any(word in ("-h", "--help") or word.endswith(".help") for word in args)
-        if not asks_for_help:
+        if not self.asks_for_help:
             check_settings(self.settings, list(defaults.keys()))
         try:
             self.config = parser.parse_args(args)  # type: ignore[arg-type]  # run() gives a list of words
@@ -137,7 +140,7 @@ class CLI(LightningCLI):
             net, weights = contents["hyper_parameters"]["net"], contents["reslight"]["data"]["preprocess"]
             settings.model.init_from = None
         else:
-            record = read_description(locate(self.init_from), accept_timm=True).record
+            record = read_any_description(locate(self.init_from)).record
             net, weights = record.net.to_dict(), record.preprocess.to_dict()
         if settings.model.net is None:
             settings.model.net = {key: value for key, value in net.items() if key not in ("num_classes", "in_channels")}
@@ -155,7 +158,7 @@ class CLI(LightningCLI):
         contents = read_checkpoint(self.checkpoint)
         self.step = int(contents["global_step"])
         log.info("checkpoint %s, step %d", self.checkpoint, self.step)
-        for line in compare(self.checkpoint, contents, dict(self.model.hparams), resume=self.command == "fit"):
+        for line in compare_settings(self.checkpoint, contents, dict(self.model.hparams), resume=self.command == "fit"):
             log.warning("%s", line)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -258,7 +261,7 @@ class CLI(LightningCLI):
         counts, details = self.model.counts, self.model.details
         if counts is None or details is None or not self.trainer.is_global_zero:
             return
-        views = self.model.described.get("test_views", "center")
+        views = self.model.data_info.get("test_views", "center")
         path = self._results(REPORTS[split] if views == "center" else REPORTS[split].replace(".json", f".{views}.json"))
         report = {"checkpoint": str(self.checkpoint), "step": self.step, **evaluation_report(split, counts, details, self.model)}
         path.write_text(to_json(report), encoding="utf-8")
