@@ -84,7 +84,7 @@ def test_with_weights_and_without():
         ("resnet50", {"pretrained": True}, "no weights of resnet50 are published; there are: resnet20.cifar10, resnet8.digits"),
         ("resnet20", {"weights": "resnet8.digits"}, "resnet8.digits are weights of resnet8, not of resnet20"),
         ("resnet8", {"weights": "resnet8.digits", "shortcut": "B"}, "shortcut cannot be changed with weights"),
-        ("resnet8", {"depth": 3}, "ResNetConfig has no field 'depth'"),
+        ("resnet8", {"depth": 3}, "ResNetConfig has the unknown key 'depth'"),
     ],
 )
 def test_a_mistake_is_said(entry, fields, says):

@@ -127,7 +127,7 @@ def test_zero_init_leaves_only_the_shortcuts(shortcut, preact, depth):
     x = torch.rand(2, 16, 8, 8)
     for stage in (net.layer1, net.layer2):
         for layer in stage:
-            a = torch.relu(layer.bn1(x)) if preact and layer.split_after_activation else x
+            a = torch.relu(layer.bn1(x)) if preact and layer.shortcut_after_activation else x
             expected = layer.downsample(a)
             x = layer(x)
             assert torch.equal(x, expected if preact else expected.relu())

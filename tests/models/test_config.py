@@ -39,12 +39,12 @@ def test_config_is_frozen():
 def test_unknown_key_names_the_nearest():
     data = ResNetConfig(**TINY).to_dict()
     data["short_cut"] = data.pop("shortcut")
-    with pytest.raises(ValueError, match="no field 'short_cut'; did you mean shortcut"):
+    with pytest.raises(ValueError, match="unknown key 'short_cut' and is missing the key 'shortcut': did you mean shortcut"):
         ResNetConfig.from_dict(data)
 
 
 def test_key_that_resembles_nothing_lists_the_fields():
-    with pytest.raises(ValueError, match="no field 'xyz'; its fields are depths, widths"):
+    with pytest.raises(ValueError, match=r"unknown key 'xyz' .*: its keys are depths, widths"):
         ResNetConfig.from_dict({"xyz": 1})
 
 
@@ -52,7 +52,7 @@ def test_key_that_resembles_nothing_lists_the_fields():
 def test_every_missing_key_is_named(name):
     data = ResNetConfig(**TINY).to_dict()
     del data[name]
-    with pytest.raises(ValueError, match=f"also needs {name}"):
+    with pytest.raises(ValueError, match=f"is missing the key '{name}'"):
         ResNetConfig.from_dict(data)
 
 
@@ -64,52 +64,52 @@ def test_from_dict_wants_a_mapping(data):
 
 # field(s) to change -> what the message must say
 WRONG = [
-    ({"depths": ()}, "depths=() must be a list of 1 to 8 numbers"),
+    ({"depths": ()}, "depths is (): it must be a list of 1 to 8 numbers"),
     ({"depths": (1,) * 9, "widths": (8,) * 9}, "must be a list of 1 to 8 numbers"),
-    ({"depths": "11"}, "depths='11' must be a list"),
-    ({"depths": 2}, "depths=2 must be a list"),
-    ({"depths": (1, 0)}, "depths[1]=0 must be a whole number from 1"),
-    ({"depths": (1, True)}, "depths[1]=True must be a whole number"),
-    ({"depths": (1, 1.0)}, "depths[1]=1.0 must be a whole number"),
-    ({"depths": (1, 1, 1)}, "differ in length"),
-    ({"depths": (1500, 501)}, "2,001 blocks, more than 2,000"),
-    ({"widths": (8, -16)}, "widths[1]=-16 must be"),
-    ({"widths": (8, "16")}, "widths[1]='16' must be"),
-    ({"block": "Bottleneck"}, "block='Bottleneck' is not allowed; choose one of basic, bottleneck"),
-    ({"shortcut": "D"}, "shortcut='D' is not allowed; choose one of A, B, C, none"),
-    ({"shortcut": None}, "shortcut=None is not allowed"),
-    ({"shortcut": ["A"]}, "shortcut=['A'] is not allowed"),
-    ({"pad": "start", "shortcut": "A"}, "pad='start' is not allowed; choose one of both, end"),
-    ({"pad": "end"}, "pad=end is about shortcut A, but shortcut is B"),
-    ({"stem": "cifar"}, "stem='cifar' is not allowed; choose one of small, imagenet, deep"),
-    ({"stem": "deep", "stem_width": 33}, "stem_width=33 must be even"),
-    ({"stem_width": 0}, "stem_width=0 must be"),
-    ({"stride_on": 3}, "stride_on=3 is not allowed; choose one of 3x3, 1x1"),
-    ({"stride_on": "1x1"}, "stride_on=1x1 need block=bottleneck"),
-    ({"groups": 2}, "groups=2, width_per_group=64, stride_on=3x3 need block=bottleneck"),
+    ({"depths": "11"}, "depths is '11': it must be a list"),
+    ({"depths": 2}, "depths is 2: it must be a list"),
+    ({"depths": (1, 0)}, "depths[1] is 0: it must be a whole number from 1"),
+    ({"depths": (1, True)}, "depths[1] is True: it must be a whole number"),
+    ({"depths": (1, 1.0)}, "depths[1] is 1.0: it must be a whole number"),
+    ({"depths": (1, 1, 1)}, "their lengths differ"),
+    ({"depths": (1500, 501)}, "2,001 blocks are more than 2,000"),
+    ({"widths": (8, -16)}, "widths[1] is -16: it must be"),
+    ({"widths": (8, "16")}, "widths[1] is '16': it must be"),
+    ({"block": "Bottleneck"}, "block is 'Bottleneck': it must be one of basic, bottleneck"),
+    ({"shortcut": "D"}, "shortcut is 'D': it must be one of A, B, C, none"),
+    ({"shortcut": None}, "shortcut is None: it must be one of"),
+    ({"shortcut": ["A"]}, "shortcut is ['A']: it must be one of"),
+    ({"pad": "start", "shortcut": "A"}, "pad is 'start': it must be one of both, end"),
+    ({"pad": "end"}, "pad is end: it matters for shortcut A only, and shortcut is B"),
+    ({"stem": "cifar"}, "stem is 'cifar': it must be one of small, imagenet, deep"),
+    ({"stem": "deep", "stem_width": 33}, "stem_width is 33: it must be even"),
+    ({"stem_width": 0}, "stem_width is 0: it must be"),
+    ({"stride_on": 3}, "stride_on is 3: it must be one of 3x3, 1x1"),
+    ({"stride_on": "1x1"}, "stride_on=1x1 need block bottleneck"),
+    ({"groups": 2}, "groups=2, width_per_group=64, stride_on=3x3 need block bottleneck"),
     ({"width_per_group": 32}, "width_per_group=32"),
-    ({"block": "bottleneck", "width_per_group": 4}, "width_per_group=4 leaves no channel at widths=(8, 16)"),
-    ({"groups": 0}, "groups=0 must be"),
-    ({"shortcut": "A", "avg_down": True}, "avg_down=True needs projections"),
-    ({"shortcut": "none", "avg_down": True}, "avg_down=True needs projections"),
-    ({"shortcut": "A"}, "shortcut=A cannot reduce channels, and they go [64, 8, 16]"),
+    ({"block": "bottleneck", "width_per_group": 4}, "width_per_group is 4: with widths (8, 16) a block has no channels"),
+    ({"groups": 0}, "groups is 0: it must be"),
+    ({"shortcut": "A", "avg_down": True}, "has no projections"),
+    ({"shortcut": "none", "avg_down": True}, "has no projections"),
+    ({"shortcut": "A"}, "shortcut is A: it cannot reduce channels, and they are [64, 8, 16]"),
     ({"shortcut": "A", "stem_width": 8, "widths": (16, 8)}, "cannot reduce channels"),
-    ({"shortcut": "none", "drop_path": 0.1}, "would cut a plain net"),
-    ({"shortcut": "none", "zero_init": True}, "would cut a plain net"),
-    ({"drop_path": 1.0}, "drop_path=1.0 must be a number >= 0 and < 1"),
-    ({"drop_path": -0.1}, "drop_path=-0.1"),
-    ({"drop_path": math.nan}, "drop_path=nan"),
-    ({"drop_path": "0.1"}, "drop_path='0.1'"),
-    ({"drop_path": False}, "drop_path=False"),
-    ({"drop_path": 10**400}, "drop_path=1000"),
-    ({"preact": 1}, "preact=1 must be true or false"),
-    ({"avg_down": "true"}, "avg_down='true' must be true or false"),
-    ({"zero_init": None}, "zero_init=None must be true or false"),
-    ({"checkpoint": 0}, "checkpoint=0 must be true or false"),
-    ({"in_channels": 3.0}, "in_channels=3.0 must be"),
-    ({"num_classes": 0}, "num_classes=0 must be a whole number from 1"),
-    ({"num_classes": None}, "num_classes=None must be"),
-    ({"num_classes": torch.tensor(10)}, "num_classes=tensor(10) must be"),
+    ({"shortcut": "none", "drop_path": 0.1}, "would lose its only path"),
+    ({"shortcut": "none", "zero_init": True}, "would lose its only path"),
+    ({"drop_path": 1.0}, "drop_path is 1.0: it must be a number from 0 to below 1"),
+    ({"drop_path": -0.1}, "drop_path is -0.1"),
+    ({"drop_path": math.nan}, "drop_path is nan"),
+    ({"drop_path": "0.1"}, "drop_path is '0.1'"),
+    ({"drop_path": False}, "drop_path is False"),
+    ({"drop_path": 10**400}, "drop_path is 1000"),
+    ({"preact": 1}, "preact is 1: it must be true or false"),
+    ({"avg_down": "true"}, "avg_down is 'true': it must be true or false"),
+    ({"zero_init": None}, "zero_init is None: it must be true or false"),
+    ({"checkpoint": 0}, "checkpoint is 0: it must be true or false"),
+    ({"in_channels": 3.0}, "in_channels is 3.0: it must be"),
+    ({"num_classes": 0}, "num_classes is 0: it must be a whole number from 1"),
+    ({"num_classes": None}, "num_classes is None: it must be"),
+    ({"num_classes": torch.tensor(10)}, "num_classes is tensor(10): it must be"),
 ]
 
 
@@ -137,13 +137,13 @@ HOSTILE = [
 
 @pytest.mark.parametrize("change", HOSTILE, ids=[", ".join(change) for change in HOSTILE])
 def test_absurd_sizes_are_refused_before_anything_is_allocated(change):
-    with pytest.raises(ValueError, match=r"weights|must be|not allowed") as error:
+    with pytest.raises(ValueError, match=r"weights|must be") as error:
         ResNetConfig(**{**TINY, **change})
     assert len(str(error.value)) < 400
 
 
 def test_absurd_keys_are_refused_quickly():
-    with pytest.raises(ValueError, match="no field") as error:
+    with pytest.raises(ValueError, match="unknown key") as error:
         ResNetConfig.from_dict({"shortcut" * 1_000_000: 1})
     assert len(str(error.value)) < 400
 

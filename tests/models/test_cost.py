@@ -171,5 +171,5 @@ def test_counting_draws_no_random_numbers():
 
 
 def test_an_empty_image_is_refused():
-    with pytest.raises(ValueError, match="input_size=0 must be at least 1"):
+    with pytest.raises(ValueError, match="input_size is 0: it must be at least 1"):
         cost_of(VARIANTS["resnet20"], 0)

@@ -156,25 +156,25 @@ def test_a_name_gives_the_depths_and_the_net_its_options():
 @pytest.mark.parametrize(
     ("net", "to", "said"),
     [
-        ("resnet56", "resnet20", "resnet20 has depths (3, 3, 3), fewer than the (9, 9, 9) there are; it can become resnet110, resnet1202"),
-        ("resnet20", "resnet20", "resnet20 has the depths (3, 3, 3) that there are already; it can become resnet32, resnet44,"),
+        ("resnet56", "resnet20", "resnet20 has depths (3, 3, 3): the network has (9, 9, 9). Use resnet110, resnet1202"),
+        ("resnet20", "resnet20", "resnet20 has depths (3, 3, 3): the network has them already. Use resnet32, resnet44,"),
         (
             "resnet20",
             "plain56",
-            "plain56 has shortcut none and not A: layers can be added, nothing else can change; it can become resnet32",
+            "plain56 has shortcut none instead of A: only layers can be added. Use resnet32",
         ),
-        ("plain20", "resnet56", "resnet56 has shortcut A and not none"),
+        ("plain20", "resnet56", "resnet56 has shortcut A instead of none"),
         (
             "resnet20",
             "resnet50",
-            "resnet50 has widths [64, 128, 256, 512] and not [16, 32, 64], block bottleneck and not basic, stem imagenet",
+            "resnet50 has widths [64, 128, 256, 512] instead of [16, 32, 64], block bottleneck instead of basic, stem imagenet",
         ),
-        ("resnet1202", "resnet20", "no architecture with a name is deeper; give a ResNetConfig with larger depths"),
-        ("resnet20", "resnet57", "there is no network 'resnet57'; did you mean"),
+        ("resnet1202", "resnet20", "No named architecture is deeper: give a ResNetConfig with larger depths"),
+        ("resnet20", "resnet57", "there is no network 'resnet57': did you mean"),
         (
             "resnet20",
             config((3, 3, 4), widths=(16, 32, 64), stem_width=16),
-            "the deeper network has shortcut B and not A, num_classes 5 and not 10",
+            "the deeper network has shortcut B instead of A, num_classes 5 instead of 10",
         ),
     ],
 )
@@ -186,5 +186,5 @@ def test_what_is_no_deeper_version(net: str, to: Any, said: str):
 @pytest.mark.parametrize("fields", [{"block": "bottleneck"}, {"preact": True}])
 def test_a_plain_net_that_has_no_identity_is_refused(fields: dict[str, Any]):
     net = ResNet(config((1, 1), shortcut="none", **fields))
-    with pytest.raises(ValueError, match="a plain net of this form has no identity to add"):
+    with pytest.raises(ValueError, match="this plain network cannot be deepened"):
         deepen(net, config((2, 1), shortcut="none", **fields))

@@ -13,6 +13,7 @@ from reslight.models import (
     list_models,
     resolve_config,
 )
+from reslight.models.variants import architecture_of, net_setting
 
 CIFAR = ["resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet1202"]
 PLAIN = ["plain20", "plain32", "plain44", "plain56", "plain110", "plain18", "plain34"]
@@ -79,16 +80,16 @@ def test_cifar_config_takes_any_field():
 @pytest.mark.parametrize(
     ("depth", "block", "message"),
     [
-        (21, "basic", r"depth=21 is not 6n\+2, as basic blocks need; the nearest are 20 and 26"),
-        (18, "basic", "the nearest are 14 and 20"),
-        (2, "basic", "the nearest are 8 and 14"),
-        (-4, "basic", "the nearest are 8 and 14"),
-        (165, "bottleneck", r"depth=165 is not 9n\+2, as bottleneck blocks need; the nearest are 164 and 173"),
-        (20.0, "basic", "depth=20.0"),
-        ("20", "basic", "depth='20'"),
-        (True, "basic", "depth=True"),
-        (20, "wide", "block='wide' is not allowed; choose one of basic, bottleneck"),
-        (60_002, "basic", "30,000 blocks, more than 2,000"),
+        (21, "basic", r"depth is 21: with basic blocks it must be 6n\+2. Use 20 or 26"),
+        (18, "basic", "Use 14 or 20"),
+        (2, "basic", "Use 8 or 14"),
+        (-4, "basic", "Use 8 or 14"),
+        (165, "bottleneck", r"depth is 165: with bottleneck blocks it must be 9n\+2. Use 164 or 173"),
+        (20.0, "basic", "depth is 20.0"),
+        ("20", "basic", "depth is '20'"),
+        (True, "basic", "depth is True"),
+        (20, "wide", "block is 'wide': it must be one of basic, bottleneck"),
+        (60_002, "basic", "30,000 blocks are more than 2,000"),
     ],
 )
 def test_cifar_config_says_what_is_wrong(depth, block, message):
@@ -114,20 +115,35 @@ def test_resolve_config_takes_names_configs_and_mappings():
 @pytest.mark.parametrize(
     ("net", "fields", "message"),
     [
-        ("resnet_20", {}, r"no network 'resnet_20'; did you mean .*resnet20.*`reslight models` lists all"),
+        ("resnet_20", {}, r"no network 'resnet_20': did you mean .*resnet20.*`reslight models` lists all"),
         ("ResNet50", {}, "did you mean resnet50"),
-        ("vgg", {}, "no network 'vgg'; `reslight models` lists all"),
-        ("resnet20", {"num_clases": 3}, "no field 'num_clases'; did you mean num_classes"),
-        ("resnet20", {"shortcut": "X"}, "shortcut='X' is not allowed"),
-        (20, {}, "not 20"),
-        (None, {}, "not None"),
-        ({"depths": [1]}, {}, "also needs widths"),
+        ("vgg", {}, "no network 'vgg': `reslight models` lists all"),
+        ("resnet20", {"num_clases": 3}, "unknown key 'num_clases': did you mean num_classes"),
+        ("resnet20", {"shortcut": "X"}, "shortcut is 'X': it must be one of"),
+        (20, {}, "the network is 20: it must be a name or a mapping"),
+        (None, {}, "the network is None"),
+        ({"depths": [1]}, {}, "is missing the keys 'widths', 'block'"),
     ],
 )
 def test_resolve_config_says_what_is_wrong(net, fields, message):
     with pytest.raises(ValueError, match=message) as error:
         resolve_config(net, **fields)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_name_of_a_configuration_is_found_again(name):
+    config = resolve_config(name, num_classes=7, in_channels=1)
+    assert architecture_of(config) == net_setting(config) == name
+
+
+def test_a_configuration_without_a_name_is_its_fields():
+    config = cifar_config(20, drop_path=0.1, num_classes=7)
+    assert architecture_of(config) == "resnet20"
+    setting = net_setting(config)
+    assert setting == {key: value for key, value in config.to_dict().items() if key not in ("num_classes", "in_channels")}
+    assert net_setting(cifar_config(26)) == {**setting, "drop_path": 0.0, "depths": [4, 4, 4]}
+    assert architecture_of(cifar_config(26)) is None
 
 
 def test_models_need_torch_only():

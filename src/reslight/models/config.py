@@ -1,4 +1,4 @@
-"""`ResNetConfig`: everything that says which residual network to build, as one frozen, validated value."""
+"""`ResNetConfig`: the complete description of a residual network, as one frozen, validated value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from reslight.messages import UsageError, nearest
+from reslight.messages import UsageError, check_keys
 
 Block = Literal["basic", "bottleneck"]
 Shortcut = Literal["A", "B", "C", "none"]
@@ -16,7 +16,7 @@ Padding = Literal["both", "end"]
 Stem = Literal["small", "imagenet", "deep"]
 StrideOn = Literal["3x3", "1x1"]
 
-# Configurations come from strangers (YAML files, the Hub), so their size is bounded before anything is allocated.
+# Configurations come from files that others wrote, so the size of the network is bounded before anything is allocated.
 MAX_STAGES = 8
 MAX_BLOCKS = 2_000
 MAX_SIZE = 1_000_000
@@ -43,36 +43,36 @@ class ResNetConfig:
     `ResNetConfig(depths=(2, 2, 2, 2), widths=(64, 128, 256, 512))` is torchvision's ResNet-18.
 
     Raises:
-        ValueError: a field has the wrong type, is out of bounds or contradicts another field.
+        UsageError: a field of the wrong type, out of bounds, or in contradiction with another field.
     """
 
     depths: tuple[int, ...]
     """Number of blocks of each stage."""
     widths: tuple[int, ...]
-    """Width of each stage: the channels of a basic block, a quarter of the output channels of a bottleneck."""
+    """Width of each stage: the output channels of a basic block, a quarter of those of a bottleneck."""
     block: Block = "basic"
     """Two 3x3 convolutions ("basic"), or 1x1, 3x3, 1x1 with four times the channels at the end ("bottleneck")."""
     preact: bool = False
     """Batch norm and ReLU before each convolution (He et al. 2016) instead of after it (He et al. 2015)."""
     shortcut: Shortcut = "B"
-    """Where the shape changes: zero-padded identity ("A") or projection ("B"); projections everywhere ("C"); a plain
-    net without shortcuts ("none")."""
+    """Zero-padded identity ("A") or projection ("B") where the shape changes; projections everywhere ("C"); a plain
+    network without shortcuts ("none")."""
     pad: Padding = "both"
-    """Where option A puts its zero channels: half on both sides, or all at the end."""
+    """Where shortcut A puts its zero channels: half on each side ("both"), or all after the others ("end")."""
     stem: Stem = "imagenet"
     """3x3 ("small"), 7x7 of stride 2 and max-pool ("imagenet"), or three 3x3 and max-pool ("deep")."""
     stem_width: int = 64
-    """Channels that leave the stem; the first two convolutions of a deep stem have half of them."""
+    """Output channels of the stem; the first two convolutions of a deep stem have half as many."""
     stride_on: StrideOn = "3x3"
-    """Convolution of a bottleneck that has the stride: the "3x3", or the first "1x1" as in the 2015 paper."""
+    """Which convolution of a bottleneck has the stride: the "3x3", or the first "1x1" as in the 2015 paper."""
     groups: int = 1
     """Groups of a bottleneck's 3x3 convolution (ResNeXt's cardinality)."""
     width_per_group: int = 64
-    """Channels per group of a bottleneck's 3x3 convolution in a stage of width 64; they grow with the width."""
+    """Channels per group of a bottleneck's 3x3 convolution in a stage of width 64; proportional to the stage's width."""
     avg_down: bool = False
-    """Stride of a projection by 2x2 average pooling before a 1x1 convolution of stride 1 (ResNet-D)."""
+    """2x2 average pooling before a projection's 1x1 convolution, which then has stride 1 (ResNet-D)."""
     drop_path: float = 0.0
-    """Stochastic depth: the rate at which the last block is dropped; it grows linearly from the first block."""
+    """Stochastic depth: probability that the last block is dropped; it grows linearly from the first block."""
     zero_init: bool = False
     """Start every residual branch at zero: the last batch norm's gamma, or the last convolution of a pre-activation."""
     in_channels: int = 3
@@ -80,10 +80,10 @@ class ResNetConfig:
     num_classes: int = 1000
     """Number of logits."""
     checkpoint: bool = False
-    """Activation checkpointing: recompute each block in the backward pass, for less memory and a third more time."""
+    """Activation checkpointing: recompute each block in the backward pass, which saves memory and takes a third more time."""
 
     def __post_init__(self) -> None:
-        """Turns lists into tuples and a whole 0 rate into a float, then checks the fields and their combinations."""
+        """Convert lists to tuples and a drop_path of 0 to a float, then check the fields and their combinations."""
         for name in ("depths", "widths"):
             value = getattr(self, name)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
@@ -95,138 +95,135 @@ class ResNetConfig:
         if _bound_weights(self) > MAX_WEIGHTS:
             raise UsageError(
                 f"depths={self.depths}, widths={self.widths}, groups={self.groups}, num_classes={self.num_classes} "
-                f"make more than {MAX_WEIGHTS:,} weights, the most that reslight builds; choose a smaller network"
+                f"have more than {MAX_WEIGHTS:,} weights, the most that reslight builds. Choose a smaller network."
             )
 
     @property
     def expansion(self) -> int:
-        """Output channels of a block, in units of its stage's width."""
+        """Output channels of a block, divided by its stage's width."""
         return 4 if self.block == "bottleneck" else 1
 
     @property
     def input_size(self) -> int:
-        """Usual height and width of the images: 32 for the small stem, else 224."""
+        """Usual height and width of the images, in pixels: 32 for the small stem, otherwise 224."""
         return 32 if self.stem == "small" else 224
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """Names of the stages: layer1, layer2, ..."""
+        """Names of the stages: layer1, layer2, and so on."""
         return tuple(f"layer{number}" for number in range(1, len(self.depths) + 1))
 
     def inner_width(self, width: int) -> int:
-        """Channels of a block's 3x3 convolutions in a stage of this width."""
+        """Return the channels of a block's 3x3 convolutions in a stage of this width."""
         return width * self.width_per_group // 64 * self.groups if self.block == "bottleneck" else width
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain data (lists for tuples), ready for JSON or YAML; `from_dict` is the inverse."""
+        """Return all fields as plain data for JSON or YAML; `from_dict` is the inverse."""
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ResNetConfig:
-        """Builds a configuration from the complete mapping that `to_dict` gives.
+        """Return the configuration from the complete mapping that `to_dict` gives.
 
         Raises:
-            ValueError: a key is unknown or missing, or a value is not allowed.
+            UsageError: an unknown or missing key, or a value that is not allowed.
         """
         if not isinstance(data, Mapping):
-            raise UsageError(f"a network is described by a mapping of ResNetConfig's fields, not {reprlib.repr(data)}")
-        check_field_names(data)
-        missing = [field.name for field in fields(cls) if field.name not in data]
-        if missing:
-            raise UsageError(f"a complete network description also needs {', '.join(missing)}; add it")
+            raise UsageError(f"the network is {reprlib.repr(data)}: it must be a name or a mapping of ResNetConfig's fields")
+        names = [field.name for field in fields(cls)]
+        check_keys(data, names, names, "ResNetConfig")
         return cls(**data)
 
 
 def check_field_names(names: Iterable[object]) -> None:
-    """Raises a ValueError that offers the nearest fields if one of the names is no field of `ResNetConfig`."""
-    known = [field.name for field in fields(ResNetConfig)]
-    for name in names:
-        if name not in known:
-            similar = nearest(str(name), known)
-            hint = f"did you mean {' or '.join(similar)}?" if similar else f"its fields are {', '.join(known)}"
-            raise UsageError(f"ResNetConfig has no field {reprlib.repr(name)}; {hint}")
+    """Check that all names are fields of `ResNetConfig`.
+
+    Raises:
+        UsageError: an unknown field; the nearest are suggested.
+    """
+    check_keys(names, [field.name for field in fields(ResNetConfig)], (), "ResNetConfig")
 
 
 def with_fields(config: ResNetConfig, changes: Mapping[str, Any]) -> ResNetConfig:
-    """The configuration with some fields changed.
+    """Return the configuration with some fields changed.
 
     Raises:
-        ValueError: a field is unknown (the nearest are offered), or a value is not allowed.
+        UsageError: an unknown field, or a value that is not allowed.
     """
     check_field_names(changes)
     return replace(config, **changes)
 
 
 def _check_fields(config: ResNetConfig) -> None:
-    """Checks each field on its own: its type and its bounds."""
+    """Check the type and the bounds of each field."""
     for name, choices in _CHOICES.items():
         value = getattr(config, name)
         if not isinstance(value, str) or value not in choices:
-            raise UsageError(f"{name}={reprlib.repr(value)} is not allowed; choose one of {', '.join(choices)}")
+            raise UsageError(f"{name} is {reprlib.repr(value)}: it must be one of {', '.join(choices)}")
     for name in _FLAGS:
         if type(getattr(config, name)) is not bool:  # 0 and 1 would pass an "in (True, False)"
-            raise UsageError(f"{name}={reprlib.repr(getattr(config, name))} must be true or false")
+            raise UsageError(f"{name} is {reprlib.repr(getattr(config, name))}: it must be true or false")
     for name in _SIZES:
         _check_size(name, getattr(config, name))
     for name in ("depths", "widths"):
         _check_sizes(name, getattr(config, name))
-    # Asks for what is right, so that NaN is wrong.
+    # The condition names what is allowed, so that NaN is refused.
     if not (isinstance(config.drop_path, float) and 0.0 <= config.drop_path < 1.0):
-        raise UsageError(f"drop_path={reprlib.repr(config.drop_path)} must be a number >= 0 and < 1; 0 turns it off")
+        raise UsageError(f"drop_path is {reprlib.repr(config.drop_path)}: it must be a number from 0 to below 1. Use 0 to turn it off.")
 
 
 def _check_size(name: str, value: object) -> None:
     if type(value) is not int or not 1 <= value <= MAX_SIZE:  # bool is an int to isinstance
-        raise UsageError(f"{name}={reprlib.repr(value)} must be a whole number from 1 to {MAX_SIZE:,}")
+        raise UsageError(f"{name} is {reprlib.repr(value)}: it must be a whole number from 1 to {MAX_SIZE:,}")
 
 
 def _check_sizes(name: str, values: object) -> None:
     if not isinstance(values, tuple) or not 1 <= len(values) <= MAX_STAGES:
-        raise UsageError(f"{name}={reprlib.repr(values)} must be a list of 1 to {MAX_STAGES} numbers, one per stage")
+        raise UsageError(f"{name} is {reprlib.repr(values)}: it must be a list of 1 to {MAX_STAGES} numbers, one per stage")
     for number, value in enumerate(values):
         _check_size(f"{name}[{number}]", value)
 
 
 def _check_combinations(config: ResNetConfig) -> None:
-    """Checks that the fields agree, and that none asks for something that this network has not."""
+    """Check that the fields agree, and that none asks for something that this network does not have."""
     c = config
     if len(c.depths) != len(c.widths):
-        raise UsageError(f"depths={c.depths} and widths={c.widths} differ in length; give one of each per stage")
+        raise UsageError(f"depths is {c.depths} and widths is {c.widths}: their lengths differ. Give one of each per stage.")
     if sum(c.depths) > MAX_BLOCKS:
-        raise UsageError(f"depths={c.depths} are {sum(c.depths):,} blocks, more than {MAX_BLOCKS:,}; use fewer")
+        raise UsageError(f"depths is {c.depths}: {sum(c.depths):,} blocks are more than {MAX_BLOCKS:,}. Use fewer.")
     if c.block == "basic" and (c.groups, c.width_per_group, c.stride_on) != (1, 64, "3x3"):
         raise UsageError(
-            f"groups={c.groups}, width_per_group={c.width_per_group}, stride_on={c.stride_on} need block=bottleneck; "
-            "a basic block has groups=1, width_per_group=64, stride_on=3x3"
+            f"block is basic: groups={c.groups}, width_per_group={c.width_per_group}, stride_on={c.stride_on} need block bottleneck. "
+            "Use that, or groups 1, width_per_group 64, stride_on 3x3."
         )
     if min(map(c.inner_width, c.widths)) < 1:
-        raise UsageError(f"width_per_group={c.width_per_group} leaves no channel at widths={c.widths}; use a larger one")
+        raise UsageError(f"width_per_group is {c.width_per_group}: with widths {c.widths} a block has no channels. Use a larger one.")
     if c.stem == "deep" and c.stem_width % 2:
-        raise UsageError(f"stem_width={c.stem_width} must be even for stem=deep, which begins with half of it")
+        raise UsageError(f"stem_width is {c.stem_width}: it must be even with stem deep, whose first convolution has half as many channels")
     if c.avg_down and c.shortcut not in ("B", "C"):
-        raise UsageError(f"avg_down=True needs projections: set shortcut to B or C (now {c.shortcut}), or avg_down=False")
+        raise UsageError(f"avg_down is true: shortcut {c.shortcut} has no projections. Set shortcut to B or C, or avg_down to false.")
     if c.shortcut == "none" and (c.drop_path or c.zero_init):
         raise UsageError(
-            f"drop_path={c.drop_path}, zero_init={c.zero_init} would cut a plain net (shortcut=none) in two; "
-            "set drop_path=0 and zero_init=False, or choose shortcut A, B or C"
+            f"drop_path is {c.drop_path}, zero_init is {c.zero_init}: a plain network (shortcut none) would lose its only path. "
+            "Set drop_path to 0 and zero_init to false, or choose shortcut A, B or C."
         )
 
 
 def _check_option_a(config: ResNetConfig) -> None:
-    """Checks that zero padding has channels to add, never to remove."""
+    """Check that zero padding adds channels and never has to remove any."""
     c = config
     if c.shortcut != "A":
         if c.pad != "both":
-            raise UsageError(f"pad={c.pad} is about shortcut A, but shortcut is {c.shortcut}; leave pad at 'both'")
+            raise UsageError(f"pad is {c.pad}: it matters for shortcut A only, and shortcut is {c.shortcut}. Leave pad at 'both'.")
         return
     channels = [c.stem_width, *(width * c.expansion for width in c.widths)]
     if channels != sorted(channels):
-        raise UsageError(f"shortcut=A cannot reduce channels, and they go {channels}; use non-decreasing widths, or B")
+        raise UsageError(f"shortcut is A: it cannot reduce channels, and they are {channels}. Use non-decreasing widths, or shortcut B.")
 
 
 def _bound_weights(config: ResNetConfig) -> int:
-    """Number of weights if every block had a projection: a cheap bound from above, close to the truth."""
+    """Return the number of weights if every block had a projection: a cheap upper bound, close to the true number."""
     channels = config.stem_width
     total = 49 * config.in_channels * channels + (9 * channels * channels if config.stem == "deep" else 0)
     for depth, width in zip(config.depths, config.widths, strict=True):

@@ -1,9 +1,10 @@
-"""`deepen`: more layers, the same function.
+"""`deepen`: a network with more layers that computes the same function.
 
-He et al. 2015, section 1: a deeper net should do no worse than a shallower one, for "there exists a solution by construction to the
-deeper model: the added layers are identity mapping, and the other layers are copied from the learned shallower model". Here it is.
+He et al. 2015, section 1: a deeper network should do no worse than a shallower one, because "there exists a solution by construction
+to the deeper model: the added layers are identity mapping, and the other layers are copied from the learned shallower model". This
+module builds that solution.
 
-The added blocks follow the old ones of their stage, so every parameter of the shallower net keeps its name.
+The added blocks follow the old ones of their stage, so every parameter of the shallower network keeps its name.
 """
 
 from __future__ import annotations
@@ -22,37 +23,38 @@ from reslight.models.resnet import ResNet
 from reslight.models.variants import VARIANTS, resolve_config
 
 OPTIONS = ("shortcut", "pad", "stride_on", "drop_path", "zero_init", "in_channels", "num_classes", "checkpoint")
-"""What a name such as resnet56 does not decide: it is as the shallower net has it."""
+"""Fields that a name such as resnet56 does not decide: the deeper network has the values of the shallower one."""
 
 
 def deepen(net: ResNet, to: str | ResNetConfig | Mapping[str, Any]) -> ResNet:
-    """A deeper network that computes what `net` computes; `net` stays as it is.
+    """Build a deeper network that computes what `net` computes; `net` is not changed.
 
-        what the added blocks are                                     the same output in
-        residual   the branch is zero, the shortcut does nothing      evaluation and training, to the bit
-        plain, C   identity convolutions, batch norms that undo       evaluation, to rounding (float32, plain20 to plain56: 1e-6
-                   what they do to the activations                    of the largest logit); training, approximately, as batch
-                                                                      statistics move
+        network    the added blocks                                   the outputs are equal
+        residual   the branch is zero, the shortcut an identity       in evaluation and training, to the bit
+        plain, C   identity convolutions, and batch norms that        in evaluation, up to rounding (float32, plain20 to plain56: 1e-6
+                   undo their own normalization                       of the largest logit); in training approximately, because batch
+                                                                      statistics change
 
-    "C" is shortcut C of post-activation blocks, whose shortcuts are projections with a batch norm: none of them is an identity. (That
-    of pre-activation blocks, without a batch norm, is one wherever a product with 1 is exact: not in TF32.)
-    The other weights of the added blocks are new, drawn from torch's global generator, and the zeros get gradients: training goes on at
-    once. In training mode stochastic depth draws as the deeper net's rates say, so there the outputs agree without it only.
+    "C" is shortcut C of post-activation blocks, whose shortcuts are projections with a batch norm. (The projections of pre-activation
+    blocks have no batch norm and are exact identities wherever a product with 1 is exact, which it is not in TF32.)
+    The other weights of the added blocks are drawn from torch's global generator. The zeros get gradients, so the added blocks train
+    from the first step. Stochastic depth drops blocks with the deeper network's probabilities, so with it the outputs in training
+    differ.
 
     >>> deepen(ResNet(VARIANTS["resnet20"]), "resnet56").config.depths
     (9, 9, 9)
 
     Args:
-        net: A residual or plain network of any form, on any device; labels and preprocess come along.
-        to: The architecture: a name, of which the depths count and the options are those of `net` (shortcut, classes), or a whole
+        net: A residual or plain network of any form, on any device; its labels and preprocess are copied.
+        to: The architecture: a name, which decides the depths only (shortcut, classes and so on are those of `net`), or a complete
             configuration.
 
     Returns:
-        A network of its own, all of it trainable, in the mode, on the device and in the dtype of `net`.
+        A new network, with all parameters trainable, in the mode, on the device and of the dtype of `net`.
 
     Raises:
-        ValueError: It is no deeper version of `net`, or has no identity: a plain net of bottlenecks, which narrow what they pass on, or
-            of pre-activation, whose ReLUs cut what is negative.
+        UsageError: an architecture that is not a deeper version of `net`, or a network without identity blocks: a plain one of
+            bottlenecks, which reduce the channels, or of pre-activation, whose ReLUs remove negative values.
     """
     config = deeper_config(net.config, to)
     deeper = ResNet(config).to(net.fc.weight.device, net.fc.weight.dtype)
@@ -67,7 +69,7 @@ def deepen(net: ResNet, to: str | ResNetConfig | Mapping[str, Any]) -> ResNet:
 
 
 def added_blocks(deeper: ResNet, before: ResNetConfig) -> Iterator[tuple[nn.Sequential, list[nn.Module]]]:
-    """The stages of a deepened network that have new blocks, and these blocks."""
+    """Yield the stages of a deepened network that have added blocks, each with these blocks."""
     for name, depth in zip(before.stage_names, before.depths, strict=True):
         stage = deeper.get_submodule(name)
         assert isinstance(stage, nn.Sequential)
@@ -76,43 +78,45 @@ def added_blocks(deeper: ResNet, before: ResNetConfig) -> Iterator[tuple[nn.Sequ
 
 
 def deeper_config(before: ResNetConfig, to: str | ResNetConfig | Mapping[str, Any]) -> ResNetConfig:
-    """The configuration of the deeper network.
+    """Return the configuration of the deeper network.
 
     Raises:
-        ValueError: `to` is no deeper version of `before`, or has no identity.
+        UsageError: a `to` that is not a deeper version of `before`, or a network without identity blocks.
     """
     asked = resolve_config(to)
     if isinstance(to, str) and _same_frame(asked, before):
         asked = replace(before, depths=asked.depths)
-    there, here = asked.to_dict(), before.to_dict()
+    wanted, given = asked.to_dict(), before.to_dict()
     free = {"depths", "drop_path", "zero_init", "checkpoint"}
-    if isinstance(to, str):  # what it does not decide is not what is wrong with it
+    if isinstance(to, str):  # a name does not decide these fields, so they are not reported
         free |= set(OPTIONS) - ({"shortcut"} if "none" in (asked.shortcut, before.shortcut) else set())
-    if other := [key for key in here if there[key] != here[key] and key not in free]:
-        said = ", ".join(f"{key} {there[key]} and not {here[key]}" for key in other)
-        raise UsageError(f"{_called(to)} has {said}: layers can be added, nothing else can change; {_deeper_names(before)}")
+    if other := [key for key in given if wanted[key] != given[key] and key not in free]:
+        differences = ", ".join(f"{key} {wanted[key]} instead of {given[key]}" for key in other)
+        raise UsageError(f"{_display_name(to)} has {differences}: only layers can be added. {_deeper_names(before)}")
     if len(asked.depths) != len(before.depths) or any(a < b for a, b in zip(asked.depths, before.depths, strict=True)):
-        raise UsageError(f"{_called(to)} has depths {asked.depths}, fewer than the {before.depths} there are; {_deeper_names(before)}")
+        raise UsageError(f"{_display_name(to)} has depths {asked.depths}: the network has {before.depths}. {_deeper_names(before)}")
     if asked.depths == before.depths:
-        raise UsageError(f"{_called(to)} has the depths {before.depths} that there are already; {_deeper_names(before)}")
+        raise UsageError(f"{_display_name(to)} has depths {before.depths}: the network has them already. {_deeper_names(before)}")
     if before.shortcut == "none" and (before.block == "bottleneck" or before.preact):
-        why = "a bottleneck narrows what it passes on" if before.block == "bottleneck" else "its ReLUs cut what is negative"
-        raise UsageError(f"a plain net of this form has no identity to add ({why}); only plain nets of basic post-activation blocks have")
+        why = "a bottleneck reduces the channels" if before.block == "bottleneck" else "its ReLUs remove negative values"
+        raise UsageError(
+            f"this plain network cannot be deepened, because {why}: only plain networks of basic post-activation blocks can be"
+        )
     return asked
 
 
 def _same_frame(one: ResNetConfig, other: ResNetConfig) -> bool:
-    """Whether two networks differ in their depths and options alone; plain or residual is no option."""
+    """Return whether two networks differ in depths and options only; being plain or residual is not an option."""
     fixed = [{key: value for key, value in config.to_dict().items() if key not in (*OPTIONS, "depths")} for config in (one, other)]
     return fixed[0] == fixed[1] and (one.shortcut == "none") == (other.shortcut == "none")
 
 
-def _called(to: object) -> str:
+def _display_name(to: object) -> str:
     return to if isinstance(to, str) else "the deeper network"
 
 
 def _deeper_names(before: ResNetConfig) -> str:
-    """What to ask for instead."""
+    """Return which names to use instead, as messages say it."""
     found = [
         name
         for name, config in VARIANTS.items()
@@ -120,18 +124,18 @@ def _deeper_names(before: ResNetConfig) -> str:
         and sum(config.depths) > sum(before.depths)
         and all(a >= b for a, b in zip(config.depths, before.depths, strict=True))
     ]
-    return f"it can become {', '.join(found)}" if found else "no architecture with a name is deeper; give a ResNetConfig with larger depths"
+    return f"Use {', '.join(found)}." if found else "No named architecture is deeper: give a ResNetConfig with larger depths."
 
 
 def _make_identity(config: ResNetConfig, block: Any, last: Any) -> None:
-    """Make a new block the identity on what the `last` of the old ones puts out."""
+    """Make an added block the identity for the outputs of `last`, the last of the old blocks."""
     if config.shortcut == "none":
         mean, var = _rectified(last.bn2)
         for conv, norm in ((block.conv1, block.bn1), (block.conv2, block.bn2)):
             nn.init.dirac_(conv.weight)
             _undo(norm, mean, var)
         return
-    block.zero_init()  # the branch; a new batch norm's beta is zero
+    block.zero_init()  # the branch is zero, because a new batch norm has bias 0
     if config.shortcut != "C":
         return
     conv, *norms = [module for module in block.downsample if not isinstance(module, nn.Identity)]
@@ -142,13 +146,13 @@ def _make_identity(config: ResNetConfig, block: Any, last: Any) -> None:
 
 
 def _undo(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
-    """Give a batch norm the statistics of its input, and have it put out its input."""
+    """Set the statistics of a batch norm to those of its input, and its weight and bias so that its output is its input."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(var)
-    # In evaluation a batch norm multiplies by gamma / sqrt(var + eps) and adds beta - mean times that: exactly 1 and 0, where a float
-    # has an inverse among its neighbours.
+    # In evaluation a batch norm multiplies by gamma / sqrt(var + eps) and adds beta - mean times that. These are exactly 1 and 0 if
+    # gamma, or one of the two floats next to it, is the exact inverse.
     inverse = 1 / (norm.running_var + norm.eps).sqrt()
     gamma = 1 / inverse
     for other in (torch.nextafter(gamma, torch.full_like(gamma, math.inf)), torch.nextafter(gamma, torch.zeros_like(gamma))):
@@ -158,9 +162,10 @@ def _undo(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
 
 
 def _rectified(*norms: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Mean and variance, each (C,), of the ReLU of a sum of batch norms' outputs, taken as independent and normally distributed.
+    """Return mean and variance, each (C,), of the ReLU of a sum of batch norms' outputs.
 
-    In training mode a batch norm's output has mean beta and variance gamma^2 exactly; that it is normal is what is approximate here.
+    In training mode the output of a batch norm has mean beta and variance gamma^2. That the outputs are normally distributed and
+    independent is an approximation.
     """
     mean = sum((norm.bias.double() for norm in norms), torch.zeros(()))
     std = sum((norm.weight.double() ** 2 for norm in norms), torch.zeros(())).sqrt().clamp_min(1e-12)

@@ -3,9 +3,9 @@
     image ── stem ── layer1 ── layer2 ── ... ── pool ── fc ── logits
 
 Parameter names are torchvision's: conv1, bn1, layer1.0.conv1, layer1.0.bn1, layer1.0.downsample.0, fc. A deep stem and
-average-pooled projections are named as in timm's resnet50d: conv1.0, conv1.1, conv1.3, layer1.0.downsample.1.
+average-pooled projections have the names of timm's resnet50d: conv1.0, conv1.1, conv1.3, layer1.0.downsample.1.
 
-A pre-activation network has no bn1 after its stem but a `bn` after its last stage. Against timm's resnetv2_50:
+A pre-activation network has no bn1 after its stem but a `bn` after its last stage. Compared with timm's resnetv2_50:
 
     here                      timm
     conv1                     stem.conv
@@ -29,20 +29,20 @@ from torch import Tensor, nn, relu_
 from torch.utils.checkpoint import checkpoint
 
 from reslight.messages import UsageError
-from reslight.models.blocks import BasicBlock, Bottleneck, Place, PreActBasicBlock, PreActBottleneck, conv3x3
+from reslight.models.blocks import BasicBlock, BlockSpec, Bottleneck, PreActBasicBlock, PreActBottleneck, conv3x3
 from reslight.models.config import ResNetConfig
 
 
 class ResNet(nn.Module):
-    """A residual network, or its plain twin, with new weights drawn from torch's global generator.
+    """A residual or plain network, with random weights drawn from torch's global generator.
 
     Attributes:
-        config: what it was built from; `ResNet(net.config)` has the same architecture.
-        preprocess: what to do to an image first (a `reslight.Preprocess`); None unless it came with the weights.
-        labels: name of each class; None unless they came with the weights.
+        config: The configuration; `ResNet(net.config)` has the same architecture.
+        preprocess: What to do to an image first (a `reslight.Preprocess`); None unless it came with the weights.
+        labels: Name of each class; None unless they came with the weights.
 
     Raises:
-        ValueError: not a `ResNetConfig`.
+        UsageError: an argument that is not a `ResNetConfig`.
 
     Source: He et al. 2015 (arXiv:1512.03385), He et al. 2016 (arXiv:1603.05027).
     """
@@ -54,7 +54,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.preprocess = self.labels = None
         if not isinstance(config, ResNetConfig):
-            raise UsageError(f"ResNet is built from a ResNetConfig, not {reprlib.repr(config)}; for a name, use create_model")
+            raise UsageError(f"config is {reprlib.repr(config)}: ResNet takes a ResNetConfig. For a name, use create_model.")
         self.config = config
         self.conv1 = build_stem(config)
         if not config.preact:
@@ -67,14 +67,14 @@ class ResNet(nn.Module):
             self.bn = nn.BatchNorm2d(out_channels)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(out_channels, config.num_classes)
-        if not self.fc.weight.is_meta:  # without memory there is nothing to draw, and normal_ would import torch's compiler for it
+        if not self.fc.weight.is_meta:  # a network without memory has no values, and initializing it would import torch's compiler
             init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classifies images.
+        """Classify images.
 
         Args:
-            x: normalised images, (N, in_channels, H, W).
+            x: Normalized images, (N, in_channels, H, W).
 
         Returns:
             Logits, (N, num_classes).
@@ -85,14 +85,14 @@ class ResNet(nn.Module):
         return self.forward_head(x)
 
     def forward_features(self, x: Tensor) -> dict[str, Tensor]:
-        """The output of the stem (after its max-pool) and of every stage, by name.
+        """Return the output of the stem (after its max-pool) and of every stage, by name.
 
         Args:
-            x: normalised images, (N, in_channels, H, W).
+            x: Normalized images, (N, in_channels, H, W).
 
         Returns:
             "stem", "layer1", "layer2", ...: each (N, C, H / s, W / s) with its own channels C and stride s. In a
-            pre-activation network they are what the blocks pass on: not yet normalised, not yet through a ReLU.
+            pre-activation network they are the outputs of the blocks, before the batch norm and ReLU that follow.
         """
         x = self.forward_stem(x)
         features = {"stem": x}
@@ -101,7 +101,7 @@ class ResNet(nn.Module):
         return features
 
     def forward_stem(self, x: Tensor) -> Tensor:
-        """Images (N, in_channels, H, W) -> (N, stem_width, H / s, W / s): s is 1 for the small stem, else 4."""
+        """Images (N, in_channels, H, W) -> (N, stem_width, H / s, W / s): s is 1 for the small stem, otherwise 4."""
         x = self.conv1(x)
         if not self.config.preact:
             x = relu_(self.bn1(x))
@@ -114,19 +114,19 @@ class ResNet(nn.Module):
         return logits
 
     def forward_pool(self, x: Tensor) -> Tensor:
-        """Output of the last stage (N, C, H, W) -> what the classifier sees, (N, C): the mean over the image."""
+        """Output of the last stage (N, C, H, W) -> input of the classifier (N, C): the mean over the image."""
         if self.config.preact:
             x = relu_(self.bn(x))
         pooled: Tensor = self.avgpool(x)
         return pooled.flatten(1)
 
     def reset_head(self, num_classes: int) -> None:
-        """Replaces the classifier by a new one, with the old one's device and dtype.
+        """Replace the classifier with a new one of random weights, on the same device and of the same dtype.
 
-        Optimizers made before hold the old parameters; make them after.
+        Create the optimizer afterwards: an earlier one would hold the old parameters.
 
         Raises:
-            ValueError: the number of classes is not allowed.
+            UsageError: a number of classes that is not allowed.
         """
         self.config = replace(self.config, num_classes=num_classes)
         old = self.fc.weight
@@ -134,7 +134,7 @@ class ResNet(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """The blocks of one width, one after the other; with activation checkpointing if `recompute`."""
+    """The blocks of one width, in sequence; with activation checkpointing if `recompute`."""
 
     def __init__(self, *blocks: nn.Module, recompute: bool) -> None:
         super().__init__(*blocks)
@@ -148,7 +148,7 @@ class Stage(nn.Sequential):
 
 
 def build_stem(config: ResNetConfig) -> nn.Module:
-    """The convolutions before the first stage, without the batch norm, ReLU and max-pool that follow."""
+    """Build the convolutions before the first stage, without the batch norm, ReLU and max-pool that follow."""
     width = config.stem_width
     if config.stem == "small":
         return conv3x3(config.in_channels, width)
@@ -167,36 +167,36 @@ def build_stem(config: ResNetConfig) -> nn.Module:
 
 
 def build_stages(config: ResNetConfig) -> dict[str, Stage]:
-    """The stages by name. Every stage but the first halves the image in its first block."""
+    """Build the stages, by name. Every stage except the first halves height and width in its first block."""
     blocks = (PreActBasicBlock, PreActBottleneck) if config.preact else (BasicBlock, Bottleneck)
     block = blocks[config.block == "bottleneck"]
     return {
-        name: Stage(*(block(config, place) for place in places), recompute=config.checkpoint)
-        for name, places in zip(config.stage_names, plan_stages(config), strict=True)
+        name: Stage(*(block(config, spec) for spec in specs), recompute=config.checkpoint)
+        for name, specs in zip(config.stage_names, plan_stages(config), strict=True)
     }
 
 
-def plan_stages(config: ResNetConfig) -> list[list[Place]]:
-    """The place of every block, stage by stage.
+def plan_stages(config: ResNetConfig) -> list[list[BlockSpec]]:
+    """Return the specification of every block, stage by stage.
 
-    The rate of stochastic depth follows the linear rule: l / L of `drop_path` for block l of L, counted from 1
+    The probability of stochastic depth follows the linear rule: `drop_path` times l / L for block l of L, counted from 1
     (Huang et al. 2016, equation 4).
     """
-    stages: list[list[Place]] = []
+    stages: list[list[BlockSpec]] = []
     in_channels, done, total = config.stem_width, 0, sum(config.depths)
     for depth, width in zip(config.depths, config.widths, strict=True):
-        places = []
+        specs = []
         for number in range(depth):
             stride = 2 if stages and number == 0 else 1
             rate = config.drop_path * (done + 1) / total
-            places.append(Place(in_channels, width, stride, rate, first=done == 0))
+            specs.append(BlockSpec(in_channels, width, stride, rate, first=done == 0))
             in_channels, done = width * config.expansion, done + 1
-        stages.append(places)
+        stages.append(specs)
     return stages
 
 
 def init_weights(net: ResNet) -> None:
-    """He-normal convolutions (fan-out, undivided by groups, as in torchvision); batch norms and the classifier keep torch's default.
+    """Initialize convolutions He-normally (fan-out, not divided by groups, as in torchvision); the rest keeps torch's default.
 
     Source: He et al. 2015b (arXiv:1502.01852), section 2.2.
     """
@@ -210,17 +210,17 @@ def init_weights(net: ResNet) -> None:
 
 
 def recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    """`block(x)`, keeping only x: what is inside is computed again when the backward pass needs it.
+    """Return `block(x)` and keep only x in memory: the backward pass computes the rest again.
 
-    Outputs, gradients and running statistics are to the bit those of `block(x)`.
+    Outputs, gradients and running statistics are the same as those of `block(x)`, to the bit.
     """
 
     def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-        """Around the forward pass, and around its repetition."""
+        """Return the contexts of the forward pass and of its repetition."""
         return nullcontext(), frozen_statistics(block)
 
     out: Tensor
-    if torch.compiler.is_compiling():  # it never repeats an update of a buffer, and cannot trace the contexts
+    if torch.compiler.is_compiling():  # the compiler does not repeat updates of buffers, and cannot trace the contexts
         out = checkpoint(block, x, use_reentrant=False)
     else:
         out = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
@@ -229,9 +229,9 @@ def recomputed(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Inside, batch norms in training mode keep their running statistics: a second look is not a new batch.
+    """Keep the running statistics of batch norms in training mode while a batch is computed a second time.
 
-    They still get the statistics (with momentum 0), as the backward pass wants the same tensors both times.
+    The momentum is set to 0 instead of removing the statistics: the backward pass needs the same tensors both times.
     """
     norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
