@@ -9,7 +9,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from reslight.models import VARIANTS, ResNet, ResNetConfig, deepen, deeper_config
+from reslight.models import ResNet, ResNetConfig, deepen, deeper_config
+from reslight.models.variants import net_setting
 from reslight.runs.folder import Run
 from reslight.runs.trained import network_of
 from reslight.training.checkpoints import AtomicCheckpointIO
@@ -50,7 +51,7 @@ def fork_run(run: Run, output: Path, to: str | ResNetConfig | None = None) -> in
         shutil.copyfile(run.metrics, forked.metrics)  # a resume removes the rows after the checkpoint
     config = run.config.read_text(encoding="utf-8")
     if to is not None:
-        config = _with_net(config, _shortest(ResNetConfig.from_dict(contents["hyper_parameters"]["net"])))
+        config = _with_net(config, net_setting(ResNetConfig.from_dict(contents["hyper_parameters"]["net"])))
     forked.config.write_text(config, encoding="utf-8")  # last: the configuration makes the folder a run
     return int(contents["global_step"])
 
@@ -104,12 +105,6 @@ def _renumbered(state: Mapping[str, Any], old_names: list[list[str]], new_names:
             {**group, "params": [numbers[name] for name in names]} for group, names in zip(state["param_groups"], new_names, strict=True)
         ],
     }
-
-
-def _shortest(config: ResNetConfig) -> str | dict[str, Any]:
-    """How a configuration says a network: by its name if that says all but the two ends, which come from the data."""
-    said = {key: value for key, value in config.to_dict().items() if key not in ("num_classes", "in_channels")}
-    return next((name for name, known in VARIANTS.items() if said.items() <= known.to_dict().items()), said)
 
 
 def _with_net(text: str, net: str | dict[str, Any]) -> str:
