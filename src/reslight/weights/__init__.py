@@ -1,8 +1,32 @@
-"""Weights as files: saved, checked, loaded, published and pulled. Needs no Lightning."""
+"""Weights as files: save, check, load, push and pull them. Needs no Lightning.
 
-from reslight.models.variants import architecture_of
-from reslight.weights.catalog import list_weights
-from reslight.weights.loading import load, save
-from reslight.weights.record import EvalResult, Record
+The public names are imported at their first use (PEP 562): the command line reads the tables of `weights.interop.names`
+before it knows whether the command needs torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reslight.models.variants import architecture_of
+    from reslight.weights.catalog import list_weights
+    from reslight.weights.loading import load, save
+    from reslight.weights.record import EvalResult, Record
+
+_MODULES = {
+    "EvalResult": "reslight.weights.record",
+    "Record": "reslight.weights.record",
+    "architecture_of": "reslight.models.variants",
+    "list_weights": "reslight.weights.catalog",
+    "load": "reslight.weights.loading",
+    "save": "reslight.weights.loading",
+}
 
 __all__ = ["EvalResult", "Record", "architecture_of", "list_weights", "load", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'reslight.weights' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

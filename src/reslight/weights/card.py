@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from reslight.weights.catalog import CATALOG
-from reslight.weights.interop.timm_config import is_for_timm, timm_architecture
+from reslight.weights.interop.timm_config import is_for_timm, native_architecture
 from reslight.weights.record import EvalResult, Record
 
 BEGIN, END = "<!-- reslight: begin, written anew by every export -->", "<!-- reslight: end -->"
@@ -78,7 +78,7 @@ def _joined(front: Mapping[str, Any], text: str) -> str:
 
 
 def _front(record: Record, theirs: Mapping[str, Any]) -> dict[str, Any]:
-    library = "timm" if timm_architecture(record.net) and is_for_timm(record) else "reslight"
+    library = "timm" if native_architecture(record.net) and is_for_timm(record) else "reslight"
     ours: dict[str, Any] = {
         "license": record.license.lower() if record.license else theirs.get("license"),  # as the Hub writes them
         "library_name": library,
@@ -160,7 +160,7 @@ logits = net(net.preprocess(image)[None])  # image: a Pillow image, or uint8 (C,
 ```"""
     if not is_for_timm(record):
         return ways + "\n\ntimm cannot subtract a mean image, which these weights need."
-    alone, here = timm_architecture(record.net), place in (_ANY, *CATALOG)
+    alone, here = native_architecture(record.net), place in (_ANY, *CATALOG)
     before = "" if alone else ", which reslight tells of this network first"
     return f"""{ways}
 

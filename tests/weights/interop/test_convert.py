@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from reslight.models import ResNet, ResNetConfig, create_model
 from reslight.weights.interop.agreement import build, compare_with_library
-from reslight.weights.interop.convert import FORMATS, from_reslight, to_reslight
+from reslight.weights.interop.convert import from_reslight, to_reslight
 from reslight.weights.interop.infer import infer_config
+from reslight.weights.interop.names import FORMATS
 from reslight.weights.interop.timm_models import TIMM, timm_architecture, timm_config
 from reslight.weights.interop.transformers_config import from_transformers_config, transformers_config
 
@@ -236,7 +237,7 @@ def test_logits_of_timm(name):
 
 @pytest.mark.parametrize("name", ["resnet10t", "resnet50t", "resnetrs50", "seresnet18", "resnetv2_18", "resnetv2_18d", "resnet50_mlp"])
 def test_other_nets_of_timm_are_refused_by_name_and_weights(name):
-    with pytest.raises(ValueError, match=rf"^reslight cannot build timm's '{name}'; [^\n]+$"):
+    with pytest.raises(ValueError, match=rf"^architecture is '{name}': [^\n]+$"):
         timm_config(name)
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         to_reslight(timm_net(name).state_dict(), "timm")
@@ -244,7 +245,7 @@ def test_other_nets_of_timm_are_refused_by_name_and_weights(name):
 
 @pytest.mark.parametrize("name", ["resnetblur18", "resnetaa50", "resnet50_gn", "resnet50_clip", "test_resnet"])
 def test_what_only_the_name_tells_is_refused_by_name(name):
-    with pytest.raises(ValueError, match="reslight cannot build timm's"):
+    with pytest.raises(ValueError, match=rf"architecture is '{name}'"):
         timm_config(name)
 
 
@@ -268,9 +269,9 @@ def test_timms_names_and_arguments():
     assert timm_architecture(create_model("resnet18", num_classes=3, in_channels=1, drop_path=0.1, zero_init=True).config) == "resnet18"
     assert timm_architecture(create_model("resnet20").config) is None
     for arguments, said in [
-        ({"aa_layer": "blur"}, "argument 'aa_layer' is not understood"),
-        ({"num_classes": 0}, "num_classes=0 must be"),
-        ({"layers": "deep"}, "depths='deep' must be"),
+        ({"aa_layer": "blur"}, "timm's model_args has the unknown key 'aa_layer'"),
+        ({"num_classes": 0}, "num_classes is 0: it must be"),
+        ({"layers": "deep"}, "depths is 'deep': it must be"),
     ]:
         with pytest.raises(ValueError, match=said):
             timm_config("resnet18", arguments)
@@ -310,13 +311,13 @@ def test_transformers_defaults_are_resnet50():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"hidden_act": "gelu"}, "hidden_act='gelu' of transformers cannot be built"),
-        ({"downsample_in_first_stage": True}, "downsample_in_first_stage=True"),
-        ({"model_type": "vit"}, "model_type='vit'"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"downsample_in_first_stage": True}, "downsample_in_first_stage is True"),
+        ({"model_type": "vit"}, "model_type is 'vit'"),
         ({"hidden_sizes": [1, 2, 3, 4]}, "multiples of 4"),
-        ({"hidden_sizes": "wide"}, "hidden_sizes='wide'"),
+        ({"hidden_sizes": "wide"}, "hidden_sizes is 'wide'"),
         ({"layer_type": "funny"}, "block='funny' is not allowed"),
-        ({"depths": 3}, "depths=3 must be"),
+        ({"depths": 3}, "depths is 3: it must be"),
     ],
 )
 def test_descriptions_of_transformers_that_are_refused(fields, said):
@@ -381,39 +382,39 @@ def without(state, name):
 
 RESNET = chenyaofo().state_dict()
 REFUSED = {
-    "empty": ({}, "chenyaofo", "there are no weights in {}"),
-    "empty inside": ({"state_dict": {}}, "chenyaofo", "there are no weights in {}"),
-    "a list": ([1, 2], "chenyaofo", "there are no weights in [1, 2]"),
+    "empty": ({}, "chenyaofo", "weights are {}: they must be a state dict"),
+    "empty inside": ({"state_dict": {}}, "chenyaofo", "weights are {}: they must be a state dict"),
+    "a list": ([1, 2], "chenyaofo", "weights are [1, 2]: "),
     "a number": (RESNET | {"epoch": 3}, "chenyaofo", "'epoch' is a int"),
     "no name": (RESNET | {5: torch.zeros(1)}, "chenyaofo", "5 is a Tensor"),
-    "unknown format": (RESNET, "caffe", "no format is called 'caffe'; choose one of torchvision, timm"),
-    "foreign": (akamaster().state_dict(), "chenyaofo", "no ResNet of chenyaofo has layer2.0.shortcut.0.weight, "),
-    "a vit": ({"patch_embed.weight": torch.zeros(3, 3)}, "timm", "no ResNet of timm has patch_embed.weight"),
+    "unknown format": (RESNET, "caffe", "library is 'caffe': use one of torchvision, timm"),
+    "foreign": (akamaster().state_dict(), "chenyaofo", "these weights have layer2.0.shortcut.0.weight, "),
+    "a vit": ({"patch_embed.weight": torch.zeros(3, 3)}, "timm", "these weights have patch_embed.weight: no ResNet of timm has"),
     "half a prefix": (
         {f"module.{name}" if "fc" in name else name: tensor for name, tensor in RESNET.items()},
         "chenyaofo",
-        "has module.fc.weight",
+        "have module.fc.weight",
     ),
-    "other stem": (RESNET, "torchvision", "share no such ResNet: stem is small, not imagenet; stem_width is 16, not 64"),
+    "other stem": (RESNET, "torchvision", "another network than torchvision's: stem is small, not imagenet; stem_width is 16, not 64"),
     "other widths": (kuangliu().state_dict(), "akamaster", "widths is (64, 128, 256, 512), not (16, 32, 64)"),
-    "missing": (without(RESNET, "layer2.1.bn2.running_var"), "chenyaofo", "these weights lack layer2.1.bn2.running_var; "),
+    "missing": (without(RESNET, "layer2.1.bn2.running_var"), "chenyaofo", "these weights lack layer2.1.bn2.running_var. "),
     "missing stem": (without(RESNET, "conv1.weight"), "chenyaofo", "these weights lack conv1.weight of 4 dimensions"),
     "missing head": (without(akamaster().state_dict(), "linear.weight"), "akamaster", "these weights lack linear.weight of 2 dimensions"),
-    "missing norm": (without(RESNET, "bn1.weight"), "chenyaofo", "a batch norm after the stem"),
+    "missing norm": (without(RESNET, "bn1.weight"), "chenyaofo", "no batch norm after the stem"),
     "a missing block": ({name: t for name, t in RESNET.items() if "layer1.0." not in name}, "chenyaofo", "lack layer1.0."),
     "missing stage": ({name: t for name, t in RESNET.items() if "layer2." not in name}, "chenyaofo", "lack layer2.0."),
-    "wrong shape": (RESNET | {"fc.bias": torch.zeros(9)}, "chenyaofo", "fc.bias (float32 [9] in place of float32 [10])"),
+    "wrong shape": (RESNET | {"fc.bias": torch.zeros(9)}, "chenyaofo", "fc.bias (float32 [9] instead of float32 [10])"),
     "wrong dimensions": (RESNET | {"conv1.weight": torch.zeros(16)}, "chenyaofo", "lack conv1.weight of 4 dimensions"),
-    "wrong type": (RESNET | {"fc.bias": torch.zeros(10, dtype=torch.int8)}, "chenyaofo", "fc.bias (int8 [10] in place of"),
+    "wrong type": (RESNET | {"fc.bias": torch.zeros(10, dtype=torch.int8)}, "chenyaofo", "fc.bias (int8 [10] instead of"),
     "too many": (RESNET | {"layer1.1.downsample.0.weight": torch.zeros(16, 16, 1, 1)}, "chenyaofo", "shortcut is C, not B"),
-    "a bias": (RESNET | {"conv1.bias": torch.zeros(16)}, "chenyaofo", "have besides conv1.bias"),
+    "a bias": (RESNET | {"conv1.bias": torch.zeros(16)}, "chenyaofo", "have the unknown conv1.bias"),
     "5x5": (RESNET | {"conv1.weight": torch.zeros(16, 3, 5, 5)}, "chenyaofo", "the first convolution is 5x5"),
-    "no channel": (RESNET | {"conv1.weight": torch.zeros(16, 0, 3, 3)}, "chenyaofo", "in_channels=0 must be"),
+    "no channel": (RESNET | {"conv1.weight": torch.zeros(16, 0, 3, 3)}, "chenyaofo", "in_channels is 0: it must be"),
     "far stage": (RESNET | {"layer9999.0.conv1.weight": torch.zeros(1)}, "chenyaofo", "lack layer4.0."),
     "far block": (RESNET | {"layer1.9999.conv1.weight": torch.zeros(1)}, "chenyaofo", "more than 2,000"),
-    "other digits": (RESNET | {"layer01.0.conv1.weight": torch.zeros(1)}, "chenyaofo", "has layer01.0.conv1.weight"),
-    "a long name": (RESNET | {"x\n" * 10_000: torch.zeros(1)}, "chenyaofo", "no ResNet of chenyaofo has x"),
-    "unknown field": (RESNET, "chenyaofo", "ResNetConfig has no field 'dephts'; did you mean depths"),
+    "other digits": (RESNET | {"layer01.0.conv1.weight": torch.zeros(1)}, "chenyaofo", "have layer01.0.conv1.weight"),
+    "a long name": (RESNET | {"x\n" * 10_000: torch.zeros(1)}, "chenyaofo", "these weights have x"),
+    "unknown field": (RESNET, "chenyaofo", "ResNetConfig has the unknown key 'dephts': did you mean depths"),
 }
 
 
@@ -428,7 +429,7 @@ def test_refused(state, source, said, request):
 
 def test_a_pre_activation_net_of_kuangliu_is_refused():
     state = {name: tensor for name, tensor in kuangliu().state_dict().items() if not re.match(r"bn1|.*shortcut\.1", name)}
-    with pytest.raises(ValueError, match=r"^these weights lack a batch norm after the stem .* PreActResNet of pytorch-cifar$"):
+    with pytest.raises(ValueError, match=r"no batch norm after the stem .* PreActResNet of pytorch-cifar"):
         to_reslight(state, "kuangliu")
 
 
@@ -443,7 +444,7 @@ def test_a_pre_activation_net_of_kuangliu_is_refused():
         ("preact_resnet18_cifar", {}, "kuangliu", "kuangliu cannot build this network: preact is True, not False"),
         ("resnext50_32x4d", {}, "transformers", "groups is 32, not 1"),
         ("resnet18", {}, "chenyaofo", "stem is imagenet, not small"),
-        ("resnet18", {}, "caffe", "no format is called 'caffe'"),
+        ("resnet18", {}, "caffe", "library is 'caffe'"),
     ],
 )
 def test_networks_that_a_library_has_not(name, fields, target, said):
@@ -455,9 +456,9 @@ def test_networks_that_a_library_has_not(name, fields, target, said):
 
 def test_from_reslight_wants_all_of_this_network():
     net = create_model("resnet20")
-    with pytest.raises(ValueError, match=r"^these weights lack fc.bias; "):
+    with pytest.raises(ValueError, match=r"^these weights lack fc.bias. "):
         from_reslight(net.config, without(net.state_dict(), "fc.bias"), "akamaster")
-    with pytest.raises(ValueError, match=r"^these weights lack layer1\.3\.conv1\.weight, .* and \d+ more; "):
+    with pytest.raises(ValueError, match=r"^these weights lack layer1\.3\.conv1\.weight, .* and \d+ more. "):
         from_reslight(create_model("resnet32").config, net.state_dict(), "akamaster")
 
 

@@ -1,4 +1,4 @@
-"""`reslight convert`, as it is typed: files of other libraries to folders and back."""
+"""`reslight convert`: files of other libraries to folders and back."""
 
 import errno
 import os
@@ -10,13 +10,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 import reslight as package
-from reslight.cli.commands.weights import LIBRARIES
 from reslight.weights.interop.exchange import read_file
-from reslight.weights.interop.names import FORMATS
-
-
-def test_the_command_knows_every_format():
-    assert tuple(FORMATS) == LIBRARIES
 
 
 @pytest.fixture
@@ -32,7 +26,7 @@ def test_there_and_back(reslight, theirs, name):
     answer = reslight("convert", name, "out", "--from", "torchvision", "--check")
     assert answer.code == 0, answer.err
     assert "written out: 11,179,077 parameters, 5 classes" in answer.out
-    assert "fed with 224 x 224, mean [0.485, 0.456, 0.406]" in answer.out
+    assert "images 224 x 224, mean [0.485, 0.456, 0.406]" in answer.out
     assert "largest difference of a logit 0.0e+00, the same class in 100%" in answer.out
     x = torch.randn(2, 3, 64, 64)
     assert torch.equal(package.load("out")(x), theirs(x))
@@ -43,7 +37,7 @@ def test_there_and_back(reslight, theirs, name):
         assert all(torch.equal(found[key], value) for key, value in state.items())
 
 
-def test_what_the_images_were_normalised_with_can_be_said(reslight):
+def test_mean_and_std_of_the_training_are_given(reslight):
     net = package.create_model("resnet20")
     state = {f"module.{name.replace('fc.', 'linear.')}": value for name, value in net.state_dict().items()}
     torch.save({"state_dict": state, "best_prec1": 91.7}, "model.th")
@@ -62,7 +56,7 @@ def test_nothing_in_a_file_is_executed(reslight):
     torch.save({"state_dict": Hostile()}, "w.pth")
     answer = reslight("convert", "w.pth", "out", "--from", "timm")
     assert answer.code == 2
-    assert "w.pth cannot be read with weights_only=True: it is no file of weights, is damaged, or would run code" in answer.err
+    assert "w.pth cannot be read with weights_only=True" in answer.err
     assert not Path("hacked").exists()
     assert not Path("out").exists()
 
@@ -70,14 +64,14 @@ def test_nothing_in_a_file_is_executed(reslight):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("nothing.pth out --from timm", "there is no file nothing.pth"),
-        ("w.pth out --from kuangliu", "no ResNet of kuangliu has"),
+        ("nothing.pth out --from timm", "nothing.pth is missing"),
+        ("w.pth out --from kuangliu", ": no ResNet of kuangliu has"),
         ("w.pth out --from keras", "--from knows no keras; there are torchvision, timm, transformers"),
         ("w.pth out", "one of the arguments --from --to is required"),
         ("resnet8.digits x.pth --to torchvision", "torchvision cannot build this network: "),
-        ("resnet8.digits x.txt --to akamaster", "x.txt must end in .safetensors, or in .pt, .pth"),
+        ("resnet8.digits x.txt --to akamaster", "x.txt: its name must end with .safetensors, or with .pt, .pth"),
         ("resnet8.digits x.pth --to akamaster --check", "library is akamaster"),
-        ("tensor.pth out --from timm", "tensor.pth holds a Tensor, not a state dict"),
+        ("tensor.pth out --from timm", "tensor.pth holds a Tensor: it must hold a state dict"),
         ("w.pth out --from torchvision --mean 0.5", "preprocess.mean has 1 values, must have 3"),
     ],
 )
@@ -92,11 +86,11 @@ def test_a_mistake_is_one_line(reslight, theirs, words, says):
 
 def test_a_folder_is_no_file():
     Path("folder").mkdir()
-    with pytest.raises(ValueError, match=r"folder is a folder; give the file in it, such as folder/model\.safetensors"):
+    with pytest.raises(ValueError, match=r"folder is a folder: .* folder/model\.safetensors"):
         read_file(Path("folder"))
 
 
-def test_no_room_leaves_what_was_there(reslight, monkeypatch):
+def test_a_full_disk_leaves_the_old_file(reslight, monkeypatch):
     for name in ("w.pth", "w.safetensors"):
         assert reslight("convert", "resnet8.digits", name, "--to", "akamaster").code == 0
         before = Path(name).read_bytes()
@@ -114,8 +108,8 @@ def no_room(*_):
 
 
 @pytest.mark.slow
-def test_the_config_beside_a_file_of_transformers_is_heeded(reslight):
-    """Where a bottleneck strides no name and no shape tells."""
+def test_the_config_beside_a_file_of_transformers_is_read(reslight):
+    """Names and shapes do not show which convolution of a bottleneck has the stride."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     described = transformers.ResNetConfig(hidden_sizes=[64, 128], depths=[1, 2], downsample_in_bottleneck=True, num_labels=3)
@@ -134,10 +128,10 @@ def test_the_config_beside_a_file_of_transformers_is_heeded(reslight):
 
 def test_odd_tensors_and_channels_are_refused(reslight):
     torch.save({"fc.weight": torch.zeros(3, 3).to_sparse()}, "sparse.pth")
-    assert "holds fc.weight as a tensor without plain values" in reslight("convert", "sparse.pth", "out", "--from", "torchvision").err
+    assert "fc.weight in sparse.pth is a sparse or meta tensor" in reslight("convert", "sparse.pth", "out", "--from", "torchvision").err
     torch.save(package.create_model("resnet18", in_channels=1).state_dict(), "grey.pth")
     answer = reslight("convert", "grey.pth", "out", "--from", "torchvision")
-    assert "takes images of 1 channels; give --mean and --std with as many numbers" in answer.err
+    assert "grey.pth has 1 input channels: mean and std have 3 numbers" in answer.err
     assert reslight("convert", "grey.pth", "out", "--from", "torchvision", "--mean", 0.5, "--std", 0.2).code == 0
     answer = reslight("convert", "grey.pth", "none", "--from", "akamaster", "--check")
     assert "library is akamaster" in answer.err

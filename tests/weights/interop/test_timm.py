@@ -55,7 +55,7 @@ def test_a_folder_loads_with_equal_logits_and_the_same_preprocessing(config):
     assert theirs.pretrained_cfg["label_names"] == [f"class {number}" for number in range(5)]
 
 
-def test_what_the_card_says_loads_them_from_the_hub(tmp_path, monkeypatch):
+def test_the_code_of_the_card_loads_them_from_the_hub(tmp_path, monkeypatch):
     ours = saved(VARIANTS["resnet20"])
     with HubServer() as hub:
         connect(hub, monkeypatch, tmp_path / "hub")
@@ -117,8 +117,8 @@ def test_features_are_what_timm_says_of_them(name):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"drop_rate": 0.5}, "drop_rate=0.5 is not allowed; reslight's networks have no dropout"),
-        ({"global_pool": "max"}, "global_pool='max' is not allowed; reslight's networks have avg"),
+        ({"drop_rate": 0.5}, "drop_rate is 0.5: reslight's networks have no dropout"),
+        ({"global_pool": "max"}, "global_pool is 'max': reslight's networks have avg"),
         ({"shortcuts": "A"}, "shortcuts.*shortcut"),
         ({"shortcut": "D"}, "shortcut='D' is not allowed"),
         ({"num_classes": -1}, "num_classes=-1"),
@@ -131,20 +131,20 @@ def test_other_arguments_are_refused(arguments, says):
 
 @pytest.mark.parametrize(("size", "resize"), [(64, 99), (64, 93), (112, 200), (192, 225), (224, 354), (224, 256), (8, 100), (32, None)])
 def test_the_length_of_the_shorter_side_survives_timm(size, resize):
-    feed = reslight.Preprocess(size=size, resize=resize, mean=(0.5,) * 3, std=(0.2,) * 3)
-    reslight.save(scrambled(reslight.create_model("resnet8")), "ours", preprocess=feed)
+    preprocess = reslight.Preprocess(size=size, resize=resize, mean=(0.5,) * 3, std=(0.2,) * 3)
+    reslight.save(scrambled(reslight.create_model("resnet8")), "ours", preprocess=preprocess)
     theirs = timm.create_model("local-dir:ours", pretrained=True)
     image = Image.effect_noise((300, 260), 60).convert("RGB")
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=theirs), is_training=False)
-    assert (transform(image) - feed(image)).abs().max() < 1e-5
+    assert (transform(image) - preprocess(image)).abs().max() < 1e-5
     timm.models.save_for_hf(theirs, "theirs", safe_serialization=True)
-    assert torch.equal(reslight.load("theirs").preprocess(image), feed(image))
+    assert torch.equal(reslight.load("theirs").preprocess(image), preprocess(image))
 
 
 def test_without_timm_it_says_what_to_install():
     code = "import sys; sys.modules['timm'] = None; import reslight.weights.timm"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines()[-1].endswith("registers networks in timm, which is not installed: pip install timm")
+    assert done.stderr.splitlines()[-1].endswith("Run pip install timm.")
 
 
 def test_weights_with_a_mean_image_are_not_offered_to_timm():
@@ -167,5 +167,5 @@ def test_transformers_reads_the_folder(config):
     with torch.inference_mode():
         assert (theirs(x).logits - ours(x)).abs().max() <= 1e-6
     if config.in_channels == 3:  # its processor makes RGB of every image
-        fed = transformers.AutoImageProcessor.from_pretrained("ours")(image, return_tensors="pt")["pixel_values"]
-        assert (fed[0] - ours.preprocess(image)).abs().max() < 1e-5
+        pixels = transformers.AutoImageProcessor.from_pretrained("ours")(image, return_tensors="pt")["pixel_values"]
+        assert (pixels[0] - ours.preprocess(image)).abs().max() < 1e-5

@@ -1,1 +1,1 @@
-"""Weights of other libraries: torchvision, timm, transformers, the CIFAR repositories, ONNX."""
+"""Other libraries: names, configurations and files of torchvision, timm, transformers, the CIFAR repositories and ONNX."""

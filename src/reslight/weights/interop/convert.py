@@ -1,4 +1,4 @@
-"""State dicts of other libraries' ResNets in reslight's names, and back, as pure functions over the tables of `formats`."""
+"""Convert state dicts of other libraries' ResNets to reslight's names and back, by the tables of `names`."""
 
 import reprlib
 from collections.abc import Iterable, Mapping
@@ -7,127 +7,128 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, shortened
 from reslight.models import ResNet, ResNetConfig
 from reslight.weights.interop.infer import infer_config
-from reslight.weights.interop.names import FORMATS, Family, Format, family_of, format_of
-
-__all__ = ["FORMATS", "Format", "from_reslight", "to_reslight"]
+from reslight.weights.interop.names import FORMATS, Family, family_of, format_of
 
 _CONTAINERS = ("state_dict", "model", "net")
-_PARALLEL = "module."  # what nn.DataParallel puts before every name
-_STEPS = "num_batches_tracked"  # of every batch norm since torch 0.4.1; older files lack it
-_SHOWN = 3
+_DATA_PARALLEL = "module."
+"""Prefix that nn.DataParallel gives to every name."""
+_BATCH_COUNTER = "num_batches_tracked"
+"""Buffer of every batch norm since torch 0.4.1; older files do not have it."""
+_OTHER_LIBRARY = f"Name their library: {', '.join(FORMATS)}."
+_COMPLETE_FILE = "Get the complete file, with its config.json."
 
 
-def to_reslight(state: Mapping[str, Any], source: str, config: Mapping[str, Any] | None = None) -> tuple[ResNetConfig, dict[str, Tensor]]:
-    """The network and the weights in another library's state dict.
+def to_reslight(state: Mapping[str, Any], library: str, config: Mapping[str, Any] | None = None) -> tuple[ResNetConfig, dict[str, Tensor]]:
+    """Convert another library's state dict, and infer its network from names and shapes.
 
-    The network is inferred from names and shapes. They do not tell whether a bottleneck strides on its 3x3 (assumed) or on
-    its first 1x1, and whether a net without projections has shortcut A (assumed) or none: `config` can. Nor do they tell
-    timm's anti-aliasing and activations; where timm's name of the architecture is known, ask `timm_models.timm_config` first.
+    Names and shapes do not show everything. A bottleneck is assumed to have its stride on the 3x3 convolution, not on the
+    first 1x1; a network without projections is assumed to have shortcut A, not none. `config` overrides both. timm's
+    anti-aliasing and activations do not show either: if timm's name of the architecture is known, call
+    `timm_models.timm_config` first.
 
     Args:
-        state: a state dict, or what holds one under "state_dict", "model" or "net"; its names may all begin with "module.".
-        source: a key of `FORMATS`.
-        config: fields of `ResNetConfig` that are known. They are taken at their word, also where the library's own
-            networks differ.
+        state: A state dict, or a dict that holds one as "state_dict", "model" or "net". All names may begin with "module.".
+        library: A key of `FORMATS`.
+        config: Known fields of `ResNetConfig`. They are not checked against the networks that the library can build.
 
     Returns:
-        The network, and a state dict that `ResNet(config).load_state_dict` takes: all floating-point tensors as float32,
-        which share memory with the given ones where nothing had to change.
+        The network, and a state dict that `ResNet(config).load_state_dict` takes: floating-point tensors as float32. Tensors
+        that did not have to be converted share memory with the given ones.
 
     Raises:
-        ValueError: it is no ResNet of this library, is incomplete, or is one that reslight cannot build.
+        UsageError: a state dict that is not a complete ResNet of this library, or a network that reslight cannot build.
     """
-    families, known, found = format_of(source).families, config or {}, _unwrap(state)
-    family = max(families, key=lambda one: sum(one.ours(name) is not None for name in found))
-    if unknown := [name for name in found if family.ours(name) is None]:
-        raise UsageError(f"no ResNet of {source} has {_several(unknown)}; take the format of these weights: {', '.join(FORMATS)}")
-    tensors = {family.ours(name) or name: tensor for name, tensor in found.items()}
+    known, found = config or {}, _unwrap(state)
+    family = max(format_of(library).families, key=lambda one: sum(one.reslight_name(name) is not None for name in found))
+    if unknown := [name for name in found if family.reslight_name(name) is None]:
+        raise UsageError(f"these weights have {_several(unknown)}: no ResNet of {library} has. {_OTHER_LIBRARY}")
+    tensors = {family.reslight_name(name) or name: tensor for name, tensor in found.items()}
     if family.conv_head:
         tensors |= {name: tensor.flatten(1) for name, tensor in tensors.items() if name == "fc.weight" and tensor.shape[2:] == (1, 1)}
     try:
         net = infer_config({name: tuple(tensor.shape) for name, tensor in tensors.items()}, known)
     except KeyError as error:
         name, dimensions = error.args
-        raise UsageError(f"these weights lack {family.theirs(name)} of {dimensions} dimensions; get the complete file") from None
-    if differences := family.differences(net, besides=known):
-        raise UsageError(
-            f"reslight and {source} share no such ResNet: {'; '.join(differences)}; take the format of these weights: {', '.join(FORMATS)}"
-        )
+        raise UsageError(f"these weights lack {family.library_name(name)} of {dimensions} dimensions. {_COMPLETE_FILE}") from None
+    if differences := family.differences(net, ignored=known):
+        raise UsageError(f"these weights are of another network than {library}'s: {'; '.join(differences)}. {_OTHER_LIBRARY}")
     expected = _expected(net)
     for name in expected:
-        if name.endswith(_STEPS):
+        if name.endswith(_BATCH_COUNTER):
             tensors.setdefault(name, torch.zeros((), dtype=torch.int64))
-    _compare(tensors, expected, family)
+    _check_tensors(tensors, expected, family)
     return net, {name: _cast(tensors[name]) for name in expected}
 
 
-def from_reslight(net_config: ResNetConfig, state: Mapping[str, Tensor], target: str) -> dict[str, Tensor]:
-    """A network's weights under another library's names.
+def from_reslight(config: ResNetConfig, state: Mapping[str, Tensor], library: str) -> dict[str, Tensor]:
+    """Convert a network's state dict to another library's names.
 
     Args:
-        net_config: the network.
-        state: its state dict, complete.
-        target: a key of `FORMATS`.
+        config: The network.
+        state: Its complete state dict.
+        library: A key of `FORMATS`.
 
     Returns:
-        The same tensors, for the `load_state_dict` of that library's network. They share memory with the given ones.
+        The tensors for the `load_state_dict` of that library's network. They share memory with the given ones.
 
     Raises:
-        ValueError: the library cannot build this network, or the state dict is not this network's.
+        UsageError: a network that the library cannot build, or the state dict of another network.
     """
-    family = family_of(net_config, target)
-    _compare(state, _expected(net_config))
-    renamed = {family.theirs(name) or name: tensor.detach() for name, tensor in state.items()}
+    family = family_of(config, library)
+    _check_tensors(state, _expected(config))
+    renamed = {family.library_name(name) or name: tensor.detach() for name, tensor in state.items()}
     if family.conv_head:
-        head = family.theirs("fc.weight") or ""
+        head = family.library_name("fc.weight") or ""
         renamed[head] = renamed[head][:, :, None, None]
     return renamed
 
 
 def _unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors by name, without what a training script puts around them."""
+    """Return the tensors by name, without containers and prefixes of training scripts."""
     inside = [state[key] for key in _CONTAINERS if isinstance(state.get(key), Mapping)] if isinstance(state, Mapping) else []
     found = inside[0] if inside else state
     if not isinstance(found, Mapping) or not found:
-        raise UsageError(
-            f"there are no weights in {reprlib.repr(found)}; give a state dict, or a dict with one as {', '.join(_CONTAINERS)}"
-        )
+        raise UsageError(f"weights are {reprlib.repr(found)}: they must be a state dict, or a dict with one as {', '.join(_CONTAINERS)}")
     for name, tensor in found.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise UsageError(f"a state dict has names and tensors only, and {reprlib.repr(name)} is a {type(tensor).__name__}")
-    parallel = all(name.startswith(_PARALLEL) for name in found)
-    return {name.removeprefix(_PARALLEL) if parallel else name: tensor for name, tensor in found.items()}
+            raise UsageError(f"{reprlib.repr(name)} is a {type(tensor).__name__}: a state dict holds names and tensors. Leave it out.")
+    parallel = all(name.startswith(_DATA_PARALLEL) for name in found)
+    return {name.removeprefix(_DATA_PARALLEL) if parallel else name: tensor for name, tensor in found.items()}
 
 
 def _expected(config: ResNetConfig) -> dict[str, Tensor]:
-    """Names and shapes of a network's tensors."""
+    """Return the state dict of a network on the meta device: names, shapes and dtypes, without memory."""
     with torch.device("meta"):
         return ResNet(config).state_dict()
 
 
-def _compare(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], family: Family | None = None) -> None:
-    """Complains, under the family's names if one is given, of tensors that are missing, too many or of another kind."""
+def _check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], family: Family | None = None) -> None:
+    """Check names, shapes and types; messages give the names of `family`, or reslight's without one.
+
+    Raises:
+        UsageError: missing tensors, unknown tensors, or tensors of another shape or type.
+    """
 
     def several(names: Iterable[str]) -> str:
-        return _several([family.theirs(name) or name if family else name for name in names])
+        return _several([family.library_name(name) or name if family else name for name in names])
 
     wrong = {name: tensor for name, tensor in tensors.items() if name in expected and not _fits(tensor, expected[name])}
-    kinds = {
+    problems = {
         "lack": [name for name in expected if name not in tensors],
-        "have besides": [name for name in tensors if name not in expected],
-        "have in another shape or type": wrong,
+        "have the unknown": [name for name in tensors if name not in expected],
+        "have another shape or type of": wrong,
     }
-    if said := [f"{verb} {several(names)}" for verb, names in kinds.items() if names]:
+    if found := [f"{verb} {several(names)}" for verb, names in problems.items() if names]:
         first = next(iter(wrong), None)
-        shapes = f" ({_shape(wrong[first])} in place of {_shape(expected[first])})" if first else ""
-        raise UsageError(f"these weights {'; '.join(said)}{shapes}; get the complete file, with its config.json")
+        shapes = f" ({_shape(wrong[first])} instead of {_shape(expected[first])})" if first else ""
+        raise UsageError(f"these weights {'; '.join(found)}{shapes}. {_COMPLETE_FILE}")
 
 
 def _fits(tensor: Tensor, expected: Tensor) -> bool:
-    """Whether a tensor has the right shape, and floating-point or whole numbers as it should."""
+    """Return whether the shapes are equal, and both tensors hold floating-point numbers or both integers."""
     return tensor.shape == expected.shape and tensor.is_floating_point() == expected.is_floating_point() and not tensor.is_complex()
 
 
@@ -136,9 +137,8 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _several(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(repr(name[:100])[1:-1] for name in names[:_SHOWN]) + more
+    """Return the first few names; long names are cut and control characters escaped, since files may hold any."""
+    return shortened([repr(name[:100])[1:-1] for name in names])
 
 
 def _cast(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Files of other libraries: opened without executing anything in them, and written."""
+"""Read and write weight files of other libraries. Nothing in a file is executed."""
 
 import io
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from reslight.weights.strict_json import read_json
 
 _IMAGENET = {"size": 224, "resize": 256, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _CIFAR10 = {"size": 32, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
-_FED: Mapping[str, Mapping[str, Any]] = {
+_PREPROCESS: Mapping[str, Mapping[str, Any]] = {
     "torchvision": _IMAGENET,
     "timm": _IMAGENET | {"interpolation": "bicubic"},
     "transformers": _IMAGENET | {"interpolation": "bicubic"},
@@ -31,92 +31,105 @@ _FED: Mapping[str, Mapping[str, Any]] = {
     "chenyaofo": _CIFAR10,
     "kuangliu": _CIFAR10,
 }
-"""How the libraries' own scripts feed their networks; a file of weights does not say it."""
-_HEADER = 2**24
+"""The preprocessing in the libraries' own training scripts; their weight files do not hold it."""
+_MAX_HEADER = 2**24
+"""Bytes."""
 _PICKLES = (".pt", ".pth", ".th", ".bin", ".ckpt", ".tar")
 
 
-def import_file(path: Path, folder: Path, source: str, *, fed: Mapping[str, Any] | None = None) -> tuple[ResNet, Preprocess]:
-    """Make a folder of weights of another library's file.
+def import_file(path: Path, folder: Path, library: str, *, preprocess: Mapping[str, Any] | None = None) -> tuple[ResNet, Preprocess]:
+    """Convert a weight file of another library to a folder of weights.
 
     Args:
-        path: A safetensors file, or one that torch.save wrote.
-        folder: Where to.
-        source: Whose names its tensors have, a key of `formats.FORMATS`.
-        fed: Fields of `Preprocess` that are other than in that library's own scripts.
+        path: A safetensors file, or a file that torch.save wrote.
+        folder: The folder to write.
+        library: The library that wrote it, a key of `names.FORMATS`.
+        preprocess: Fields of `Preprocess` that differ from that library's own scripts.
 
     Returns:
-        The network, and what it is said to be fed with.
+        The network and its preprocessing.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It holds something else than a ResNet of that library.
+        FileNotFoundError: a missing file.
+        UsageError: a file that holds no ResNet of that library.
     """
-    network, state = to_reslight(read_file(path), source, described_beside(path, source))
-    net = ResNet(network)
+    config, state = to_reslight(read_file(path), library, read_config_beside(path, library))
+    net = ResNet(config)
     net.load_state_dict(state)
-    feed = Preprocess(**{**_FED[source], **(fed or {})})
-    if feed.channels != network.in_channels:
-        raise UsageError(f"{path} takes images of {network.in_channels} channels; give --mean and --std with as many numbers")
-    save(net, folder, preprocess=feed)
-    return net, feed
+    applied = Preprocess(**{**_PREPROCESS[library], **(preprocess or {})})
+    if applied.channels != config.in_channels:
+        raise UsageError(
+            f"the network of {path} has {config.in_channels} input channels: mean and std have {applied.channels} numbers. "
+            f"Give --mean and --std with {config.in_channels}."
+        )
+    save(net, folder, preprocess=applied)
+    return net, applied
 
 
-def described_beside(path: Path, source: str) -> dict[str, Any] | None:
-    """The network that a config.json beside a file of transformers or timm describes; None where there is none.
+def read_config_beside(path: Path, library: str) -> dict[str, Any] | None:
+    """Return the fields of `ResNetConfig` from the config.json beside a file of transformers or timm; None without one.
 
     Raises:
-        ValueError: It describes no network that reslight can build.
+        UsageError: a network that reslight cannot build.
     """
     beside = path.parent / "config.json"
-    if source not in ("transformers", "timm") or not beside.is_file():
+    if library not in ("transformers", "timm") or not beside.is_file():
         return None
     config = read_json(beside)
-    return (from_transformers_config(config) if source == "transformers" else timm_config.record_of(config).net).to_dict()
+    return (from_transformers_config(config) if library == "transformers" else timm_config.record_of(config).net).to_dict()
 
 
-def export_file(folder: str, path: Path, target: str) -> ResNet:
-    """Write weights under another library's names: a safetensors file, or one of torch.save by its ending.
+def export_file(source: str, path: Path, library: str) -> ResNet:
+    """Write weights under another library's names.
+
+    Args:
+        source: A folder of weights, the name of a published weight, or a repository of the Hub.
+        path: The file to write; its suffix selects safetensors or torch.save.
+        library: A key of `names.FORMATS`.
+
+    Returns:
+        The network.
 
     Raises:
-        OSError: The folder is not there, or the file cannot be written.
-        ValueError: The library cannot build this network, or the ending is of neither kind.
+        OSError: missing weights, or a file that cannot be written.
+        UsageError: a network that the library cannot build, or another suffix.
     """
-    net = load(folder)
-    state = {name: tensor.contiguous() for name, tensor in from_reslight(net.config, net.state_dict(), target).items()}
+    net = load(source)
+    state = {name: tensor.contiguous() for name, tensor in from_reslight(net.config, net.state_dict(), library).items()}
     if path.suffix == ".safetensors":
         content = to_safetensors(state, metadata={"format": "pt"})
     elif path.suffix in _PICKLES:
         torch.save(state, buffer := io.BytesIO())
         content = buffer.getvalue()
     else:
-        raise UsageError(f"{path} must end in .safetensors, or in {', '.join(_PICKLES)} for torch.load")
+        raise UsageError(f"the output file is {path}: its name must end with .safetensors, or with {', '.join(_PICKLES)} for torch.load")
     write_files({path: content})
     return net
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
-    """What a file of weights holds; a pickle may build tensors and plain containers, and nothing else.
+    """Return the content of a weight file; a pickle can create tensors and plain containers, and nothing else.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It cannot be read so.
+        FileNotFoundError: a missing file.
+        UsageError: a file that holds anything else.
     """
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; give the file in it, such as {path / 'model.safetensors'}")
+        raise UsageError(f"{path} is a folder: a weight file is needed. Give the file in it, such as {path / 'model.safetensors'}.")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"{path} is missing. Give a weight file.")
     if path.suffix == ".safetensors":
-        read_header(path, _HEADER)
+        read_header(path, _MAX_HEADER)
         return load_file(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UsageError(
-            f"{path} cannot be read with weights_only=True: it is no file of weights, is damaged, or would run code"
+            f"{path} cannot be read with weights_only=True: it is damaged, is no weight file, or would execute code. Get another file."
         ) from error
     if not isinstance(found, Mapping):
-        raise UsageError(f"{path} holds a {type(found).__name__}, not a state dict; save model.state_dict()")
-    if odd := [name for name, value in found.items() if isinstance(value, Tensor) and (value.is_meta or value.layout != torch.strided)]:
-        raise UsageError(f"{path} holds {str(odd[0])[:100]} as a tensor without plain values (sparse or meta); save ordinary ones")
+        raise UsageError(f"{path} holds a {type(found).__name__}: it must hold a state dict. Save model.state_dict().")
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if odd := [name for name, tensor in tensors.items() if tensor.is_meta or tensor.layout != torch.strided]:
+        raise UsageError(f"{str(odd[0])[:100]} in {path} is a sparse or meta tensor: weights are dense. Save dense tensors.")
     return found

@@ -1,4 +1,4 @@
-"""Which `ResNetConfig` a state dict belongs to, from the names and shapes of its tensors alone."""
+"""Infer the `ResNetConfig` of a state dict from the names and shapes of its tensors."""
 
 import re
 from collections.abc import Mapping
@@ -16,26 +16,27 @@ _STEMS = {3: "small", 7: "imagenet"}
 
 
 def infer_config(shapes: Shapes, known: Mapping[str, Any]) -> ResNetConfig:
-    """The network whose state dict has these shapes.
+    """Return the network whose state dict has these shapes.
 
-    What shapes cannot tell is left at the defaults of `ResNetConfig`, shortcut A apart: it is assumed where blocks change
-    the shape and have no projection, as in a plain net. Not every tensor is looked at; whoever calls must compare all.
+    Fields that shapes do not show get the defaults of `ResNetConfig`, except one: shortcut A is assumed if a block changes
+    the shape and has no projection (a plain network looks the same). The function reads only the tensors that it needs;
+    the caller must compare all of them with the network's.
 
     Args:
-        shapes: of the tensors, under the names of `ResNet.state_dict`.
-        known: fields whose values are not to be inferred.
+        shapes: Shapes by the names of `ResNet.state_dict`.
+        known: Fields of `ResNetConfig` that are known; they are not inferred.
 
     Raises:
-        ValueError: reslight has no such network, or `known` has an unknown field or a value that is not allowed.
-        KeyError: (name, number of dimensions) of a tensor without which nothing can be said.
+        UsageError: a network that reslight does not have, or a field in `known` that is unknown or not allowed.
+        KeyError: a missing tensor that is needed; the arguments are its name and its number of dimensions.
     """
     check_field_names(known)
     stem_width, in_channels, stem = _stem(shapes)
     preact = "bn1.weight" not in shapes
     if preact and "bn.weight" not in shapes:
         raise UsageError(
-            "these weights lack a batch norm after the stem (bn1) or before the classifier; reslight has no network without both, "
-            "such as the PreActResNet of pytorch-cifar"
+            "these weights have no batch norm after the stem (bn1) or before the classifier: reslight's networks have one of them, "
+            "unlike the PreActResNet of pytorch-cifar. Convert other weights."
         )
     depths = _depths(shapes)
     bottleneck = "layer1.0.conv3.weight" in shapes
@@ -59,17 +60,17 @@ def infer_config(shapes: Shapes, known: Mapping[str, Any]) -> ResNetConfig:
 
 
 def _stem(shapes: Shapes) -> tuple[int, int, str]:
-    """Channels that leave and that enter the stem, and which one it is."""
+    """Return the output channels, the input channels and the kind of the stem."""
     if "conv1.0.weight" in shapes:
         return _shape(shapes, "conv1.6.weight", 4)[0], _shape(shapes, "conv1.0.weight", 4)[1], "deep"
     width, channels, size, _ = _shape(shapes, "conv1.weight", 4)
     if size not in _STEMS:
-        raise UsageError(f"the first convolution is {size}x{size}; reslight's stems begin with a 3x3 or a 7x7")
+        raise UsageError(f"the first convolution is {size}x{size}: reslight's stems begin with 3x3 or 7x7. Convert other weights.")
     return width, channels, _STEMS[size]
 
 
 def _depths(shapes: Shapes) -> tuple[int, ...]:
-    """Blocks of each stage, counted up to the highest number, so that a gap is found as missing tensors."""
+    """Return the number of blocks of each stage: up to the highest number found, so that a gap shows as missing tensors."""
     highest: dict[int, int] = {}
     for name in shapes:
         if match := _BLOCK.match(name):
@@ -79,7 +80,7 @@ def _depths(shapes: Shapes) -> tuple[int, ...]:
 
 
 def _shortcut(shapes: Shapes, stem_width: int, outs: list[int]) -> str:
-    """Projections where the shape changes (B), also elsewhere (C), or nowhere although it changes (A)."""
+    """Return the shortcut: projections where the shape changes (B), elsewhere too (C), or nowhere although it changes (A)."""
     projected = {match[0] for name in shapes if ".downsample." in name and (match := _BLOCK.match(name))}
     changed = {f"layer{number}.0." for number in range(1, len(outs) + 1) if number > 1 or stem_width != outs[0]}
     if projected - changed:
@@ -88,10 +89,10 @@ def _shortcut(shapes: Shapes, stem_width: int, outs: list[int]) -> str:
 
 
 def _cardinality(convs: list[Shape], widths: tuple[int, ...]) -> dict[str, int]:
-    """`groups` and `width_per_group`, from the 3x3 convolution (inner, inner / groups, 3, 3) of each stage's first block.
+    """Return `groups` and `width_per_group`, from the 3x3 convolution of each stage's first block.
 
-    A stage has width * width_per_group // 64 channels per group: every stage bounds width_per_group from below, and the
-    highest bound fits all stages if any number does.
+    Its weight is (inner, inner / groups, 3, 3), and a stage has width * width_per_group // 64 channels per group. Each stage
+    therefore gives a lower bound of width_per_group. If any number fits all stages, the highest of these bounds does.
     """
     groups = convs[0][0] // max(convs[0][1], 1)
     return {

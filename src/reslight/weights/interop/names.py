@@ -1,7 +1,9 @@
-"""How other libraries name the tensors of their ResNets, and which networks they have: tables, read in both directions.
+"""The names that other libraries give to the tensors of their ResNets, and the networks that they have.
 
-What a net computes is not all in its names and shapes. So a table also says which values the fields of `ResNetConfig`
-have there, and equal names never pass for equal logits.
+Names and shapes do not determine what a network computes. Each table therefore also lists the values that the fields of
+`ResNetConfig` can have in that library, so that weights of a different network are refused although their names fit.
+
+The command line reads `FORMATS` to parse its arguments, so nothing here imports torch.
 """
 
 import re
@@ -10,51 +12,59 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reslight.messages import UsageError
-from reslight.models import ResNetConfig
+from reslight.messages import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from reslight.models import ResNetConfig
 
 _FIELD = re.compile(r"\{(\w)(?:\+(\d))?\}")
 
 
 @dataclass(frozen=True)
 class Family:
-    """The networks of a library that share one table of names."""
+    """The networks of a library that share one table of names.
+
+    Attributes:
+        names: Modules of reslight -> modules of the library. {s}, {b} and {k} are the numbers of stage, block and layer;
+            {s+1} is one more than {s}.
+        builds: The values that the fields of `ResNetConfig` can have in this family; a field that is not listed can have any.
+        conv_head: The classifier is a 1x1 convolution, so its weight has two more dimensions of size 1.
+    """
 
     names: Mapping[str, str]
-    """Modules here -> there. {s}, {b} and {k} are the numbers of stage, block and layer; {s+1} is one more than {s}."""
     builds: Mapping[str, tuple[Any, ...]]
-    """The values that fields of `ResNetConfig` have in the networks there that reslight can build; a field that is not
-    named may have any."""
     conv_head: bool = False
-    """Whether the classifier is a 1x1 convolution: its weight has two more dimensions of size 1."""
 
-    def ours(self, name: str) -> str | None:
-        """A tensor's name here; None for a name that no network there has."""
-        return _translate(name, ((there, here) for here, there in self.names.items()))
+    def reslight_name(self, name: str) -> str | None:
+        """Return reslight's name of a tensor of the library; None for a name that no network of this family has."""
+        return _translate(name, ((theirs, ours) for ours, theirs in self.names.items()))
 
-    def theirs(self, name: str) -> str | None:
-        """A tensor's name there; None for a name that has no counterpart."""
+    def library_name(self, name: str) -> str | None:
+        """Return the library's name of a tensor of reslight; None for a name without a counterpart."""
         return _translate(name, self.names.items())
 
-    def differences(self, config: ResNetConfig, besides: Container[str] = ()) -> list[str]:
-        """The fields that none of these networks has like this one, in words; the fields `besides` are not looked at."""
+    def differences(self, config: "ResNetConfig", ignored: Container[str] = ()) -> list[str]:
+        """Return a phrase for each field with a value that no network of this family has; fields in `ignored` are left out."""
         return [
             f"{field} is {getattr(config, field)}, not {' or '.join(map(str, values))}"
             for field, values in self.builds.items()
-            if field not in besides and getattr(config, field) not in values
+            if field not in ignored and getattr(config, field) not in values
         ]
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a library names the tensors of its ResNets."""
+    """How a library names the tensors of its ResNets.
+
+    Attributes:
+        source: Its repository on GitHub, and the file in it.
+        families: Its networks, grouped by their names.
+    """
 
     source: str
-    """Its repository on GitHub, and the file there."""
     families: tuple[Family, ...]
-    """Its networks, by their names."""
 
 
 _SAME = {name: name for name in ("bn1", "layer{s}.{b}.conv{k}", "layer{s}.{b}.bn{k}", "layer{s}.{b}.downsample.{k}", "fc")}
@@ -67,8 +77,8 @@ _PLAIN = {"groups": (1,), "width_per_group": (64,), "avg_down": (False,)}
 _IMAGENET = {"stem": ("imagenet",), "stem_width": (64,)}
 _CIFAR = {"block": ("basic",), "stem": ("small",), "stem_width": (16,), "widths": ((16, 32, 64),)}
 
-# timm names the layers of a pre-activation net by what they are. Only bottlenecks: the identity of its first basic block
-# starts before the activation, and ours after it (He et al. 2016, appendix).
+# timm's pre-activation networks. Only those with bottlenecks: the shortcut of timm's first basic block starts before the
+# activation, reslight's after it (He et al. 2016, appendix).
 _V2 = {
     "layer{s+1}.{b}.conv{k}": "stages.{s}.blocks.{b}.conv{k}",
     "layer{s+1}.{b}.bn{k}": "stages.{s}.blocks.{b}.norm{k}",
@@ -90,7 +100,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             (
                 Family(_OWN, _POST | _IMAGENET | _FOUR),
                 Family({"conv1.{k}": "conv1.{k}"} | _SAME, _POST | {"stem": ("deep",)} | _FOUR),
-                # Nothing in the names tells avg_down; timm has it where the stem is deep.
+                # The names do not show avg_down; in timm it goes with the deep stem.
                 Family(
                     {"conv1": "stem.conv", "layer{s+1}.{b}.downsample.0": _V2_SHORTCUT} | _V2,
                     _V2_BUILDS | _PLAIN | {"stem": ("imagenet",)},
@@ -125,41 +135,42 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             (Family(_OWN | _SHORTCUT, _POST | _CIFAR | {"shortcut": ("A", "B"), "pad": ("both",)}),),
         ),
         "chenyaofo": Format("chenyaofo/pytorch-cifar-models: pytorch_cifar_models/resnet.py", (Family(_OWN, _POST | _CIFAR | _PLAIN),)),
-        # Not its PreActResNet: that has no batch norm and ReLU before the classifier.
+        # Without its PreActResNet, which has no batch norm and ReLU before the classifier.
         "kuangliu": Format(
             "kuangliu/pytorch-cifar: models/resnet.py",
             (Family(_OWN | _SHORTCUT, _POST | _FOUR | _PLAIN | {"stem": ("small",), "stem_width": (64,)}),),
         ),
     }
 )
-"""Every library whose weights are read and written, by the name it has on the command line."""
+"""The libraries whose weights reslight reads and writes, by their names on the command line."""
 
 
-def format_of(name: str) -> Format:
-    """A row of `FORMATS`.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    if name not in FORMATS:
-        raise UsageError(f"no format is called {reprlib.repr(name)}; choose one of {', '.join(FORMATS)}")
-    return FORMATS[name]
-
-
-def family_of(config: ResNetConfig, target: str) -> Family:
-    """The family of a library's networks to which a network belongs.
+def format_of(library: str) -> Format:
+    """Return the row of `FORMATS` for a library.
 
     Raises:
-        ValueError: the library cannot build it; says which fields differ.
+        UsageError: an unknown library.
     """
-    nearest = min(format_of(target).families, key=lambda one: (config.preact not in one.builds["preact"], len(one.differences(config))))
+    if library not in FORMATS:
+        hint = did_you_mean(library, FORMATS, otherwise=f"use one of {', '.join(FORMATS)}")
+        raise UsageError(f"library is {reprlib.repr(library)}: {hint}")
+    return FORMATS[library]
+
+
+def family_of(config: "ResNetConfig", library: str) -> Family:
+    """Return the family of a library's networks to which a network belongs.
+
+    Raises:
+        UsageError: a network that the library cannot build; the message lists the fields that differ.
+    """
+    nearest = min(format_of(library).families, key=lambda one: (config.preact not in one.builds["preact"], len(one.differences(config))))
     if differences := nearest.differences(config):
-        raise UsageError(f"{target} cannot build this network: {'; '.join(differences)}")
+        raise UsageError(f"{library} cannot build this network: {'; '.join(differences)}")
     return nearest
 
 
 def _translate(name: str, table: Iterable[tuple[str, str]]) -> str | None:
-    """A tensor's name, its module renamed by the first row that fits."""
+    """Rename a tensor's module by the first row whose pattern matches; None if no row does."""
     module, _, kind = name.rpartition(".")
     for before, after in table:
         if match := _pattern(before).fullmatch(module):
@@ -174,7 +185,7 @@ def _fill(template: str, numbers: Mapping[str, int]) -> str:
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    """What a template of the table fits. Numbers are canonical, so that no two names become one."""
+    """Compile a template of a table. Leading zeros do not match, so that two names never become one."""
     pieces = _FIELD.split(template)  # text, field, shift, text, field, shift, ..., text
     fields = [f"(?P<{field}>0|[1-9][0-9]{{0,3}})" for field in pieces[1::3]]
     return re.compile("".join(re.escape(text) + field for text, field in zip(pieces[::3], [*fields, ""], strict=True)))

@@ -1,7 +1,7 @@
-"""What config.json says to other libraries, in their words: timm, and transformers, which reads timm's.
+"""Read and write the part of config.json that timm reads, and through timm also transformers.
 
-A network that timm can build, with the same names of tensors, is named as there; any other as `reslight.weights.timm`
-registers it. Source: github.com/huggingface/pytorch-image-models, timm/models/_hub.py.
+A network that timm builds with the same tensor names gets timm's name; any other gets the name that `reslight.weights.timm`
+registers. Source: github.com/huggingface/pytorch-image-models, timm/models/_hub.py.
 """
 
 import math
@@ -17,87 +17,92 @@ from reslight.models import VARIANTS, ResNet, ResNetConfig
 from reslight.models.config import with_fields
 from reslight.models.variants import without_training
 from reslight.preprocess import Preprocess
-from reslight.weights.interop import timm_models
 from reslight.weights.interop.convert import from_reslight
-from reslight.weights.interop.timm_models import timm_config
+from reslight.weights.interop.timm_models import timm_architecture, timm_config
 from reslight.weights.record import Record
 
 IN_TIMM = "reslight_"
-"""What the names of our networks begin with in timm, once `reslight.weights.timm` is imported."""
+"""Prefix of reslight's architectures in timm, once `reslight.weights.timm` is imported."""
 
 
-def timm_architecture(config: ResNetConfig) -> str | None:
-    """The name in timm of a network for RGB images that takes the same file and gives the same logits there; None where it has none."""
-    return None if config.preact or config.in_channels != 3 else timm_models.timm_architecture(config)
+def native_architecture(config: ResNetConfig) -> str | None:
+    """Return timm's own name of a network whose model.safetensors timm loads without reslight; None if there is none.
+
+    Pre-activation networks have other tensor names in timm, and timm builds a pretrained network for RGB images.
+    """
+    return None if config.preact or config.in_channels != 3 else timm_architecture(config)
 
 
 def other_libraries(record: Record) -> dict[str, Any]:
-    """The keys of config.json beside `reslight`; without those of timm where timm could not prepare the images."""
-    config, feed = record.net, record.preprocess
+    """Return the keys of config.json other than `reslight`; without timm's if timm cannot preprocess the images."""
+    config, preprocess = record.net, record.preprocess
     labels = {} if record.labels is None else {"label_names": list(record.labels)}
-    if len(feed.mean) != feed.channels:  # timm knows no mean image
+    if len(preprocess.mean) != preprocess.channels:  # timm has no mean image
         return {"architecture": record.name, "num_classes": config.num_classes} | labels
-    timm = timm_architecture(config)
-    said = {"architecture": timm} if timm else _registered(config)
+    native = native_architecture(config)
+    architecture = {"architecture": native} if native else _registered(config)
     pretrained = {
         "tag": "reslight",
         "custom_load": False,
-        "input_size": [feed.channels, feed.size, feed.size],
+        "input_size": [preprocess.channels, preprocess.size, preprocess.size],
         "fixed_input_size": False,
-        "interpolation": feed.interpolation,
-        "crop_pct": _crop_share(feed),
+        "interpolation": preprocess.interpolation,
+        "crop_pct": _crop_pct(preprocess),
         "crop_mode": "center",
-        "mean": list(feed.mean),
-        "std": list(feed.std),
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
         "num_classes": config.num_classes,
-        "pool_size": [-(-feed.size // 32)] * 2,
+        "pool_size": [-(-preprocess.size // 32)] * 2,
         "first_conv": first_conv(config),
         "classifier": "fc",
     }
     shape = {"num_classes": config.num_classes, "num_features": config.widths[-1] * config.expansion, "global_pool": "avg"}
-    return said | shape | labels | {"pretrained_cfg": pretrained}
+    return architecture | shape | labels | {"pretrained_cfg": pretrained}
 
 
 def is_for_timm(record: Record) -> bool:
-    """Whether timm loads the folder, be it with `reslight.weights.timm` imported."""
+    """Return whether timm loads the folder, natively or after `import reslight.weights.timm`."""
     return "pretrained_cfg" in other_libraries(record)
 
 
 def from_timm_arguments(base: ResNetConfig, arguments: Mapping[str, Any]) -> ResNetConfig:
-    """A registered network with timm's arguments, which are fields of `ResNetConfig` but for `in_chans` and `drop_path_rate`.
+    """Return a registered network with the arguments of timm's `create_model`.
+
+    Args:
+        base: The registered network.
+        arguments: Fields of `ResNetConfig`, and timm's `in_chans` and `drop_path_rate`.
 
     Raises:
-        ValueError: One is unknown or not allowed.
+        UsageError: an argument that is unknown or not allowed.
     """
-    words = {"in_chans": "in_channels", "drop_path_rate": "drop_path"}
-    return with_fields(base, {words.get(key, key): tuple(value) if isinstance(value, list) else value for key, value in arguments.items()})
+    fields = {"in_chans": "in_channels", "drop_path_rate": "drop_path"}
+    return with_fields(base, {fields.get(key, key): tuple(value) if isinstance(value, list) else value for key, value in arguments.items()})
 
 
-def _crop_share(feed: Preprocess) -> float:
-    """The size over the length that the shorter side gets, such that timm, which rounds down, finds the length again."""
-    length = feed.resize or feed.size
-    share = feed.size / length
-    while math.floor(feed.size / share) < length:
-        share = math.nextafter(share, 0)
-    return share
+def _crop_pct(preprocess: Preprocess) -> float:
+    """Return size / resize, lowered until timm, which rounds down, computes the same resize from it."""
+    resize = preprocess.resize or preprocess.size
+    crop_pct = preprocess.size / resize
+    while math.floor(preprocess.size / crop_pct) < resize:
+        crop_pct = math.nextafter(crop_pct, 0)
+    return crop_pct
 
 
 def first_conv(config: ResNetConfig) -> str:
-    """The module that takes the images."""
+    """Return the name of the first convolution."""
     return "conv1.0" if config.stem == "deep" else "conv1"
 
 
 def _registered(config: ResNetConfig) -> dict[str, Any]:
-    """The network as `reslight.weights.timm` builds it: the nearest architecture, and what is different in this one."""
+    """Return the keys that make `reslight.weights.timm` build a network: the most similar architecture, and the fields that differ."""
     own = asdict(without_training(config))
-    changes = {
-        name: {key: value for key, value in own.items() if value != known[key]}
-        for name, known in ((name, asdict(without_training(known))) for name, known in VARIANTS.items())
-    }
+    changes = {}
+    for name, variant in VARIANTS.items():
+        fields = asdict(without_training(variant))
+        changes[name] = {key: value for key, value in own.items() if value != fields[key]}
     nearest = min(changes, key=lambda name: len(changes[name]))
-    arguments = changes[nearest] | (
-        {"in_chans": config.in_channels} if config.in_channels != 3 else {}
-    )  # transformers asks for 3 otherwise
+    in_chans = {"in_chans": config.in_channels} if config.in_channels != 3 else {}  # without it, transformers gives 3
+    arguments = changes[nearest] | in_chans
     return {"architecture": IN_TIMM + nearest} | ({"model_args": arguments} if arguments else {})
 
 
@@ -140,20 +145,26 @@ def names_in_file(net: ResNetConfig) -> dict[str, Tensor]:
         return from_reslight(net, ResNet(net).state_dict(), "timm")
 
 
-def _preprocess(fed: Mapping[str, Any]) -> Preprocess:
-    """As timm resizes and crops for evaluation: the shorter side to size / crop_pct, rounded down, then the center."""
-    shape, crop = fed.get("input_size", [3, 224, 224]), fed.get("crop_pct", 0.875)
+def _preprocess(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
+    """Return timm's preprocessing for evaluation: the shorter side is resized to size / crop_pct, rounded down, then a center crop.
+
+    Raises:
+        UsageError: a missing value, or one that reslight does not have.
+    """
+    shape, crop_pct = pretrained_cfg.get("input_size", [3, 224, 224]), pretrained_cfg.get("crop_pct", 0.875)
     if not (isinstance(shape, list) and len(shape) == 3 and shape[1] == shape[2] and type(shape[1]) is int and 1 <= shape[1] <= 4096):
-        raise UsageError(f"input_size is {str(shape)[:80]}, must be [channels, size, size]")
-    if type(crop) not in (int, float) or not 0.01 <= crop <= 1:
-        raise UsageError(f"crop_pct is {str(crop)[:40]}, must be a number from 0.01 to 1")
-    if (mode := fed.get("crop_mode", "center")) != "center":
-        raise UsageError(f"crop_mode is {str(mode)[:40]!r}; reslight crops the center")
-    values = {name: fed.get(name) for name in ("mean", "std")}
-    for name, value in values.items():
-        if not isinstance(value, list):
-            raise UsageError(f"{name} is {str(value)[:80]}, must be a list of a number for each channel")
-    mean, std = (tuple(value) for value in values.values() if isinstance(value, list))
+        raise UsageError(f"input_size is {str(shape)[:80]}: it must be [channels, size, size], with a size from 1 to 4096")
+    if type(crop_pct) not in (int, float) or not 0.01 <= crop_pct <= 1:
+        raise UsageError(f"crop_pct is {str(crop_pct)[:40]}: it must be a number from 0.01 to 1")
+    if (mode := pretrained_cfg.get("crop_mode", "center")) != "center":
+        raise UsageError(f"crop_mode is {str(mode)[:40]!r}: reslight has only center")
+    for name in ("mean", "std"):
+        if not isinstance(value := pretrained_cfg.get(name), list):
+            raise UsageError(f"{name} is {str(value)[:80]}: it must be a list of one number for each channel")
     return Preprocess(
-        size=shape[1], mean=mean, std=std, resize=math.floor(shape[1] / crop), interpolation=fed.get("interpolation", "bilinear")
+        size=shape[1],
+        mean=tuple(pretrained_cfg["mean"]),
+        std=tuple(pretrained_cfg["std"]),
+        resize=math.floor(shape[1] / crop_pct),
+        interpolation=pretrained_cfg.get("interpolation", "bilinear"),
     )

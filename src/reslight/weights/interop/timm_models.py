@@ -1,19 +1,17 @@
-"""The ResNets of timm and torchvision that ResNetConfig can express, by timm's names."""
+"""The ResNets of timm that `ResNetConfig` can express, by timm's names (torchvision's are among them)."""
 
 import reprlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from reslight.messages import UsageError, nearest
+from reslight.messages import UsageError, check_keys, did_you_mean
 from reslight.models import ResNetConfig
 from reslight.models.config import with_fields
 from reslight.models.variants import without_training
 from reslight.weights.interop.names import family_of
 
 _DEPTHS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
-
-
 _DEEP = {"stem": "deep", "avg_down": True}
 
 
@@ -44,12 +42,10 @@ TIMM: Mapping[str, ResNetConfig] = MappingProxyType(
 )
 """Every architecture of timm that `ResNetConfig` can express, by timm's name.
 
-Its other ResNets have squeeze-and-excitation, anti-aliasing, tiered stems, other norms or other activations, or begin with
-a pre-activated basic block (resnetv2_18), whose identity starts before the activation there.
+timm's other ResNets have squeeze-and-excitation, anti-aliasing, tiered stems, other norms or other activations, or begin
+with a pre-activation basic block (resnetv2_18), whose shortcut starts before the activation in timm.
 """
 
-
-# timm's arguments that mean a field of ours, and those that change nothing in evaluation.
 _ARGUMENTS = {
     "num_classes": "num_classes",
     "in_chans": "in_channels",
@@ -57,39 +53,36 @@ _ARGUMENTS = {
     "cardinality": "groups",
     "base_width": "width_per_group",
 }
-
-
-_IN_TRAINING = {"drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last"}
-
-
-_ALWAYS = {"global_pool": "avg"}  # which our networks have, and timm writes out
+"""timm's arguments, and the fields of `ResNetConfig` that they set."""
+_TRAINING_ARGUMENTS = {"drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last"}
+"""timm's arguments that do not change the logits in eval mode."""
+_DEFAULTS = {"global_pool": "avg"}
+"""Arguments that timm writes although reslight's networks have only this value."""
 
 
 def timm_architecture(config: ResNetConfig) -> str | None:
-    """Timm's name of a network, whatever its classes, image channels and way of training; None where it has none."""
+    """Return timm's name of a network, whatever its classes, input channels and training settings; None if timm has none."""
     wanted = without_training(config)
     return next((name for name, known in TIMM.items() if without_training(known) == wanted), None)
 
 
 def timm_config(architecture: str, model_args: Mapping[str, Any] | None = None) -> ResNetConfig:
-    """The network that timm builds.
+    """Return the network that timm builds.
 
     Args:
-        architecture: timm's name, with or without the tag of weights: resnet50, resnet50.a1_in1k.
-        model_args: what timm's `create_model` gets besides, as in a config.json.
+        architecture: timm's name, with or without the tag of the weights: resnet50, resnet50.a1_in1k.
+        model_args: The other arguments of timm's `create_model`, as in a config.json.
 
     Raises:
-        ValueError: reslight cannot build this network, or an argument is not known to leave it one that it can.
+        UsageError: a network that reslight cannot build, or an argument that reslight does not know.
     """
     name = architecture.partition(".")[0] if isinstance(architecture, str) else None
     if name not in TIMM:
-        similar = nearest(str(architecture), TIMM)
-        hint = f"similar ones that it has: {', '.join(similar)}" if similar else "only plain ResNets, ResNeXts and pre-activation ResNets"
-        raise UsageError(f"reslight cannot build timm's {reprlib.repr(architecture)}; {hint}")
+        hint = did_you_mean(str(architecture), TIMM, otherwise="use a plain ResNet, a ResNeXt or a pre-activation ResNet")
+        raise UsageError(f"architecture is {reprlib.repr(architecture)}: reslight does not have this network of timm; {hint}")
     given = (model_args or {}).items()
-    arguments = {key: value for key, value in given if key not in _IN_TRAINING and (key not in _ALWAYS or value != _ALWAYS[key])}
-    if unknown := [key for key in arguments if key not in _ARGUMENTS]:
-        raise UsageError(f"timm's argument {reprlib.repr(unknown[0])} is not understood; those that are: {', '.join(_ARGUMENTS)}")
+    arguments = {key: value for key, value in given if key not in _TRAINING_ARGUMENTS and (key not in _DEFAULTS or value != _DEFAULTS[key])}
+    check_keys(arguments, _ARGUMENTS, (), "timm's model_args")
     config = with_fields(TIMM[name], {_ARGUMENTS[key]: value for key, value in arguments.items()})
-    family_of(config, "timm")  # complains of what timm's network could not take either
+    family_of(config, "timm")  # raises for fields that timm's network cannot have either
     return config

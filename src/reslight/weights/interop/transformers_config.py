@@ -1,4 +1,4 @@
-"""config.json of transformers' ResNets, read and written."""
+"""Read and write the config.json of transformers' ResNets."""
 
 import reprlib
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from reslight.weights.interop.names import family_of
 
 
 def transformers_config(config: ResNetConfig) -> dict[str, Any]:
-    """What `transformers.ResNetConfig` takes to describe a network.
+    """Return the arguments of `transformers.ResNetConfig` for a network.
 
     Raises:
-        ValueError: transformers cannot build it; says which fields differ.
+        UsageError: a network that transformers cannot build; the message lists the fields that differ.
     """
     family_of(config, "transformers")
     return {
@@ -30,20 +30,20 @@ def transformers_config(config: ResNetConfig) -> dict[str, Any]:
 
 
 def from_transformers_config(data: Mapping[str, Any]) -> ResNetConfig:
-    """The network that a config.json of transformers describes; keys that are not there have transformers' defaults.
+    """Return the network that a config.json of transformers describes; missing keys get transformers' defaults.
 
     Raises:
-        ValueError: it is no ResNet, or one that reslight cannot build.
+        UsageError: another kind of network, or a ResNet that reslight cannot build.
     """
-    only = {"model_type": "resnet", "hidden_act": "relu", "downsample_in_first_stage": False}
-    for key, value in only.items():
+    required = {"model_type": "resnet", "hidden_act": "relu", "downsample_in_first_stage": False}
+    for key, value in required.items():
         if data.get(key, value) != value:
-            raise UsageError(f"{key}={reprlib.repr(data[key])} of transformers cannot be built by reslight; it must be {value}")
+            raise UsageError(f"{key} is {reprlib.repr(data[key])}: reslight builds transformers' ResNets with {value}")
     bottleneck = data.get("layer_type", "bottleneck") == "bottleneck"
     sizes = data.get("hidden_sizes", [256, 512, 1024, 2048])
-    whole = isinstance(sizes, list | tuple) and all(type(size) is int for size in sizes)
-    if not whole or (bottleneck and any(size % 4 for size in sizes)):
-        raise UsageError(f"hidden_sizes={reprlib.repr(sizes)} must be whole numbers, and multiples of 4 for bottlenecks")
+    are_integers = isinstance(sizes, list | tuple) and all(type(size) is int for size in sizes)
+    if not are_integers or (bottleneck and any(size % 4 for size in sizes)):
+        raise UsageError(f"hidden_sizes is {reprlib.repr(sizes)}: it must hold integers, multiples of 4 for bottlenecks")
     labels = data.get("id2label")
     return ResNetConfig(
         depths=data.get("depths", (3, 4, 6, 3)),
