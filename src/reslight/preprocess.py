@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reslight.messages import UsageError
 
@@ -253,3 +253,22 @@ def _is_finite(value: object) -> bool:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def network_format(module: nn.Module) -> tuple[torch.dtype, torch.memory_format]:
+    """Return the dtype and memory format of a network's parameters.
+
+    Returns:
+        The dtype of the first floating-point parameter, or float32 without one; and channels_last if the first convolution
+        weight that shows its layout is channels_last, else contiguous. (Weights of 1x1 kernels and of a single input
+        channel do not show it: both layouts are the same.)
+    """
+    dtype = None
+    for parameter in module.parameters():
+        if dtype is None and parameter.is_floating_point():
+            dtype = parameter.dtype
+        if parameter.ndim == 4:
+            is_channels_last = parameter.is_contiguous(memory_format=torch.channels_last)
+            if is_channels_last != parameter.is_contiguous():
+                return dtype or torch.float32, torch.channels_last if is_channels_last else torch.contiguous_format
+    return dtype or torch.float32, torch.contiguous_format

@@ -21,7 +21,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from reslight.data import CIFAR
-from reslight.data.cifar.metadata import KNOWN, KnownSet
+from reslight.data.cifar.metadata import METADATA, CifarMetadata
 from reslight.messages import UsageError
 
 
@@ -86,7 +86,7 @@ class SmallSet:
 
     def __post_init__(self) -> None:
         numbers = np.random.default_rng(1)
-        classes = len(KNOWN[self.name].labels)
+        classes = len(METADATA[self.name].labels)
         self.pixels = {part: numbers.integers(0, 256, (size, 32, 32, 3), np.uint8) for part, size in self.sizes(classes).items()}
         self.labels = {part: numbers.permutation(np.arange(size) % classes).tolist() for part, size in self.sizes(classes).items()}
         labels = self.labels["train"]  # the same image under two labels, the higher one first: their order is by label
@@ -98,17 +98,17 @@ class SmallSet:
         return {"train": 3 * classes, "test": classes}
 
     @property
-    def known(self) -> KnownSet:
-        return KNOWN[self.name]
+    def metadata(self) -> CifarMetadata:
+        return METADATA[self.name]
 
-    def made_known(self) -> KnownSet:
+    def small_metadata(self) -> CifarMetadata:
         """As if these few images were the real set."""
         fingerprints = {}
         for part in self.pixels:
             rows = self.sorted_rows(part)
             said = b"".join(digest for digest, _, _ in rows) + b"".join(struct.pack("<q", label) for _, label, _ in rows)
             fingerprints[part] = hashlib.sha256(said).hexdigest()
-        return replace(KNOWN[self.name], per_class={"train": 3, "test": 1}, fingerprints=fingerprints)
+        return replace(METADATA[self.name], per_class={"train": 3, "test": 1}, fingerprints=fingerprints)
 
     def sorted_rows(self, part: str) -> list[tuple[bytes, int, bytes]]:
         """Digest, label and bytes of each image, in canonical order."""
@@ -136,7 +136,7 @@ class SmallSet:
         """Whether the training images are refused, and that properly; else they must be what they should be."""
         shutil.rmtree(os.environ["RESLIGHT_CACHE"], ignore_errors=True)  # files written in the same instant have the same time
         try:
-            assert self.data(root).load_split("train").fingerprint == self.known.fingerprints["train"]
+            assert self.data(root).load_split("train").fingerprint == self.metadata.fingerprints["train"]
         except ValueError:
             return bool(self.refusal(root))
         return False
@@ -158,12 +158,12 @@ class SmallSet:
     def batches(self) -> dict[str, dict[bytes, Any]]:
         """Contents of the official files by their names."""
         contents = {}
-        for part, names in self.known.batches.items():
+        for part, names in self.metadata.batches.items():
             for number, (name, rows) in enumerate(zip(names, np.array_split(np.arange(len(self.labels[part])), len(names)), strict=True)):
                 labels = [self.labels[part][row] for row in rows]
                 contents[name] = {
                     b"batch_label": b"batch %d" % number,
-                    self.known.batch_labels.encode(): labels,
+                    self.metadata.batch_labels.encode(): labels,
                     b"data": self.pixels[part][rows].transpose(0, 3, 1, 2).reshape(len(rows), 3072),
                     b"filenames": [b"image_s_%06d.png" % row for row in rows],
                 }
@@ -173,10 +173,10 @@ class SmallSet:
 
     def write_batches(self, root: Path, changed: Mapping[str, bytes | None] | None = None) -> Path:
         """Write the unpacked archive; `changed` has other contents for some files, None for files that shall be absent."""
-        folder = root / self.known.archive
+        folder = root / self.metadata.archive
         folder.mkdir(parents=True)
         files = {name: self.pickled(batch) for name, batch in self.batches().items()}
-        meta = {b"label_names" if self.name == "cifar10" else b"fine_label_names": [label.encode() for label in self.known.labels]}
+        meta = {b"label_names" if self.name == "cifar10" else b"fine_label_names": [label.encode() for label in self.metadata.labels]}
         files["batches.meta" if self.name == "cifar10" else "meta"] = self.pickled(meta)
         for name, content in (files | dict(changed or {})).items():
             if content is not None:
@@ -224,7 +224,7 @@ class SmallSet:
         for part, pixels in self.pixels.items():
             numbers = self.labels[part]
             if names is not None:
-                numbers = [names.index(self.known.labels[label]) for label in numbers]
+                numbers = [names.index(self.metadata.labels[label]) for label in numbers]
             for shard, rows in enumerate(np.array_split(np.arange(len(pixels)), shards)):
                 paths.append(root / f"{part}-{shard:05d}-of-{shards:05d}.parquet")
                 cells = [{"bytes": self.picture(pixels[row], form), "path": f"{row}.png"} for row in rows]
@@ -237,7 +237,7 @@ class SmallSet:
         """Write an image file each; `between` gives the superclass of a class."""
         for part, pixels in self.pixels.items():
             for row, (image, label) in enumerate(zip(pixels, self.labels[part], strict=True)):
-                folder = root / part / between(label) / self.known.labels[label]
+                folder = root / part / between(label) / self.metadata.labels[label]
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{row:04d}.png").write_bytes(self.picture(image))
         return root
@@ -247,5 +247,5 @@ class SmallSet:
 def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SmallSet:
     """A small CIFAR-10, or what an indirect parameter names, that counts as the real one."""
     made = SmallSet(getattr(request, "param", "cifar10"))
-    monkeypatch.setitem(KNOWN, made.name, made.made_known())
+    monkeypatch.setitem(METADATA, made.name, made.small_metadata())
     return made

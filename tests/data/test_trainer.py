@@ -156,18 +156,18 @@ def test_val_size_0_skips_validation():
     trainer.fit(module, make_data(val_size=0))
     assert module.seen["val"] == []
     assert len(module.seen["train"]) == 10
-    with pytest.raises(ValueError, match=r"data.val_size is 0, so there is nothing to validate on"):
+    with pytest.raises(ValueError, match=r"data.val_size is 0: .*no images to validate on"):
         trainer.validate(module, make_data(val_size=0), verbose=False)
 
 
 def test_batch_size_that_cannot_be_divided():
-    with pytest.raises(ValueError, match=r"data.batch_size is 20, which 1 device x 3 accumulation cannot divide; use 18 or 21"):
+    with pytest.raises(ValueError, match=r"data.batch_size is 20: 1 device x 3 accumulation steps cannot divide it. Use 18 or 21"):
         fit(accumulate_grad_batches=3)
 
 
 def test_accumulation_that_changes_is_refused():
     scheduler = GradientAccumulationScheduler({1: 2})
-    with pytest.raises(ValueError, match="accumulate_grad_batches went from 1 to 2 in training"):
+    with pytest.raises(ValueError, match=r"trainer.accumulate_grad_batches went from 1 to 2 in training"):
         fit(callbacks=[scheduler])
 
 
@@ -234,7 +234,7 @@ def test_resume_after_max_steps_stopped_the_run(tmp_path, stop):
 def test_resume_with_another_batch_size_is_refused(tmp_path):
     checkpoint = tmp_path / "a.ckpt"
     fit(callbacks=[SaveAt("on_train_batch_end", 2, checkpoint)])
-    with pytest.raises(ValueError, match="batch_size is 10, but the checkpoint was taken at 20"):
+    with pytest.raises(ValueError, match="batch_size is 10: the checkpoint was saved with 20"):
         fit(make_data(batch_size=10), ckpt_path=checkpoint)
 
 
@@ -287,7 +287,7 @@ def test_two_processes_train_the_same_network_and_evaluate_every_image_once(tmp_
     for name, value in alone[0].items():
         torch.testing.assert_close(first[0][name], value, rtol=1e-5, atol=1e-6)
         assert torch.equal(first[0][name], second[0][name])
-    assert first[2] == "batch 20 = 2 devices x 1 accumulation x 10"
+    assert first[2] == "batch 20 = 2 devices x 1 accumulation step x 10"
     assert sorted(first[1]["test"] + second[1]["test"]) == list(range(31)) == alone[1]["test"]
     assert sorted(first[1]["val"] + second[1]["val"]) == sorted([*range(19)] * 2) == sorted(alone[1]["val"])
     assert not Path("lightning_logs").exists()

@@ -12,7 +12,7 @@ import yaml
 from lightning.pytorch import Callback
 
 from reslight.runs.folder import RunDirectory
-from reslight.training.resume import compare, data_changes, environment_changes
+from reslight.training.resume import compare_data_info, compare_environments, compare_settings
 
 TINY = """\
 seed_everything: 5
@@ -199,10 +199,10 @@ def test_changed_data_are_said_and_another_epoch_length_is_refused(reslight, con
     reslight(*base[:-2], "--trainer.max_epochs", 1)
     answer = reslight(*base, "--data.augment.pad", 1, "--seed_everything", 6, "--trainer.precision", "64-true")
     assert answer.code == 0, answer.err
-    for line in ("data.augment.pad was 0 when the checkpoint was written, is 1 now", "data.seed was 5", "trainer.precision was 32-true"):
+    for line in ("data.augment.pad is 1: it was 0", "data.seed is 6: it was 5", "trainer.precision is 64-true: it was 32-true"):
         assert f"warning: {line}" in answer.err
     answer = reslight(*base, "--trainer.max_epochs", 5, "--trainer.limit_train_batches", 2)
-    assert "an epoch has 2 batches and had 4 in the checkpoint" in answer.err
+    assert "an epoch has 2 batches: it had 4 in the checkpoint" in answer.err
     assert not list(Path("runs").rglob("config.2.yaml")), "what was refused leaves nothing"
     assert answer.code == 2
 
@@ -212,7 +212,7 @@ def test_a_changed_setting_wins_over_the_checkpoint_and_is_said(reslight, config
     reslight(*base)
     answer = reslight(*base, "--ckpt_path", "last", "--trainer.max_epochs", 3, "--model.optim.lr", 0.01, "--model.optim.weight_decay", 0.5)
     assert answer.code == 0, answer.err
-    assert "model.optim.lr was 0.05 in runs/tiny/1/checkpoints/last.ckpt, is 0.01 from now on" in answer.err
+    assert "model.optim.lr is 0.01: it was 0.05 in runs/tiny/1/checkpoints/last.ckpt." in answer.err
     saved = torch.load("runs/tiny/1/checkpoints/last.ckpt", weights_only=True)
     groups = saved["optimizer_states"][0]["param_groups"]
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(0.01, 0.5), (0.01, 0.0)]
@@ -286,7 +286,7 @@ def test_two_processes_train_resume_and_measure_as_one(reslight, config):
 
     first = run("fit", *base, "--trainer.max_steps", 7, "--trainer.max_epochs", -1)
     assert first.returncode == 0, first.stderr
-    assert first.stdout.count("batch  16 = 2 devices x 1 accumulation x 8") == 1
+    assert first.stdout.count("batch  16 = 2 devices x 1 accumulation step x 8") == 1
     assert "sync_dist" not in first.stderr
     again = run("fit", *base, "--trainer.max_epochs", 3, "--ckpt_path", "last")
     assert again.returncode == 0, again.stderr
@@ -310,39 +310,39 @@ def test_two_processes_train_resume_and_measure_as_one(reslight, config):
 def test_compare_tells_networks_from_settings():
     there = {"hyper_parameters": {"net": {"depths": [1], "drop_path": 0.1}, "optim": {"name": "sgd", "lr": 0.1}, "ema": None}}
     here = {"net": {"depths": [1], "drop_path": 0.0}, "optim": {"name": "sgd", "lr": 0.2}, "ema": None}
-    lines = compare(Path("x"), there, here, resume=True)
-    assert lines == ["model.net.drop_path was 0.1 in x, is 0.0 from now on", "model.optim.lr was 0.1 in x, is 0.2 from now on"]
-    assert compare(Path("x"), there, here, resume=False) == []
-    with pytest.raises(ValueError, match=r"x holds another network: depths \[1\] there, \[2\] here"):
-        compare(Path("x"), there, {**here, "net": {"depths": [2], "drop_path": 0.1}}, resume=False)
-    with pytest.raises(ValueError, match="another average cannot go on from it"):
-        compare(Path("x"), there, {**here, "ema": 0.9}, resume=True)
+    lines = compare_settings(Path("x"), there, here, resume=True)
+    assert lines == ["model.net.drop_path is 0.0: it was 0.1 in x.", "model.optim.lr is 0.2: it was 0.1 in x."]
+    assert compare_settings(Path("x"), there, here, resume=False) == []
+    with pytest.raises(ValueError, match=r"x holds another network: depths is \[1\] there and \[2\] here"):
+        compare_settings(Path("x"), there, {**here, "net": {"depths": [2], "drop_path": 0.1}}, resume=False)
+    with pytest.raises(ValueError, match="cannot resume with another average"):
+        compare_settings(Path("x"), there, {**here, "ema": 0.9}, resume=True)
 
 
-def test_only_what_feeds_the_network_is_compared_when_measuring():
+def test_only_what_affects_predictions_is_compared_when_evaluating():
     names = [f"class {number}" for number in range(20)]
     data = {"seed": 1, "normalize": "channel", "labels": names, "preprocess": {"size": 8, "mean": [0.5] * 3}}
     state = {"data": data, "precision": "32"}
     other = {"seed": 2, "normalize": "pixel_mean", "labels": names[::-1], "preprocess": {"size": 8, "mean": [0.5] * 192}}
-    said = "{} when the checkpoint was written, is {} now"
-    fed = [
-        said.format("data.normalize was channel", "pixel_mean"),
-        said.format("data.labels was a list of 20 values", "a list of 20 values"),
-        said.format("data.preprocess.mean was [0.5, 0.5, 0.5]", "a list of 192 values"),
+    line = "{} is {}: it was {} when the checkpoint was written."
+    preprocessing = [
+        line.format("data.normalize", "pixel_mean", "channel"),
+        line.format("data.labels", "a list of 20 values", "a list of 20 values"),
+        line.format("data.preprocess.mean", "a list of 192 values", [0.5, 0.5, 0.5]),
     ]
-    assert data_changes(state, data, "32", resume=False) == []
-    assert data_changes(state, other, "16", resume=False) == fed
-    seed, precision = said.format("data.seed was 1", "2"), said.format("trainer.precision was 32", "16")
-    assert data_changes(state, other, "16", resume=True) == [seed, *fed, precision]
-    assert data_changes({}, other, "16", resume=False) == []  # a checkpoint that says nothing of its data
+    assert compare_data_info(state, data, "32", resume=False) == []
+    assert compare_data_info(state, other, "16", resume=False) == preprocessing
+    seed, precision = line.format("data.seed", 2, 1), line.format("trainer.precision", 16, 32)
+    assert compare_data_info(state, other, "16", resume=True) == [seed, *preprocessing, precision]
+    assert compare_data_info({}, other, "16", resume=False) == []  # a checkpoint that says nothing of its data
 
 
 def test_another_environment_is_said_in_one_line():
     there = {"torch": "2.11.0", "threads": 2, "devices": 1, "accumulation": 1}
     here = {"torch": "2.15.0", "threads": 1, "devices": 1, "accumulation": 1}
-    said = "the run goes on, but not to the bit as it would have: torch 2.11.0, now 2.15.0; threads 2, now 1"
-    assert environment_changes(there, here) == [said]
-    assert environment_changes(there, there) == environment_changes({}, here) == []
+    (line,) = compare_environments(there, here)
+    assert "torch was 2.11.0, is 2.15.0; threads was 2, is 1" in line
+    assert compare_environments(there, there) == compare_environments({}, here) == []
 
 
 def test_a_resume_under_another_environment_warns_and_a_newer_format_is_refused(reslight, config):
@@ -356,12 +356,12 @@ def test_a_resume_under_another_environment_warns_and_a_newer_format_is_refused(
     again = ["fit", "--config", config, "--trainer.max_epochs", 3, "--ckpt_path", "last"]
     answer = reslight(*again)
     assert answer.code == 0
-    assert f"as it would have: threads 77, now {torch.get_num_threads()}\n" in answer.err
+    assert f"threads was 77, is {torch.get_num_threads()}.\n" in answer.err
     state["format"] = 2
     torch.save(contents, path)
     answer = reslight(*again)
     assert answer.code == 2
-    assert f"{path} has format 2, and this reslight reads up to 1; install a newer reslight" in answer.err
+    assert f"{path} has format 2: this version of reslight reads formats up to 1" in answer.err
 
 
 def test_measuring_says_that_images_are_fed_otherwise(reslight, config):
@@ -373,4 +373,4 @@ def test_measuring_says_that_images_are_fed_otherwise(reslight, config):
     for command in ("test", "validate", "predict"):
         answer = reslight(command, "--config", config)
         assert answer.code == 0
-        assert answer.err.count("data.preprocess.mean was [0.25] when the checkpoint was written, is [0.") == 1
+        assert answer.err.count(": it was [0.25] when the checkpoint was written.") == 1

@@ -1,8 +1,8 @@
-"""`Measuring`: the half of a classifier that counts what it gets right, in validation, test and prediction."""
+"""`EvaluationModule`: evaluates a classifier, and records its metrics."""
 
 import logging
 import math
-from abc import abstractmethod
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,102 +12,131 @@ from torch import Tensor
 
 from reslight.metrics import ConfusionAndCalibration, EvalCounts, Evaluator
 from reslight.models import ResNetConfig
+from reslight.training import lightning_private
 from reslight.training.guards import check_total
 
 log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Images `(N, C, H, W)` in the network's dtype; labels int64 `(N,)`, or of mixed images probabilities `(N, num_classes)`; indices
-int64 `(N,)`. In a test images may be a list of views, see `training.views.averaged`."""
+"""Images `(N, C, H, W)` in the network's dtype; labels int64 `(N,)`, or probabilities `(N, num_classes)` of mixed images; indices
+int64 `(N,)`. In a test, images may be a list of views, see `average_views`."""
 
 
-class Measuring(LightningModule):
-    """Measures a network on batches of (images, labels, indices).
+class EvaluationModule(LightningModule):
+    """Evaluates a network on batches of (images, labels, indices).
 
     Attributes:
         config: The network.
-        described: What the data say of themselves.
-        recorded: The last value of every metric.
-        counts: What was measured last.
-        details: More of it, when a command measured it.
+        data_info: The data module's information about the data; empty if it has none.
+        recorded: The last value of each metric.
+        counts: Counts of the last evaluation.
+        details: Confusion and calibration of the last evaluation outside training.
     """
 
     config: ResNetConfig
 
     def __init__(self) -> None:
         super().__init__()
-        self.described: dict[str, Any] = {}
+        self.data_info: dict[str, Any] = {}
         self.recorded: dict[str, float] = {}
         self.counts: EvalCounts | None = None
         self.details: ConfusionAndCalibration | None = None
         self._evaluator: Evaluator | None = None
 
-    @abstractmethod
-    def _record(self, values: dict[str, float]) -> None:
-        """Keep metrics, and give them to callbacks and loggers."""
+    def setup(self, stage: str) -> None:
+        """Get the data module's information about the data."""
+        self._update_data_info()
 
     def on_validation_epoch_start(self) -> None:
-        """Start counting."""
-        self._start_counting()
+        """Start an evaluation."""
+        self._start_evaluation()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one batch."""
-        self._count(batch)
+        self._evaluate_batch(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Record val/loss, val/acc1 and val/acc5."""
-        self._finish_counting("val")
+        self._finish_evaluation("val")
 
     def on_test_epoch_start(self) -> None:
-        """Start counting."""
-        self._start_counting()
+        """Start an evaluation."""
+        self._start_evaluation()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one batch."""
-        self._count(batch)
+        self._evaluate_batch(batch)
 
     def on_test_epoch_end(self) -> None:
         """Record test/loss, test/acc1 and test/acc5."""
-        self._finish_counting("test")
+        self._finish_evaluation("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Indices `(N,)` and probabilities `(N, num_classes)` in float32, on the CPU."""
-        return batch[2].cpu(), self._answers(batch).float().softmax(dim=1).cpu()
+        """Return indices `(N,)` and probabilities `(N, num_classes)` in float32, on the CPU."""
+        return batch[2].cpu(), self._logits_of(batch).float().softmax(dim=1).cpu()
 
-    def _start_counting(self) -> None:
+    def record(self, values: dict[str, float]) -> None:
+        """Keep metrics, and pass them to the callbacks and, with the number of optimizer steps done, to the loggers.
+
+        `self.log` alone would give the loggers the number of the last batch, counted from 0, which does not identify the weights.
+        """
+        self.recorded |= values
+        fitting = self.trainer.state.fn == "fit"
+        with warnings.catch_warnings():
+            # trainer.test() returns only what is logged with `logger=True`.
+            warnings.filterwarnings("ignore", message="You called `self.log")
+            self.log_dict(values, logger=not fitting, batch_size=1)
+        for logger in self.trainer.loggers if fitting else ():
+            logger.log_metrics({"epoch": self._epoch(), **values}, step=self.global_step)
+
+    def _epoch(self) -> int:
+        """Return the epoch of the present training batch, counted from 1."""
+        per_epoch = self.trainer.num_training_batches
+        if math.isinf(per_epoch):
+            return self.current_epoch + 1
+        return (lightning_private.batches_begun(self.trainer) - 1) // int(per_epoch) + 1
+
+    def _update_data_info(self) -> None:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        # A user's own data module may have no such method, or call it `describe`, as reslight once did.
+        if data_info := getattr(datamodule, "data_info", None) or getattr(datamodule, "describe", None):
+            self.data_info = data_info()
+
+    def _start_evaluation(self) -> None:
         self._evaluator = Evaluator(self.config.num_classes, self.device, details=self.trainer.state.fn != "fit")
 
-    def _count(self, batch: Batch) -> None:
+    def _evaluate_batch(self, batch: Batch) -> None:
         if self._evaluator is not None:
-            self._evaluator.update(self._answers(batch), batch[1])
+            self._evaluator.update(self._logits_of(batch), batch[1])
 
-    def _answers(self, batch: Batch) -> Tensor:
-        """Logits `(N, num_classes)`, whether there is one view of each image or several."""
-        images, labels, _ = batch
-        answers: Tensor = averaged(self, images, len(labels), self.config.num_classes) if isinstance(images, list) else self(images)
-        return answers
+    def _logits_of(self, batch: Batch) -> Tensor:
+        """Return logits `(N, num_classes)` of a batch with one view or several views of each image."""
+        images: Any = batch[0]
+        if isinstance(images, list):
+            return average_views(self, images, len(batch[1]), self.config.num_classes)
+        logits: Tensor = self(images)
+        return logits
 
-    def _finish_counting(self, split: str) -> None:
+    def _finish_evaluation(self, split: str) -> None:
         if self._evaluator is None or self.trainer.sanity_checking:
             return
         self.counts = self._evaluator.counts(self._sum_over_devices)
         self.details = self._evaluator.details(self._sum_over_devices)
         self._check_total(split, self.counts.total)
         if not math.isfinite(self.counts.nll):
-            log.warning("the %s loss is %s: the network's answers are no longer numbers; lower model.optim.lr", split, self.counts.nll)
-        self._record({f"{split}/{name}": value for name, value in self.counts.fractions().items()})
+            log.warning("the %s loss is %s: the network's logits are not finite. Lower model.optim.lr.", split, self.counts.nll)
+        self.record({f"{split}/{name}": value for name, value in self.counts.fractions().items()})
 
     def _check_total(self, split: str, total: int) -> None:
-        """Compare with what the data say of the split, unless fewer images were asked for."""
+        """Check that the whole split was evaluated, unless a limit was set."""
         trainer = self.trainer
         limit = trainer.limit_val_batches if split == "val" else trainer.limit_test_batches
-        describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
-        if describe:  # again, for images may have been skipped
-            self.described = describe()
-        splits = self.described.get("splits", {})
-        skipped = int(self._sum_over_devices(torch.tensor(splits.get(split, {}).get("skipped", 0), device=self.device)))
-        if isinstance(limit, float) and limit == 1.0 and not getattr(trainer, "fast_dev_run", False):  # the whole number 1 is one batch
-            check_total(split, total, splits.get(split), skipped)
+        self._update_data_info()  # the number of skipped images is known only now
+        info = self.data_info.get("splits", {}).get(split)
+        skipped = int(self._sum_over_devices(torch.tensor((info or {}).get("skipped", 0), device=self.device)))
+        # The float 1.0 means all batches, the integer 1 means one batch.
+        if isinstance(limit, float) and limit == 1.0 and not getattr(trainer, "fast_dev_run", False):
+            check_total(split, total, info, skipped)
 
     def _sum_over_devices(self, tensor: Tensor) -> Tensor:
         if self.trainer.world_size > 1:
@@ -115,14 +144,18 @@ class Measuring(LightningModule):
         return tensor
 
 
-def averaged(net: Callable[[Tensor], Tensor], views: Sequence[tuple[Tensor, Tensor]], images: int, num_classes: int) -> Tensor:
-    """Log-probabilities `(images, num_classes)` in float32, which are logits of their own softmax.
+def average_views(net: Callable[[Tensor], Tensor], views: Sequence[tuple[Tensor, Tensor]], images: int, num_classes: int) -> Tensor:
+    """Return the logarithm of the mean probabilities over the views of each image.
 
     Args:
         net: From images `(M, C, H, W)` to logits `(M, num_classes)`.
-        views: Pairs of images `(M, C, H, W)` and their owners, int64 `(M,)`; every image of the batch has as many views.
+        views: Pairs of images `(M, C, H, W)` and the position in the batch of the image that each is a view of, int64 `(M,)`. All images
+            of a batch have the same number of views.
         images: Images in the batch.
         num_classes: Classes of the network.
+
+    Returns:
+        `(images, num_classes)`, float32; their softmax is the mean probabilities.
     """
     if not views:
         return torch.zeros(images, num_classes)

@@ -37,7 +37,7 @@ def test_other_ways_to_pickle_a_batch(small, tmp_path):
         changed[name] = pickle.dumps({key.decode(): value for key, value in batches[name].items()}, protocol)
     assert b"_reconstruct" in changed["data_batch_3"]
     small.write_batches(tmp_path, changed)
-    assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path).load_split("train").fingerprint == small.metadata.fingerprints["train"]
 
 
 # Hostile pickles
@@ -250,7 +250,7 @@ def test_names_and_kinds_within_an_archive(small, tmp_path):
     folder = small.write_batches(tmp_path / "source")
     with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
         archive.add(folder, f"./{folder.name}")
-    assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path).load_split("train").fingerprint == small.metadata.fingerprints["train"]
     for target in ("nowhere", "/etc/passwd", "data_batch_1"):
         with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
             for name in ("data_batch_1", "data_batch_3", "data_batch_4", "data_batch_5"):
@@ -286,7 +286,7 @@ def of_pointers(flags: int) -> bytes:
 
 @pytest.mark.parametrize("flags", [0, 1])
 def test_an_array_of_pointers_is_refused_before_numpy_sees_it(small, flags, tmp_path):
-    folder = small.write_batches(tmp_path, {small.known.batches["train"][-1]: of_pointers(flags)})
+    folder = small.write_batches(tmp_path, {small.metadata.batches["train"][-1]: of_pointers(flags)})
     code = (
         "import sys; from reslight.data import CIFAR\n"
         "try: CIFAR(sys.argv[1], sys.argv[2]).load_split('train')\n"

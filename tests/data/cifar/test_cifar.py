@@ -24,11 +24,13 @@ def other_order(labels):
 FORMS: dict[str, Callable] = {
     "archive": lambda small, root: small.write_archive(root),
     "archive's folder": lambda small, root: small.write_batches(root),
-    "one PNG shard": lambda small, root: small.write_shards(root, names=small.known.labels),
+    "one PNG shard": lambda small, root: small.write_shards(root, names=small.metadata.labels),
     "WebP shards": lambda small, root: small.write_shards(root, shards=2, form="WEBP"),
-    "shards with other numbers": lambda small, root: small.write_shards(root, names=other_order(small.known.labels)),
+    "shards with other numbers": lambda small, root: small.write_shards(root, names=other_order(small.metadata.labels)),
     "the Hub's columns": lambda small, root: small.write_shards(root / "data", shards=2, columns=("image", "fine_label")),
-    "the Hub's folder": lambda small, root: small.write_shards(root / Path(small.known.shards["train"]).parent, names=small.known.labels),
+    "the Hub's folder": lambda small, root: small.write_shards(
+        root / Path(small.metadata.shards["train"]).parent, names=small.metadata.labels
+    ),
     "class folders": lambda small, root: small.write_class_folders(root),
     "class folders in superclasses": lambda small, root: small.write_class_folders(root, between=lambda label: f"group {label // 5}"),
 }
@@ -46,7 +48,7 @@ def test_every_form_gives_the_same_splits(small, write, tmp_path):
         images, labels = small.tensors(part)
         assert torch.equal(split.images, images)
         assert torch.equal(split.labels, labels)
-        assert split.fingerprint == small.known.fingerprints[part]
+        assert split.fingerprint == small.metadata.fingerprints[part]
 
 
 def test_two_labels_of_one_image_are_in_order(small):
@@ -60,9 +62,9 @@ def test_two_labels_of_one_image_are_in_order(small):
 @both_sets
 def test_archive_itself_and_folder_itself_as_root(small, tmp_path):
     archive = small.write_archive(tmp_path)
-    assert small.data(archive).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(archive).load_split("train").fingerprint == small.metadata.fingerprints["train"]
     folder = small.write_batches(tmp_path / "unpacked").rename(tmp_path / "mine")
-    assert small.data(folder).load_split("test").fingerprint == small.known.fingerprints["test"]
+    assert small.data(folder).load_split("test").fingerprint == small.metadata.fingerprints["test"]
 
 
 def test_a_folder_of_the_sets_name_comes_before_root(small, tmp_path):
@@ -88,7 +90,7 @@ def test_other_set_is_refused(tmp_path, small, request):
     text = small.refusal(archive)
     assert text.startswith(f"{archive} lacks cifar-10-batches-py/data_batch_1, ")
     assert text.endswith("so it is not the python archive of CIFAR-10; get that, or set data.name")
-    other.write_shards(tmp_path / "named", names=other.known.labels)
+    other.write_shards(tmp_path / "named", names=other.metadata.labels)
     assert small.refusal(tmp_path / "named").endswith(
         "train-00000-of-00001.parquet has the class apple, which CIFAR-10 does not have; set data.name or data.root"
     )
@@ -116,12 +118,12 @@ def test_fewer_classes_than_expected(small, tmp_path):
 @both_sets
 def test_modified_counts_are_told(small, tmp_path, caplog):
     folder = small.write_class_folders(tmp_path)
-    (one, two), labels = small.known.labels[:2], small.labels["train"]
+    (one, two), labels = small.metadata.labels[:2], small.labels["train"]
     files = [folder / "train" / one / f"{row:04d}.png" for row, label in enumerate(labels) if label == 0]
     files[0].unlink()
     files[1].unlink()
     Image.new("RGB", (32, 32)).save(folder / "train" / two / "more.png")
-    told = f"{folder / 'train'} are other training images than {small.known.title}'s: 2 {one} too few, 1 {two} too many"
+    told = f"{folder / 'train'} are other training images than {small.metadata.title}'s: 2 {one} too few, 1 {two} too many"
     assert small.refusal(folder) == f"in the class folders in {told}; set data.allow_modified true to take them as they are"
     assert len(small.data(folder).load_split("test")) == len(small.labels["test"]), "the test images are as they were"
     with caplog.at_level(logging.WARNING):
@@ -173,7 +175,7 @@ def test_an_incomplete_form_does_not_hide_a_whole_one(small, tmp_path):
     text = f"{folder} lacks data_batch_3; unpack the archive again"
     assert small.refusal(tmp_path) == text
     small.write_shards(tmp_path)
-    assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path).load_split("train").fingerprint == small.metadata.fingerprints["train"]
     (tmp_path / "train-00000-of-00001.parquet").rename(tmp_path / "train-00000-of-00002.parquet")
     assert small.refusal(tmp_path) == text, "of several, the first is told"
 
@@ -199,21 +201,21 @@ def test_prepare_data_loads_for_setup(small, tmp_path, monkeypatch):
     monkeypatch.setattr(CIFAR, "_load", lambda *_: pytest.fail("loaded again"))
     data.setup()
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 30, "test": 10}
-    assert data.describe()["splits"] == {
-        part: {"size": size, "fingerprint": small.known.fingerprints[part]} for part, size in (("train", 30), ("test", 10))
+    assert data.data_info()["splits"] == {
+        part: {"size": size, "fingerprint": small.metadata.fingerprints[part]} for part, size in (("train", 30), ("test", 10))
     }
 
 
 @both_sets
 def test_pixel_mean_is_the_mean_training_image(small, tmp_path):
     small.write_archive(tmp_path)
-    data = small.data(tmp_path, normalize="pixel_mean", val_size=small.known.per_class["train"])
+    data = small.data(tmp_path, normalize="pixel_mean", val_size=small.metadata.per_class["train"])
     assert len(data.preprocess.mean) == 3
     data.setup("test")
     expected = small.pixels["train"].astype(np.float64).mean(axis=0).transpose(2, 0, 1) / 255
     np.testing.assert_allclose(np.reshape(data.preprocess.mean, (3, 32, 32)), expected, rtol=0, atol=1e-12)
     assert data.preprocess.std == (1.0, 1.0, 1.0)
-    assert data.describe()["normalize"] == "pixel_mean"
+    assert data.data_info()["normalize"] == "pixel_mean"
     batch = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
     images, _ = small.tensors("test")
     np.testing.assert_allclose(batch.images.numpy(), images.numpy() / 255 - expected, rtol=0, atol=1e-6)
@@ -226,7 +228,7 @@ def test_channels_are_normalised_as_known(small, tmp_path):
     small.write_archive(tmp_path)
     data = small.data(tmp_path)
     data.setup("test")
-    assert (data.preprocess.mean, data.preprocess.std) == (small.known.mean, small.known.std)
+    assert (data.preprocess.mean, data.preprocess.std) == (small.metadata.mean, small.metadata.std)
 
 
 def test_construction_reads_nothing(monkeypatch):
@@ -256,7 +258,7 @@ def test_splits_are_usable_as_training_changes_nothing_of_the_cache(small, tmp_p
     small.data(tmp_path).load_split("train")
     small.data(tmp_path).load_split("train").images.zero_()
     assert isinstance(split := small.data(tmp_path).load_split("train"), Split)
-    assert split.fingerprint == small.known.fingerprints["train"]
+    assert split.fingerprint == small.metadata.fingerprints["train"]
     assert torch.equal(split.images, small.tensors("train")[0])
 
 

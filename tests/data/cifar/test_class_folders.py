@@ -17,7 +17,7 @@ def test_only_images_count(small, tmp_path):
     ):
         (tmp_path / name).write_bytes(b"no image")
     (tmp_path / "train" / "empty").mkdir()
-    assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path).load_split("train").fingerprint == small.metadata.fingerprints["train"]
 
 
 def test_folders_may_be_links(small, tmp_path):
@@ -25,7 +25,7 @@ def test_folders_may_be_links(small, tmp_path):
     (tmp_path / "data" / "train").mkdir(parents=True)
     for folder in (tmp_path / "disk" / "train").iterdir():
         (tmp_path / "data" / "train" / folder.name).symlink_to(folder, target_is_directory=True)
-    assert small.data(tmp_path / "data").load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path / "data").load_split("train").fingerprint == small.metadata.fingerprints["train"]
 
 
 def test_a_folder_without_classes_is_named(small, tmp_path):
@@ -45,7 +45,7 @@ def test_other_lossless_formats(small, suffix, tmp_path):
             pixels = image.convert("RGB")
         file.unlink()
         pixels.save(file.with_suffix(suffix), **({"lossless": True, "exact": True} if suffix == ".webp" else {}))
-    assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path).load_split("train").fingerprint == small.metadata.fingerprints["train"]
 
 
 def test_lossy_images_are_told(small, tmp_path):
@@ -63,7 +63,7 @@ def test_an_image_with_transparency_or_grey(small, tmp_path):
     file = next((tmp_path / "train").rglob("*.png"))
     with Image.open(file) as image:
         image.convert("RGBA").save(file)
-    assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path).load_split("train").fingerprint == small.metadata.fingerprints["train"]
     Image.new("L", (32, 32), 7).save(file)
     images = small.data(tmp_path, allow_modified=True).load_split("train").images
     assert [7] in [image.unique().tolist() for image in images]
@@ -81,7 +81,7 @@ def test_a_class_that_does_not_exist_is_named(small, old, shown, tmp_path):
     small.write_class_folders(tmp_path)
     new = tmp_path / "train" / "zebra"
     (tmp_path / "train" / old).rename(new)
-    assert small.refusal(tmp_path) == f"{new} is called after no class of {small.known.title} ({shown}); rename it, or set data.root"
+    assert small.refusal(tmp_path) == f"{new} is called after no class of {small.metadata.title} ({shown}); rename it, or set data.root"
 
 
 @pytest.mark.parametrize("small", ["cifar100"], indirect=True)
@@ -89,7 +89,7 @@ def test_other_spellings_of_classes(small, tmp_path):
     small.write_class_folders(tmp_path)
     for one, other in (("lawn_mower", "Lawn mower"), ("maple_tree", "maple-tree"), ("apple", "APPLE")):
         (tmp_path / "train" / one).rename(tmp_path / "train" / other)
-    assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path).load_split("train").fingerprint == small.metadata.fingerprints["train"]
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF", b"\x89PNG\r\n\x1a\n", b"<html>"])

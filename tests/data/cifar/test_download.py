@@ -134,10 +134,10 @@ def hub_is(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def hub(small, tmp_path, monkeypatch) -> Iterator[Host]:
     """Has the parquet files at the pinned commit."""
-    small.write_shards(tmp_path / "hub", names=small.known.labels, columns=("img", "label" if small.name == "cifar10" else "fine_label"))
+    small.write_shards(tmp_path / "hub", names=small.metadata.labels, columns=("img", "label" if small.name == "cifar10" else "fine_label"))
     with running() as host:
-        for name in small.known.shards.values():
-            path = f"/datasets/{small.known.repository}/resolve/{small.known.revision}/{name}"
+        for name in small.metadata.shards.values():
+            path = f"/datasets/{small.metadata.repository}/resolve/{small.metadata.revision}/{name}"
             host.files[path] = (tmp_path / "hub" / Path(name).name).read_bytes()
         hub_is(host.address, monkeypatch)
         yield host
@@ -176,14 +176,14 @@ def failure(small, root: Path) -> str:
 def test_the_hub_comes_first(small, hub, author, tmp_path, monkeypatch):
     root = tmp_path / "new" / "data"
     for part in ("train", "test"):
-        assert small.data(root).load_split(part).fingerprint == small.known.fingerprints[part]
-    assert files_in(root) == sorted(f"{small.name}/{name}" for name in small.known.shards.values()), "each split's file and nothing else"
+        assert small.data(root).load_split(part).fingerprint == small.metadata.fingerprints[part]
+    assert files_in(root) == sorted(f"{small.name}/{name}" for name in small.metadata.shards.values()), "each split's file and nothing else"
     assert [path for command, path, _ in hub.asked if command == "GET" and "/resolve/" in path] == list(hub.files)
     assert author.asked == []
 
     hub.asked.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert small.data(root).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(root).load_split("train").fingerprint == small.metadata.fingerprints["train"]
     assert hub.asked == []
 
 
@@ -198,11 +198,11 @@ def test_only_what_is_needed_is_asked_for(small, hub, tmp_path, monkeypatch):
 @both_sets
 def test_the_authors_host_is_second(small, author, tmp_path):
     root = tmp_path / "data"
-    assert small.data(root).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(root).load_split("train").fingerprint == small.metadata.fingerprints["train"]
     (name,) = author.files
     assert files_in(root) == [f"{small.name}{name}"]
     author.asked.clear()
-    assert small.data(root).load_split("test").fingerprint == small.known.fingerprints["test"]
+    assert small.data(root).load_split("test").fingerprint == small.metadata.fingerprints["test"]
     assert author.asked == [], "the archive has both splits"
 
 
@@ -211,7 +211,7 @@ def test_a_hub_that_fails_is_passed_over(small, hub, author, fault, tmp_path, mo
     hub.fault = fault
     if fault == "silent":
         monkeypatch.setattr(download, "_TIMEOUT", 0.2)
-    assert small.data(tmp_path / "data").load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path / "data").load_split("train").fingerprint == small.metadata.fingerprints["train"]
     assert hub.asked
     assert files_in(tmp_path / "data") == ["cifar10/cifar-10-python.tar.gz"]
 
@@ -311,8 +311,8 @@ def process(hub: str, author: str) -> subprocess.Popen[str]:
 def test_hf_endpoint_is_obeyed(small, hub, closed):
     started = process(hub.address, closed)
     out, err = started.communicate(timeout=300)
-    assert (started.returncode, out.strip()) == (0, small.known.fingerprints["train"]), err
-    assert files_in(Path("data")) == [f"cifar10/{small.known.shards['train']}"]
+    assert (started.returncode, out.strip()) == (0, small.metadata.fingerprints["train"]), err
+    assert files_in(Path("data")) == [f"cifar10/{small.metadata.shards['train']}"]
 
 
 @pytest.mark.slow
@@ -331,4 +331,4 @@ def test_what_a_killed_download_leaves_is_not_taken_for_data(small, author, clos
     failure(small, Path("data"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     author.fault = ""
-    assert small.data(Path("data")).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(Path("data")).load_split("train").fingerprint == small.metadata.fingerprints["train"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reslight.data import CIFAR
-from reslight.data.cifar.metadata import KNOWN
+from reslight.data.cifar.metadata import METADATA
 from reslight.data.cifar.statistics import channel_statistics, pixel_mean
 
 # A folder with cifar10 and cifar100 in any form; without the variable it lies beside the repository
@@ -15,22 +15,22 @@ REAL = Path(os.environ.get("RESLIGHT_TEST_DATA") or Path(__file__).parents[3].pa
 
 
 def needs_real_images(test):
-    are_there = all((REAL / name).is_dir() for name in KNOWN)
+    are_there = all((REAL / name).is_dir() for name in METADATA)
     reason = f"the real images are not in {REAL}; RESLIGHT_TEST_DATA names a folder with cifar10 and cifar100"
     return pytest.mark.slow(pytest.mark.skipif(not are_there, reason=reason)(test))
 
 
 def test_what_is_known_is_consistent():
-    for name, known in KNOWN.items():
-        assert known.labels == tuple(sorted(known.labels))
-        assert len(set(known.labels)) == len(known.labels) == int(name.removeprefix("cifar"))
-        assert {part: number * len(known.labels) for part, number in known.per_class.items()} == {"train": 50_000, "test": 10_000}
-        assert all(len(text) == 64 for text in known.fingerprints.values())
-        assert len(known.revision) == 40
-        assert known.batches.keys() == known.shards.keys() == known.per_class.keys() == {"train", "test"}
+    for name, metadata in METADATA.items():
+        assert metadata.labels == tuple(sorted(metadata.labels))
+        assert len(set(metadata.labels)) == len(metadata.labels) == int(name.removeprefix("cifar"))
+        assert {part: number * len(metadata.labels) for part, number in metadata.per_class.items()} == {"train": 50_000, "test": 10_000}
+        assert all(len(text) == 64 for text in metadata.fingerprints.values())
+        assert len(metadata.revision) == 40
+        assert metadata.batches.keys() == metadata.shards.keys() == metadata.per_class.keys() == {"train", "test"}
 
 
-@pytest.fixture(scope="module", params=KNOWN)
+@pytest.fixture(scope="module", params=METADATA)
 def name(request):
     return request.param
 
@@ -51,16 +51,16 @@ def data(name, kept, monkeypatch):
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_fingerprints_and_counts(data, part):
     split = data.load_split(part)
-    assert split.fingerprint == data.known.fingerprints[part]
-    assert split.labels.bincount().tolist() == [data.known.per_class[part]] * data.num_classes
+    assert split.fingerprint == data.metadata.fingerprints[part]
+    assert split.labels.bincount().tolist() == [data.metadata.per_class[part]] * data.num_classes
 
 
 @needs_real_images
 def test_means_and_deviations(data):
     images = data.load_split("train").images
     mean, std = channel_statistics(images)
-    assert mean == pytest.approx(data.known.mean, abs=5.1e-6)
-    assert std == pytest.approx(data.known.std, abs=5.1e-6)
+    assert mean == pytest.approx(data.metadata.mean, abs=5.1e-6)
+    assert std == pytest.approx(data.metadata.std, abs=5.1e-6)
     image = pixel_mean(images)
     assert [sum(image[channel * 1024 :][:1024]) / 1024 for channel in range(3)] == pytest.approx(mean, abs=1e-12)
 

@@ -40,7 +40,7 @@ def test_other_names(small, name, tmp_path):
 def test_images_as_bytes_alone(small, tmp_path):
     content = [small.picture(image) for image in small.pixels["train"]]
     small.write_parquet(tmp_path / TRAIN, {"img": content, "label": small.labels["train"]})
-    assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path).load_split("train").fingerprint == small.metadata.fingerprints["train"]
 
 
 @pytest.mark.parametrize("small", ["cifar100"], indirect=True)
@@ -48,15 +48,15 @@ def test_coarse_labels_are_not_taken_for_the_classes(small, tmp_path):
     labels = small.labels["train"]
     columns = {"img": cells(small, 300), "coarse_label": [label // 5 for label in labels], "fine_label": labels}
     small.write_parquet(tmp_path / TRAIN, columns)
-    assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path).load_split("train").fingerprint == small.metadata.fingerprints["train"]
 
 
 @pytest.mark.parametrize("small", ["cifar100"], indirect=True)
 def test_other_spellings_of_classes(small, tmp_path):
-    names = [label.replace("_", " ").title() for label in small.known.labels]
+    names = [label.replace("_", " ").title() for label in small.metadata.labels]
     assert "Lawn Mower" in names
     small.write_parquet(tmp_path / TRAIN, {"img": cells(small, 300), "fine_label": small.labels["train"]}, names)
-    assert small.data(tmp_path).load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path).load_split("train").fingerprint == small.metadata.fingerprints["train"]
 
 
 # Bad files
@@ -73,7 +73,7 @@ def test_a_truncated_file_is_refused(small, kept, tmp_path):
 
 
 def test_damage_never_passes(small, tmp_path):
-    small.write_shards(tmp_path, names=small.known.labels)
+    small.write_shards(tmp_path, names=small.metadata.labels)
     content = (tmp_path / TRAIN).read_bytes()
     places = np.random.default_rng(3).integers(0, len(content), 30).tolist()
     refused = 0
@@ -113,7 +113,7 @@ def test_an_image_of_another_size_is_named(small, shape, tmp_path):
 
 
 def test_a_class_that_does_not_exist_is_named(small, tmp_path):
-    names = ["zebra" if name == "horse" else name for name in small.known.labels]
+    names = ["zebra" if name == "horse" else name for name in small.metadata.labels]
     small.write_parquet(tmp_path / TRAIN, {"img": cells(small), "label": small.labels["train"]}, names)
     text = small.refusal(tmp_path)
     assert text == f"{tmp_path / TRAIN} has the class zebra, which CIFAR-10 does not have; set data.name or data.root"

@@ -79,7 +79,7 @@ def test_a_second_start_decodes_nothing(small, write, module, tmp_path, monkeypa
     monkeypatch.setattr(f"reslight.data.cifar.{module}._read", lambda *_: pytest.fail("decoded again"))
     for part in ("train", "test"):
         split = small.data(tmp_path).load_split(part)
-        assert split.fingerprint == small.known.fingerprints[part]
+        assert split.fingerprint == small.metadata.fingerprints[part]
         assert torch.equal(split.images, small.tensors(part)[0])
 
 
@@ -327,9 +327,9 @@ def test_two_processes_at_once(small, tmp_path, monkeypatch):
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
         out, err = process.communicate(timeout=300)
-        assert (process.returncode, out.strip()) == (0, small.known.fingerprints["train"]), err
+        assert (process.returncode, out.strip()) == (0, small.metadata.fingerprints["train"]), err
         assert "cannot be kept" not in err
     assert len(list(tmp_path.glob("here-*"))) == 2
     assert [file.name.rpartition("-")[0] for file in kept_files()] == ["cifar10-train"]
     monkeypatch.setattr("reslight.data.cifar.parquet._read", lambda *_: pytest.fail("decoded again"))
-    assert small.data(tmp_path / "data").load_split("train").fingerprint == small.known.fingerprints["train"]
+    assert small.data(tmp_path / "data").load_split("train").fingerprint == small.metadata.fingerprints["train"]

@@ -77,10 +77,10 @@ def test_a_pixel_is_where_the_slow_way_puts_it():
 
 
 def test_taken_images_keep_their_files():
-    taken = split().take(torch.tensor([4, 9, 2]))
+    taken = split().subset(torch.tensor([4, 9, 2]))
     assert taken.numbers.tolist() == [4, 9, 2]
     assert taken.labels.tolist() == [1, 0, 2]
-    names = {split().fingerprint, taken.fingerprint, split().take(torch.tensor([9, 4, 2])).fingerprint}
+    names = {split().fingerprint, taken.fingerprint, split().subset(torch.tensor([9, 4, 2])).fingerprint}
     assert len(names) == 3, "other images, and another order, have another name"
     fixed = replace(taken, geometry=Center(16, 18))
     (batch,) = batches(fixed, [1])
@@ -89,7 +89,7 @@ def test_taken_images_keep_their_files():
 
 
 def test_a_bad_image_stops_with_its_name():
-    with pytest.raises(ValueError, match=r"picture 5 is no picture .*; `reslight data check` lists all .*on_bad_image skip") as caught:
+    with pytest.raises(ValueError, match=r"picture 5 is .*`reslight data check` .*data.on_bad_image") as caught:
         batches(split(bad=(BAD,)), list(range(10)))
     assert "\n" not in str(caught.value)
 
@@ -104,14 +104,14 @@ def test_bad_images_are_left_out_and_counted_once(caplog: pytest.LogCaptureFixtu
         assert torch.equal(batch.images, sound.images[[0, 3, 4, 5]])
     assert made.skipped == 2
     assert [record.getMessage().partition(" is")[0] for record in caplog.records] == ["skipped: picture 5", "skipped: picture 6"]
-    assert made.take(torch.tensor([1, 6])).skipped == 1, "of the images of a part, its own are counted"
+    assert made.subset(torch.tensor([1, 6])).skipped == 1, "of the images of a part, its own are counted"
 
 
 def test_none_of_a_batch_can_be_read():
     made = split(bad=tuple(range(24)), on_bad_image="skip")
     assert [len(batch.labels) for batch in EvalLoader(made, batch_size=8, rank=0, devices=1)] == [0, 0, 0]
     loader = TrainLoader(made, BatchPlan(8, 1, 1), rank=0, seed=0, position=lambda: Position(0, 0))
-    with pytest.raises(ValueError, match="none of 8 images of a training batch can be read; `reslight data check`"):
+    with pytest.raises(ValueError, match=r"a training batch has 8 images, and none .* `reslight data check`"):
         next(iter(loader))
 
 
@@ -190,7 +190,7 @@ def test_a_file_that_goes_away(tmp_path: Path, how: str):
         path.mkdir()
     says = "Is a directory" if path.is_dir() else "No such file or directory"
     made = replace(split(), images=Files([path]), numbers=torch.tensor([0]), labels=torch.tensor([1]))
-    with pytest.raises(ValueError, match=rf"a\.jpg cannot be read: {says}; `reslight data check`") as caught:
+    with pytest.raises(ValueError, match=rf"a\.jpg cannot be read: {says}\. .*`reslight data check`") as caught:
         batches(made, [0])
     assert "\n" not in str(caught.value)
     (batch,) = batches(replace(made, on_bad_image="skip"), [0])

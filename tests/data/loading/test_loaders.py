@@ -86,15 +86,15 @@ def test_set_smaller_than_a_batch_is_one_batch():
 
 
 def test_plan_text_and_errors():
-    assert str(BatchPlan(128, 2, 1)) == "batch 128 = 2 devices x 1 accumulation x 64"
-    assert str(BatchPlan(128, 1, 4)) == "batch 128 = 1 device x 4 accumulation x 32"
-    with pytest.raises(ValueError, match=r"batch_size is 100, which 3 devices x 2 accumulation cannot divide; use 96 or 102$"):
+    assert str(BatchPlan(128, 2, 1)) == "batch 128 = 2 devices x 1 accumulation step x 64"
+    assert str(BatchPlan(128, 1, 4)) == "batch 128 = 1 device x 4 accumulation steps x 32"
+    with pytest.raises(ValueError, match=r"batch_size is 100: 3 devices x 2 accumulation steps cannot divide it. Use 96 or 102\.$"):
         BatchPlan(100, 3, 2)
-    with pytest.raises(ValueError, match=r"batch_size is 4, .* use 6$"):
+    with pytest.raises(ValueError, match=r"batch_size is 4: .* Use 6\.$"):
         BatchPlan(4, 3, 2)
-    with pytest.raises(ValueError, match=r"batch_size is 0, .* use 1$"):
+    with pytest.raises(ValueError, match=r"batch_size is 0: .* Use 1\.$"):
         BatchPlan(0, 1, 1)
-    with pytest.raises(ValueError, match="3 training images cannot be shared by 4 devices x 1 accumulation; use at most 3"):
+    with pytest.raises(ValueError, match=r"3 training images .* 4 devices x 1 accumulation step\. Use at most 3"):
         BatchPlan(8, 4, 1).fit_to(3)
 
 
@@ -103,11 +103,11 @@ def test_checkpoint_of_another_division_is_refused():
     state = make_loader(split, devices=1, accumulation=2).state_dict()
     assert state == {"images": 100, "batch_size": 12, "accumulation": 2}
     make_loader(split, devices=3, accumulation=2).load_state_dict(state)  # the number of devices is free
-    with pytest.raises(ValueError, match=r"trainer.accumulate_grad_batches is 1, but the checkpoint was taken at 2, .* resume with 2"):
+    with pytest.raises(ValueError, match=r"trainer.accumulate_grad_batches is 1: the checkpoint was saved with 2, .* Resume with 2\."):
         make_loader(split).load_state_dict(state)
-    with pytest.raises(ValueError, match=r"data.batch_size is 24, but the checkpoint was taken at 12"):
+    with pytest.raises(ValueError, match=r"data.batch_size is 24: the checkpoint was saved with 12"):
         make_loader(split, batch_size=24, accumulation=2).load_state_dict(state)
-    with pytest.raises(ValueError, match="the number of training images is 90, but the checkpoint was taken at 100"):
+    with pytest.raises(ValueError, match="the number of training images is 90: the checkpoint was saved with 100"):
         make_loader(make_split(90), accumulation=2).load_state_dict(state)
 
 

@@ -66,7 +66,7 @@ def whole(image: Tensor) -> Tensor:
     return image[:, top : top + height, left : left + width]
 
 
-def gathered(views: Sequence[Sequence[Tensor]]) -> list[Views]:
+def group_by_shape(views: Sequence[Sequence[Tensor]]) -> list[Views]:
     """Put views of the same shape together.
 
     Args:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reslight.data.cifar.metadata import KnownSet, Part
+from reslight.data.cifar.metadata import CifarMetadata, SplitName
 from reslight.data.cifar.source import Source
 from reslight.messages import UsageError
 
@@ -79,7 +79,7 @@ class BatchUnpickler(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
-def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
+def find(folders: Sequence[Path], metadata: CifarMetadata, part: SplitName) -> Source | None:
     """Look for the archive's folder, the archive, or the files of the folder, in each of the folders.
 
     Raises:
@@ -87,22 +87,22 @@ def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
     """
     incomplete = None
     for folder in folders:
-        for batches in (folder / known.archive, folder):
-            files = [batches / name for name in known.batches[part]]
+        for batches in (folder / metadata.archive, folder):
+            files = [batches / name for name in metadata.batches[part]]
             missing = [file.name for file in files if not file.is_file()]
             if not missing:
-                return Source(f"the folder {batches}", files, partial(_read, _from_folder(files), known))
-            if len(missing) < len(files) or (batches.name == known.archive and batches.is_dir()):
+                return Source(f"the folder {batches}", files, partial(_read, _from_folder(files), metadata))
+            if len(missing) < len(files) or (batches.name == metadata.archive and batches.is_dir()):
                 incomplete = f"{batches} lacks {', '.join(missing)}; unpack the archive again"
-        if archive := next((path for path in (folder / _archive_name(known), folder) if path.is_file()), None):
-            return Source(f"the archive {archive}", [archive], partial(_read, _from_archive(archive, known, part), known))
+        if archive := next((path for path in (folder / _archive_name(metadata), folder) if path.is_file()), None):
+            return Source(f"the archive {archive}", [archive], partial(_read, _from_archive(archive, metadata, part), metadata))
     if incomplete:
         raise UsageError(incomplete)
     return None
 
 
-def _archive_name(known: KnownSet) -> str:
-    return f"{known.archive.replace('-batches-py', '-python')}.tar.gz"
+def _archive_name(metadata: CifarMetadata) -> str:
+    return f"{metadata.archive.replace('-batches-py', '-python')}.tar.gz"
 
 
 def _from_folder(files: Sequence[Path]) -> Iterator[tuple[str, IO[bytes]]]:
@@ -111,8 +111,8 @@ def _from_folder(files: Sequence[Path]) -> Iterator[tuple[str, IO[bytes]]]:
             yield str(path), file
 
 
-def _from_archive(path: Path, known: KnownSet, part: Part) -> Iterator[tuple[str, IO[bytes]]]:
-    wanted = {f"{known.archive}/{name}" for name in known.batches[part]}
+def _from_archive(path: Path, metadata: CifarMetadata, part: SplitName) -> Iterator[tuple[str, IO[bytes]]]:
+    wanted = {f"{metadata.archive}/{name}" for name in metadata.batches[part]}
     try:
         with tarfile.open(path) as archive:
             for member in archive:
@@ -127,33 +127,33 @@ def _from_archive(path: Path, known: KnownSet, part: Part) -> Iterator[tuple[str
         ) from error
     if wanted:
         raise UsageError(
-            f"{path} lacks {', '.join(sorted(wanted))}, so it is not the python archive of {known.title}; get that, or set data.name"
+            f"{path} lacks {', '.join(sorted(wanted))}, so it is not the python archive of {metadata.title}; get that, or set data.name"
         )
 
 
-def _read(batches: Iterator[tuple[str, IO[bytes]]], known: KnownSet) -> tuple[Tensor, Tensor]:
-    images, labels = zip(*(_read_batch(name, file, known) for name, file in batches), strict=True)
+def _read(batches: Iterator[tuple[str, IO[bytes]]], metadata: CifarMetadata) -> tuple[Tensor, Tensor]:
+    images, labels = zip(*(_read_batch(name, file, metadata) for name, file in batches), strict=True)
     return torch.cat(images), torch.cat(labels)
 
 
-def _read_batch(name: str, file: IO[bytes], known: KnownSet) -> tuple[Tensor, Tensor]:
+def _read_batch(name: str, file: IO[bytes], metadata: CifarMetadata) -> tuple[Tensor, Tensor]:
     try:
         loaded = BatchUnpickler(file).load()
     except Exception as error:  # damaged pickles raise whatever their bytes happen to ask for
-        raise _no_batch(name, known, " ".join(str(error).split())) from error
+        raise _no_batch(name, metadata, " ".join(str(error).split())) from error
     batch = loaded if isinstance(loaded, dict) else {}
     # Python 2's text is bytes here; that of a copy saved by Python 3 is text
-    array, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", known.batch_labels))
+    array, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", metadata.batch_labels))
     data: NDArray[np.uint8] = array.values if isinstance(array, _ByteArray) else np.empty(0, np.uint8)
     width = 3 * _SIZE**2
     if data.shape[1:] != (width,):
-        raise _no_batch(name, known, f"its 'data' must be an array of bytes, {width} for each image")
+        raise _no_batch(name, metadata, f"its 'data' must be an array of bytes, {width} for each image")
     is_list = isinstance(labels, list) and len(labels) == len(data)
-    if not (is_list and all(isinstance(label, int) and 0 <= label < len(known.labels) for label in labels or ())):
-        wanted = f"a number from 0 to {len(known.labels) - 1} for each of {len(data)} images"
-        raise _no_batch(name, known, f"its '{known.batch_labels}' must be {wanted}")
+    if not (is_list and all(isinstance(label, int) and 0 <= label < len(metadata.labels) for label in labels or ())):
+        wanted = f"a number from 0 to {len(metadata.labels) - 1} for each of {len(data)} images"
+        raise _no_batch(name, metadata, f"its '{metadata.batch_labels}' must be {wanted}")
     return torch.from_numpy(data.reshape(-1, 3, _SIZE, _SIZE).copy()), torch.tensor(labels, dtype=torch.int64)
 
 
-def _no_batch(name: str, known: KnownSet, why: str) -> UsageError:
-    return UsageError(f"{name} is no batch of {known.title}: {why}; get the python archive again, or set data.name or data.root")
+def _no_batch(name: str, metadata: CifarMetadata, why: str) -> UsageError:
+    return UsageError(f"{name} is no batch of {metadata.title}: {why}; get the python archive again, or set data.name or data.root")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from reslight.data.cifar.metadata import KnownSet, Part
+from reslight.data.cifar.metadata import CifarMetadata, SplitName
 from reslight.data.cifar.source import Source, class_key, class_numbers, decode, to_tensors
 from reslight.messages import UsageError
 
@@ -15,7 +15,7 @@ _SIZE = 32
 _SHOWN_CLASSES = 10
 
 
-def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
+def find(folders: Sequence[Path], metadata: CifarMetadata, part: SplitName) -> Source | None:
     """Look for `train/CLASS/IMAGE` or `test/CLASS/IMAGE` in each of the folders; superclasses may stand in between.
 
     Raises:
@@ -24,7 +24,7 @@ def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
     empty = None
     for place in [folder / part for folder in folders if (folder / part).is_dir()]:
         if files := _image_files(place):
-            return Source(f"the class folders in {place}", files, partial(_read, files, known))
+            return Source(f"the class folders in {place}", files, partial(_read, files, metadata))
         empty = empty or place
     if empty:
         raise UsageError(f"{empty} holds no images in folders of classes; put {part}/CLASS/IMAGE there, or remove it")
@@ -45,15 +45,15 @@ def _image_files(folder: Path) -> list[Path]:
     return found
 
 
-def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
-    numbers = class_numbers(known.labels)
+def _read(files: Sequence[Path], metadata: CifarMetadata) -> tuple[Tensor, Tensor]:
+    numbers = class_numbers(metadata.labels)
     images, labels = [], []
     for file in files:
         label = numbers.get(class_key(file.parent.name))
         if label is None:
-            others = len(known.labels) - _SHOWN_CLASSES
-            classes = ", ".join(known.labels[:_SHOWN_CLASSES]) + (f" and {others} others" if others else "")
-            raise UsageError(f"{file.parent} is called after no class of {known.title} ({classes}); rename it, or set data.root")
+            others = len(metadata.labels) - _SHOWN_CLASSES
+            classes = ", ".join(metadata.labels[:_SHOWN_CLASSES]) + (f" and {others} others" if others else "")
+            raise UsageError(f"{file.parent} is called after no class of {metadata.title} ({classes}); rename it, or set data.root")
         images.append(decode(file.read_bytes(), _SIZE, str(file)))
         labels.append(label)
     return to_tensors(images, labels)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from reslight.data.cifar.metadata import KnownSet, Part
+from reslight.data.cifar.metadata import CifarMetadata, SplitName
 from reslight.hub.repo import Repository
 
 log = logging.getLogger(__name__)
@@ -17,11 +17,11 @@ _TIMEOUT = 30
 _TITLES = {"train": "training", "test": "test"}
 
 
-def download(known: KnownSet, part: Part, folder: Path) -> None:
+def download(metadata: CifarMetadata, part: SplitName, folder: Path) -> None:
     """Download a split's files into a folder, in a form that the readers find there.
 
     Args:
-        known: The dataset.
+        metadata: The dataset.
         part: The split.
         folder: Folder to write to; created if it is missing.
 
@@ -32,8 +32,8 @@ def download(known: KnownSet, part: Part, folder: Path) -> None:
 
     if is_offline():
         raise ConnectionError("nothing was downloaded because HF_HUB_OFFLINE is set")
-    hosts: dict[str, Callable[[KnownSet, Part, Path], str]] = {
-        f"{client().endpoint}/datasets/{known.repository}": _from_hub,
+    hosts: dict[str, Callable[[CifarMetadata, SplitName, Path], str]] = {
+        f"{client().endpoint}/datasets/{metadata.repository}": _from_hub,
         "https://www.cs.toronto.edu/~kriz/cifar.html": _from_author,
     }
     failures = []
@@ -43,9 +43,9 @@ def download(known: KnownSet, part: Part, folder: Path) -> None:
         # A file that is not complete stays in a temporary folder, so that readers never find half a file.
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
             for address, get in hosts.items():
-                log.info("downloading the %s images of %s from %s to %s", _TITLES[part], known.title, address, folder)
+                log.info("downloading the %s images of %s from %s to %s", _TITLES[part], metadata.title, address, folder)
                 try:
-                    file = get(known, part, Path(unfinished))
+                    file = get(metadata, part, Path(unfinished))
                 except Exception as error:  # whatever error the host's client raises, the next host is tried
                     failures.append(f"{address} ({_reason(error)})")
                 else:
@@ -61,30 +61,30 @@ def download(known: KnownSet, part: Part, folder: Path) -> None:
     raise ConnectionError(f"no host could be reached and gave the files: {', '.join(failures)}")
 
 
-def _from_hub(known: KnownSet, part: Part, folder: Path) -> str:
+def _from_hub(metadata: CifarMetadata, part: SplitName, folder: Path) -> str:
     """Download a split from the Hub and return the file's name in the folder."""
     from huggingface_hub import get_session
 
     from reslight.hub.client import client
     from reslight.hub.files import download, list_files
 
-    repository, file = Repository(known.repository, known.revision, "dataset"), known.shards[part]
+    repository, file = Repository(metadata.repository, metadata.revision, "dataset"), metadata.shards[part]
     api = client(token=False)  # a public dataset needs no token, so the user's is not sent
     # Without a network this request fails at once, and the author's site is tried; those below are retried for a while.
     get_session().head(api.endpoint, timeout=_TIMEOUT)
-    listed = list_files(api, repository, known.revision, [file])
+    listed = list_files(api, repository, metadata.revision, [file])
     if file not in listed:
         raise FileNotFoundError(f"{repository} has no {file}")
-    download(api, repository, known.revision, listed[file], folder)
+    download(api, repository, metadata.revision, listed[file], folder)
     return file
 
 
-def _from_author(known: KnownSet, _: Part, folder: Path) -> str:
+def _from_author(metadata: CifarMetadata, _: SplitName, folder: Path) -> str:
     """Download the archive, which has all splits, from the author's site and return its name in the folder."""
     from torchvision import datasets
     from torchvision.datasets.utils import download_url
 
-    source = datasets.CIFAR10 if known.archive == datasets.CIFAR10.base_folder else datasets.CIFAR100
+    source = datasets.CIFAR10 if metadata.archive == datasets.CIFAR10.base_folder else datasets.CIFAR100
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT)
     try:

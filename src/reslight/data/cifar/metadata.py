@@ -8,20 +8,20 @@ https://www.cs.toronto.edu/~kriz/cifar.html. The fingerprints, means and deviati
 from dataclasses import dataclass
 from typing import Literal
 
-Part = Literal["train", "test"]
+SplitName = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
-class KnownSet:
+class CifarMetadata:
     """One of the two sets."""
 
     title: str
     """As people write it."""
     labels: tuple[str, ...]
     """Names of the classes in the official order, which is alphabetical."""
-    per_class: dict[Part, int]
+    per_class: dict[SplitName, int]
     """Images of each class."""
-    fingerprints: dict[Part, str]
+    fingerprints: dict[SplitName, str]
     """See `canonical.fingerprint`."""
     mean: tuple[float, float, float]
     """Mean of each channel over the pixels of all 50,000 training images, on the scale 0 to 1."""
@@ -30,7 +30,7 @@ class KnownSet:
     been copied from one trainer to the next as (0.2023, 0.1994, 0.2010).)"""
     archive: str
     """Folder within the official python archive, which is called so with `.tar.gz`."""
-    batches: dict[Part, tuple[str, ...]]
+    batches: dict[SplitName, tuple[str, ...]]
     """Its files with images."""
     batch_labels: str
     """Their key of the labels."""
@@ -38,11 +38,11 @@ class KnownSet:
     """The data set on the Hugging Face Hub."""
     revision: str
     """Its commit."""
-    shards: dict[Part, str]
+    shards: dict[SplitName, str]
     """Its files."""
 
 
-CIFAR10 = KnownSet(
+CIFAR10 = CifarMetadata(
     title="CIFAR-10",
     labels=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     per_class={"train": 5000, "test": 1000},
@@ -71,7 +71,7 @@ sunflower sweet_pepper table tank telephone television tiger tractor train trout
 wolf woman worm
 """
 
-CIFAR100 = KnownSet(
+CIFAR100 = CifarMetadata(
     title="CIFAR-100",
     labels=tuple(_CIFAR100_LABELS.split()),
     per_class={"train": 500, "test": 100},
@@ -90,4 +90,4 @@ CIFAR100 = KnownSet(
     shards={"train": "cifar100/train-00000-of-00001.parquet", "test": "cifar100/test-00000-of-00001.parquet"},
 )
 
-KNOWN = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+METADATA = {"cifar10": CIFAR10, "cifar100": CIFAR100}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from reslight.data.cifar.metadata import KnownSet, Part
+from reslight.data.cifar.metadata import CifarMetadata, SplitName
 from reslight.data.cifar.source import Source, class_key, class_numbers, decode, to_tensors
 from reslight.data.loading.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, check_numbers, column_of, names_of, opened
 from reslight.messages import UsageError
@@ -17,27 +17,27 @@ _SIZE = 32
 _ROWS = 1000  # decoded at a time
 
 
-def find(folders: Sequence[Path], known: KnownSet, part: Part) -> Source | None:
+def find(folders: Sequence[Path], metadata: CifarMetadata, part: SplitName) -> Source | None:
     """Look for shards in each of the folders, and in those within it where the Hub has them.
 
     Raises:
         ValueError: Of numbered shards some are not there.
     """
-    within = {".", "data", Path(known.shards[part]).parent.name}
+    within = {".", "data", Path(metadata.shards[part]).parent.name}
     for folder in folders:
         for place in [folder / name for name in sorted(within)]:
             # or as on the branch of the Hub's own conversions
             if files := sorted(place.glob(f"{part}[-.]*parquet")) or sorted((place / part).glob("*.parquet")):
                 check_numbers(files)
-                return Source(f"the parquet files in {place}", files, partial(_read, files, known))
+                return Source(f"the parquet files in {place}", files, partial(_read, files, metadata))
     return None
 
 
-def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
+def _read(files: Sequence[Path], metadata: CifarMetadata) -> tuple[Tensor, Tensor]:
     images: list[np.ndarray] = []
     labels: list[int] = []
     for file in files:
-        for row, (data, label) in enumerate(_rows(file, known)):
+        for row, (data, label) in enumerate(_rows(file, metadata)):
             images.append(decode(data, _SIZE, f"the image in row {row} of {file}"))
             labels.append(label)
     if not images:
@@ -45,13 +45,13 @@ def _read(files: Sequence[Path], known: KnownSet) -> tuple[Tensor, Tensor]:
     return to_tensors(images, labels)
 
 
-def _rows(file: Path, known: KnownSet) -> Iterator[tuple[bytes, int]]:
+def _rows(file: Path, metadata: CifarMetadata) -> Iterator[tuple[bytes, int]]:
     """Yield the encoded image and the official label of each row."""
     with opened(file) as shard:
         schema = shard.schema_arrow
         image_column = column_of(file, schema.names, IMAGE_COLUMNS)
         label_column = column_of(file, schema.names, LABEL_COLUMNS)
-        numbers = _official_numbers(file, schema.metadata or {}, label_column, known)
+        numbers = _official_numbers(file, schema, label_column, metadata)
         for batch in shard.iter_batches(_ROWS, columns=[image_column, label_column]):
             cells, labels = batch.column(image_column).to_pylist(), batch.column(label_column).to_pylist()
             for cell, label in zip(cells, labels, strict=True):
@@ -60,14 +60,14 @@ def _rows(file: Path, known: KnownSet) -> Iterator[tuple[bytes, int]]:
                 yield _bytes(cell), numbers[label]
 
 
-def _official_numbers(file: Path, metadata: dict[bytes, bytes], column: str, known: KnownSet) -> dict[int, int]:
+def _official_numbers(file: Path, schema: Any, column: str, metadata: CifarMetadata) -> dict[int, int]:
     """Return the official number of each label of a shard: by name where the shard names its classes."""
-    names = names_of(file, metadata, column)
+    names = names_of(file, schema.metadata or {}, column)
     if not names:
-        return {number: number for number in range(len(known.labels))}
-    official = class_numbers(known.labels)
+        return {number: number for number in range(len(metadata.labels))}
+    official = class_numbers(metadata.labels)
     if strange := [name for name in names if class_key(str(name)) not in official]:
-        raise UsageError(f"{file} has the class {strange[0]}, which {known.title} does not have; set data.name or data.root")
+        raise UsageError(f"{file} has the class {strange[0]}, which {metadata.title} does not have; set data.name or data.root")
     return {number: official[class_key(name)] for number, name in enumerate(names)}
 
 

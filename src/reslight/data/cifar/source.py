@@ -16,10 +16,10 @@ from reslight.messages import UsageError
 class Source:
     """Where the images of a split are."""
 
-    what: str
-    """For the user, e.g. `the archive data/cifar-10-python.tar.gz`."""
+    title: str
+    """For messages, e.g. `the archive data/cifar-10-python.tar.gz`."""
     files: Sequence[Path]
-    """All that is read: when one of them changes, what was made of them is stale."""
+    """All files that are read; the cache is stale when one of them changes."""
     read: Callable[[], tuple[Tensor, Tensor]]
     """Returns the images, uint8 `(N, C, H, W)`, and the labels, int64 `(N,)`, in the order of the files."""
 

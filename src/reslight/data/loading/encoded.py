@@ -1,8 +1,8 @@
-"""Splits too large for memory: images stay files, and threads decode a few batches ahead of the device.
+"""`EncodedSplit`: images that stay encoded; threads decode a few batches ahead of the device.
 
-Threads, not processes: decoder and resizer let go of Python's lock, no pixel is copied between processes, no memory is
-doubled, and what a bad file raises comes up as it is. Which images a batch holds, and which part of each, was settled
-before any thread runs, so their number changes nothing.
+Threads, not processes: decoder and resizer release Python's lock, no pixel is copied between processes, no memory is
+doubled, and an error of a bad file arrives unchanged. The images of a batch and the crop of each are chosen before any
+thread runs, so the number of threads changes no result.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from reslight.data.augment.crop import Geometry
-from reslight.data.augment.views import MultiScale, TenCrop, gathered
+from reslight.data.augment.views import MultiScale, TenCrop, group_by_shape
 from reslight.data.loading.decode import decode
 from reslight.data.loading.split import Batch
 from reslight.messages import UsageError
@@ -28,22 +28,22 @@ log = logging.getLogger(__name__)
 
 OnBadImage = Literal["raise", "skip"]
 _AHEAD = 2
-"""Batches under way beside the one that is waited for."""
+"""Batches in progress besides the one that is waited for."""
 _CHUNKS = 4
-"""Parts of a batch for each thread: many, and none idles at its end; few, and little is lost between them."""
+"""Chunks per thread. More balance the load better; fewer have less overhead."""
 
 
 class Images(Protocol):
     """Encoded images, by number."""
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of images."""
 
     def read(self, number: int) -> bytearray:
-        """The bytes of one."""
+        """Return the bytes of an image."""
 
     def name(self, number: int) -> str:
-        """What it is called in a message."""
+        """Return an image's name for messages."""
 
 
 @dataclass(frozen=True)
@@ -53,41 +53,41 @@ class Files:
     paths: Sequence[Path]
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of images."""
         return len(self.paths)
 
     def read(self, number: int) -> bytearray:
-        """The bytes of one."""
+        """Return the bytes of a file."""
         with self.paths[number].open("rb", buffering=0) as file:
             return bytearray(file.read())
 
     def name(self, number: int) -> str:
-        """Its path."""
+        """Return a file's path."""
         return str(self.paths[number])
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedSplit:
-    """Encoded images with their labels, and what becomes of each: the counterpart of `Split`, batch by batch."""
+    """Encoded images with their labels, decoded and resized batch by batch: the counterpart of `Split`."""
 
     images: Images
-    """All images of the set's part."""
+    """All images of the dataset's split."""
     numbers: Tensor
     """int64 `(N,)`: which of `images` belong to the split, in its order."""
     labels: Tensor
     """int64 `(N,)`."""
     fingerprint: str
-    """Names the split."""
+    """Identifies the split."""
     geometry: Geometry
-    """Which part of an image, at which size."""
+    """The crop of each image, and its size."""
     channels: int
     threads: int
     seed: int = 0
     on_bad_image: OnBadImage = "raise"
     views: TenCrop | MultiScale | None = None
-    """Several views of each image in the place of `geometry`."""
+    """Several views of each image, instead of `geometry`."""
     bad: dict[int, str] = field(default_factory=dict)
-    """What was wrong with images that were skipped, by their number in `images`."""
+    """Errors of skipped images, by their number in `images`."""
 
     device = torch.device("cpu")
 
@@ -97,67 +97,77 @@ class EncodedSplit:
 
     @property
     def skipped(self) -> int:
-        """How many of them could not be read so far, and were left out."""
+        """Number of images that could not be read so far and were skipped."""
         return int(torch.isin(self.numbers, torch.tensor(list(self.bad), dtype=torch.int64)).sum())
 
-    def take(self, indices: Tensor) -> Self:
+    def info(self) -> dict[str, Any]:
+        """Return the size, the fingerprint and the number of skipped images, if any, for checkpoints and model cards."""
+        skipped = {"skipped": self.skipped} if self.skipped else {}
+        return {"size": len(self), "fingerprint": self.fingerprint} | skipped
+
+    def rows_of(self, numbers: Tensor) -> Tensor:
+        """Return the rows of `labels` for `numbers` of `batches`: with N images, row i and its copies i + N, i + 2N, ... are one image."""
+        return numbers % len(self)
+
+    def subset(self, indices: Tensor) -> Self:
         """Return the split of the images at `indices`, in that order."""
-        own = self.numbers[indices]
-        name = hashlib.sha256(self.fingerprint.encode() + own.numpy().astype("<i8").tobytes()).hexdigest()
-        return replace(self, numbers=own, labels=self.labels[indices], fingerprint=name)
+        numbers = self.numbers[indices]
+        name = hashlib.sha256(self.fingerprint.encode() + numbers.numpy().astype("<i8").tobytes()).hexdigest()
+        return replace(self, numbers=numbers, labels=self.labels[indices], fingerprint=name)
 
     def batches(self, numbers: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
         """Decode the images of each batch.
 
         Args:
-            numbers: For each batch the numbers of its images, int64 `(n,)`; a number beyond the split is another copy of an
-                image, with random numbers of its own.
+            numbers: For each batch the numbers of its images, int64 `(n,)`, see `rows_of`; each copy of an image has random
+                numbers of its own.
             epoch: Epoch, counted from 0.
 
         Raises:
-            ValueError: An image cannot be read, and is not to be skipped.
+            UsageError: an image that cannot be read, unless it may be skipped.
         """
-        waiting: deque[_Pending] = deque()
+        in_flight: deque[_BatchInFlight] = deque()
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="reslight-decode")
         try:
             for batch in numbers:
-                waiting.append(self._begin(pool, batch, epoch))
-                if len(waiting) > _AHEAD:
-                    yield self._finish(waiting.popleft())
-            while waiting:
-                yield self._finish(waiting.popleft())
+                in_flight.append(self._begin(pool, batch, epoch))
+                if len(in_flight) > _AHEAD:
+                    yield self._finish(in_flight.popleft())
+            while in_flight:
+                yield self._finish(in_flight.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _begin(self, pool: ThreadPoolExecutor, numbers: Tensor, epoch: int) -> "_Pending":
+    def _begin(self, pool: ThreadPoolExecutor, numbers: Tensor, epoch: int) -> "_BatchInFlight":
         drawn = self.geometry.draw(numbers, self.seed, epoch)
-        room = self._room(len(numbers))
-        step = max(1, math.ceil(len(numbers) / (self.threads * _CHUNKS)))
-        own = self.numbers[numbers % len(self)].tolist()
-        places = [range(start, min(start + step, len(own))) for start in range(0, len(own), step)]
-        return _Pending(numbers, room, [pool.submit(self._decode, some, own, drawn, room) for some in places])
+        rows, buffer = self.rows_of(numbers), self._buffer(len(numbers))
+        images = self.numbers[rows].tolist()
+        step = max(1, math.ceil(len(images) / (self.threads * _CHUNKS)))
+        chunks = [range(start, min(start + step, len(images))) for start in range(0, len(images), step)]
+        return _BatchInFlight(numbers, rows, buffer, [pool.submit(self._decode, chunk, images, drawn, buffer) for chunk in chunks])
 
-    def _room(self, count: int) -> "_Room":
-        """Where the decoded images of a batch go."""
+    def _buffer(self, count: int) -> "_Buffer":
+        """Return the memory for the decoded images of a batch."""
         if self.views:
             return [[]] * count
         # (N, H, W, C) in memory, as decoders write and convolutions read
         shape = (count, self.channels, self.geometry.size, self.geometry.size)
-        with torch.inference_mode(False):  # which ends at this thread, and others are going to write here
+        # Inference mode is a property of this thread, and other threads will write to the tensor.
+        with torch.inference_mode(False):
             return torch.empty(shape, dtype=torch.uint8, pin_memory=torch.cuda.is_available(), memory_format=torch.channels_last)
 
-    def _decode(self, places: range, numbers: list[int], drawn: Tensor, room: "_Room") -> dict[int, ValueError]:
-        """Fill these places; returned is what could not be read, by its place."""
+    def _decode(self, places: range, images: list[int], drawn: Tensor, buffer: "_Buffer") -> dict[int, ValueError]:
+        """Fill these places of a batch; return the errors of images that cannot be read, by place."""
         bad = {}
         for place in places:
-            number = numbers[place]
+            number = images[place]
             try:
                 image = decode(self._read(number), self.images.name(number), self.channels)
             except ValueError as error:
                 bad[place] = error
             else:
-                made: Any = self.views(image) if self.views else self.geometry(image, drawn[place])
-                room[place] = made
+                result: Any = self.views(image) if self.views else self.geometry(image, drawn[place])
+                buffer[place] = result
         return bad
 
     def _read(self, number: int) -> bytearray:
@@ -166,45 +176,45 @@ class EncodedSplit:
         except OSError as error:
             raise UsageError(f"{self.images.name(number)} cannot be read: {error.strerror or error}") from error
 
-    def _finish(self, pending: "_Pending") -> Batch:
-        numbers, room, bad = pending.numbers, pending.room, pending.bad()
+    def _finish(self, batch: "_BatchInFlight") -> Batch:
+        numbers, rows, buffer, bad = batch.numbers, batch.rows, batch.buffer, batch.wait()
         if bad:
-            self._skip(bad, numbers)
+            self._skip(bad, rows)
             good = [place for place in range(len(numbers)) if place not in bad]
-            numbers = numbers[good]
-            room = room[good] if isinstance(room, Tensor) else [room[place] for place in good]
-        images = room if isinstance(room, Tensor) else gathered(room)
-        return Batch(images, self.labels[numbers % len(self)], numbers)
+            numbers, rows = numbers[good], rows[good]
+            buffer = buffer[good] if isinstance(buffer, Tensor) else [buffer[place] for place in good]
+        images = buffer if isinstance(buffer, Tensor) else group_by_shape(buffer)
+        return Batch(images, self.labels[rows], numbers)
 
-    def _skip(self, bad: dict[int, ValueError], numbers: Tensor) -> None:
-        """Note what is left out of a batch, and say it once.
+    def _skip(self, bad: dict[int, ValueError], rows: Tensor) -> None:
+        """Record the images of a batch that cannot be read, with one warning for each image.
 
         Raises:
-            ValueError: Nothing is to be skipped.
+            UsageError: `on_bad_image` is not `skip`.
         """
         if self.on_bad_image == "raise":
-            raise UsageError(
-                f"{next(iter(bad.values()))}; `reslight data check` lists all such files, data.on_bad_image skip leaves them out"
-            )
+            hint = "Run `reslight data check` to list all such files, or set data.on_bad_image to skip."
+            raise UsageError(f"{str(next(iter(bad.values()))).removesuffix('.')}. {hint}")
         for place, error in bad.items():
-            number = int(self.numbers[numbers[place] % len(self)])
+            number = int(self.numbers[rows[place]])
             if number not in self.bad:
                 self.bad[number] = str(error)
                 log.warning("skipped: %s", error)
 
 
-_Room = Tensor | list[list[Tensor]]
-"""uint8 `(N, C, H, W)`, or for each image its views."""
+_Buffer = Tensor | list[list[Tensor]]
+"""uint8 `(N, C, H, W)`, or the views of each image."""
 
 
 @dataclass(frozen=True)
-class _Pending:
-    """A batch under way."""
+class _BatchInFlight:
+    """A batch that threads are decoding."""
 
     numbers: Tensor
-    room: _Room
-    parts: list[Future[dict[int, ValueError]]]
+    rows: Tensor
+    buffer: _Buffer
+    chunks: list[Future[dict[int, ValueError]]]
 
-    def bad(self) -> dict[int, ValueError]:
-        """Wait until it is complete; what could not be read, by its place in the batch."""
-        return {place: error for part in self.parts for place, error in part.result().items()}
+    def wait(self) -> dict[int, ValueError]:
+        """Wait until all images are decoded; return the errors of images that cannot be read, by place in the batch."""
+        return {place: error for chunk in self.chunks for place, error in chunk.result().items()}

@@ -1,4 +1,4 @@
-"""`Split`: the images of a training, validation or test split, whole in memory, and how one is carved from another."""
+"""`Split`: the images of a training, validation or test split, whole in memory, and how one split is taken from another."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class Batch(NamedTuple):
     """What a loader yields and, with float images, what a training step gets."""
 
     images: Any
-    """`(N, C, H, W)`: uint8 from the loader; normalised, in the network's dtype, once on the device. Or, in a test on several
-    views of each image, a list of `Views`."""
+    """`(N, C, H, W)`: uint8 from the loader; normalised, in the network's dtype, on the device. In a test with several views of
+    each image, a list of `Views`."""
     labels: Tensor
-    """int64 `(N,)`; float32 `(N, num_classes)`, the probability of each class, where images were mixed."""
+    """int64 `(N,)`; float32 `(N, num_classes)`, the probability of each class, for mixed images."""
     indices: Tensor
-    """int64 `(N,)`: each image's number in its split."""
+    """int64 `(N,)`: each image's number in its split; see `EncodedSplit.rows_of` for repeated augmentation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,21 +38,22 @@ class Split:
 
     @classmethod
     def from_images(cls, images: Tensor, labels: Tensor) -> Self:
-        """Put images in canonical order.
+        """Make a split of images, in canonical order.
 
         Args:
             images: uint8 `(N, C, H, W)` on the CPU, in any order.
             labels: int64 `(N,)`.
 
         Raises:
-            ValueError: Shapes or dtypes are not those above.
+            UsageError: other shapes or dtypes.
         """
         if images.dtype != torch.uint8 or images.ndim != 4:
-            raise UsageError(f"images are {images.dtype} {tuple(images.shape)}, must be torch.uint8 (N, C, H, W)")
+            raise UsageError(f"images are {images.dtype} {tuple(images.shape)}: they must be torch.uint8 (N, C, H, W).")
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-            raise UsageError(f"labels are {labels.dtype} {tuple(labels.shape)}, must be torch.int64 ({len(images)},), one per image")
+            expected = f"torch.int64 ({len(images)},), one for each image"
+            raise UsageError(f"labels are {labels.dtype} {tuple(labels.shape)}: they must be {expected}.")
         keys = image_keys(images)
-        return cls(images.contiguous(), labels, keys).take(canonical_order(keys, labels))
+        return cls(images.contiguous(), labels, keys).subset(canonical_order(keys, labels))
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -60,18 +61,22 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 that names this split, see `canonical.fingerprint`."""
+        """The sha256 that identifies this split, see `loading.fingerprint`."""
         return fingerprint(self.keys, self.labels.cpu())
 
     @property
     def device(self) -> torch.device:
-        """Where images and labels are."""
+        """Device of images and labels."""
         return self.images.device
 
     @property
     def nbytes(self) -> int:
-        """The size of the images."""
+        """Size of the images in bytes."""
         return self.images.nbytes
+
+    def info(self) -> dict[str, Any]:
+        """Return the size and the fingerprint, for checkpoints and model cards."""
+        return {"size": len(self), "fingerprint": self.fingerprint}
 
     def to(self, device: torch.device) -> Self:
         """Return the split with images and labels on `device`."""
@@ -79,7 +84,7 @@ class Split:
             return self
         return type(self)(self.images.to(device), self.labels.to(device), self.keys)
 
-    def take(self, indices: Tensor) -> Self:
+    def subset(self, indices: Tensor) -> Self:
         """Return the split of the images at `indices`, in that order; ascending indices keep a split canonical."""
         on_device = indices.to(self.device)
         return type(self)(
@@ -89,26 +94,26 @@ class Split:
         )
 
     def batches(self, numbers: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
-        """Return copies of the images and labels at each of `numbers`; the epoch changes nothing in images that are decoded."""
+        """Yield the batch of each of `numbers`; the epoch makes no difference to decoded images."""
         return map(self.batch, numbers)
 
     def batch(self, indices: Tensor) -> Batch:
         """Return copies of the images and labels at `indices`, int64 `(N,)` on the split's device."""
-        # index_select copies whole images; images[indices] goes element by element and costs ten times as much on a CPU
+        # index_select copies whole images; images[indices] copies value by value and takes ten times as long on a CPU.
         return Batch(self.images.index_select(0, indices), self.labels.index_select(0, indices), indices)
 
 
-def carve(labels: Tensor, size: int, seed: int, draw: int) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, size: int, seed: int, draw: int) -> tuple[Tensor, Tensor]:
     """Choose `size` images at random, each class in proportion (largest remainder, ties to the lower class).
 
     Args:
         labels: int64 `(N,)`, in canonical order.
-        size: How many to take, from 0 to N.
-        seed: Fixes the choice; not the run's seed, lest runs of different seeds differ in their images.
-        draw: What the choice is for, see `Draw`.
+        size: Number of images to take, from 0 to N.
+        seed: Seed of the choice; not the run's seed, so that runs with different seeds use the same images.
+        draw: Purpose of the choice, see `Draw`.
 
     Returns:
-        The ascending numbers of the images that stay, and of those that are taken.
+        int64 numbers, ascending, of the images that are kept, and of those that are taken.
     """
     counts = torch.bincount(labels)
     quotas, remainders = counts * size // len(labels), counts * size % len(labels)
