@@ -217,7 +217,7 @@ class CLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         if run is None or config is None:
-            log.info("done   nothing: the run was over before its first step (trainer.max_epochs, trainer.max_steps)")
+            log.info("done   nothing: training has reached trainer.max_epochs or trainer.max_steps")
             return
         log.info("%s", "\n".join(end_lines(self.trainer, run, config)))
 
@@ -265,16 +265,16 @@ class CLI(LightningCLI):
         path = self._results(REPORTS[split] if views == "center" else REPORTS[split].replace(".json", f".{views}.json"))
         report = {"checkpoint": str(self.checkpoint), "step": self.step, **evaluation_report(split, counts, details, self.model)}
         path.write_text(to_json(report), encoding="utf-8")
-        picture = path.with_suffix(".png")
+        figure = path.with_suffix(".png")
         try:
-            save(draw_evaluation(report), picture)
-        except ValueError as error:  # matplotlib is optional
-            log.info("no picture: %s", error)
+            save(draw_evaluation(report), figure)
+        except MissingPackageError as error:
+            log.info("no figure: %s", error)
             written = str(path)
         else:
-            written = f"{path} and {picture.name}"
-        seen = [] if views == "center" else [f"views  {views}: probabilities averaged"]
-        log.info("%s", "\n".join([*seen, *score_lines(split, counts, details), f"written {written}"]))
+            written = f"{path} and {figure.name}"
+        lines = [] if views == "center" else [f"views  {views}, their probabilities averaged"]
+        log.info("%s", "\n".join([*lines, *score_lines(split, counts, details), f"written {written}"]))
 
 
 def _as_list(value: Any) -> list[Any]:
