@@ -53,7 +53,7 @@ def test_fine_tuning_in_one_line(reslight, pictures: Path, weights: Path):
     answer = reslight("verify", exported, "--data", pictures)
     assert answer.code == 0, answer.out + answer.err
     larger = reslight("validate", "--config", "runs/finetune/1", "--data.preprocess.size", 24, "--data.preprocess.resize", 30)
-    assert "data.preprocess.size was 16 when the checkpoint was written, is 24 now" in larger.err
+    assert "data.preprocess.size is 24: it was 16 when the checkpoint was written" in larger.err
     # its own configuration means this run, without the weights that it began with
     for path in weights.iterdir():
         path.unlink()

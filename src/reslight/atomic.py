@@ -2,11 +2,16 @@
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+Content = bytes | Callable[[BinaryIO], object]
+"""A file's bytes, or a function that writes them."""
 
 
-def write_files(files: Mapping[Path, bytes]) -> None:
+def write_files(files: Mapping[Path, Content]) -> None:
     """Write files that belong together; earlier files of these names are kept until all of the new ones are on the disk.
 
     Args:
@@ -21,13 +26,38 @@ def write_files(files: Mapping[Path, bytes]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         for path, content in files.items():
             with unfinished[path].open("wb") as file:
-                file.write(content)
+                _write(file, content)
                 file.flush()
                 os.fsync(file.fileno())
         for path, temporary in unfinished.items():
             temporary.replace(path)
     except OSError as error:
-        raise OSError(f"{path} cannot be written: {error.strerror}. Make room, or choose another folder.") from error
+        raise OSError(f"{path} cannot be written: {error.strerror or error}. Make room, or choose another folder.") from error
     finally:
         for temporary in unfinished.values():
             temporary.unlink(missing_ok=True)
+    for folder in {path.parent for path in files}:
+        _sync_folder(folder)
+
+
+def _write(file: BinaryIO, content: Content) -> None:
+    if isinstance(content, bytes):
+        file.write(content)
+        return
+    try:
+        content(file)
+    except RuntimeError as error:
+        # torch.save turns the operating system's error into a RuntimeError of its own.
+        if isinstance(cause := error.__cause__ or error.__context__, OSError):
+            raise cause from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames last through a power cut; not every system can open or flush a folder."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

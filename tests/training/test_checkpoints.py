@@ -26,7 +26,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch):
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
-@pytest.mark.parametrize(("before", "kept"), [(True, "the one before it is as it was"), (False, "there is none before it")])
+@pytest.mark.parametrize(("before", "kept"), [(True, "The earlier checkpoint is kept"), (False, "There is no earlier checkpoint")])
 @pytest.mark.parametrize("fails", ["os.fsync", "torch.save"])
 def test_a_full_disk_is_said_and_leaves_what_was_there(fails, before, kept, monkeypatch):
     path = Path("run/checkpoints/last.ckpt")
@@ -45,7 +45,7 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(fails, before, kept, monk
     with pytest.raises(OSError, match="cannot be written") as stopped:
         AtomicCheckpointIO().save_checkpoint({"global_step": 2}, path)
     assert str(stopped.value) == (
-        f"{path} of step 2 cannot be written (No space left on device); {kept}. Make room and go on with --ckpt_path last"
+        f"{path} of step 2 cannot be written: No space left on device. {kept}. Make room and resume with --ckpt_path last."
     )
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"] * before
     if before:
@@ -121,7 +121,7 @@ def test_measuring_saves_nothing():
 
 @pytest.mark.parametrize("settings", [{"every_n_train_steps": 0}, {"every_n_epochs": -1}])
 def test_bad_settings(settings):
-    with pytest.raises(ValueError, match=r"checkpoint\.every_n_\w+ is -?\d; it must be at least 1"):
+    with pytest.raises(ValueError, match=r"checkpoint\.every_n_\w+ is -?\d: it must be at least 1"):
         Checkpoints(**settings)
 
 

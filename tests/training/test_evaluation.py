@@ -2,7 +2,7 @@
 
 import torch
 
-from reslight.training.evaluation import averaged
+from reslight.training.evaluation import average_views
 
 
 def test_each_image_gets_the_mean_of_its_own_views():
@@ -14,6 +14,6 @@ def test_each_image_gets_the_mean_of_its_own_views():
     views = [(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([1, 0, 1])), (torch.tensor([[3.0], [4.0]]), torch.tensor([0, 1]))]
     p = logits.softmax(dim=1)
     expected = torch.stack([(p[1] + p[3]) / 2, (p[0] + p[2] + p[4]) / 3])
-    torch.testing.assert_close(averaged(net, views, 2, 3).exp(), expected)
-    torch.testing.assert_close(averaged(net, views, 2, 3).softmax(dim=1), expected)
-    assert averaged(net, [], 0, 3).shape == (0, 3)
+    torch.testing.assert_close(average_views(net, views, 2, 3).exp(), expected)
+    torch.testing.assert_close(average_views(net, views, 2, 3).softmax(dim=1), expected)
+    assert average_views(net, [], 0, 3).shape == (0, 3)

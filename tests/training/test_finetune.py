@@ -11,6 +11,7 @@ from reslight.data import Synthetic, SyntheticImages
 from reslight.preprocess import Preprocess
 from reslight.training import ImageClassifier, OptimConfig
 from reslight.training.finetune import frozen_parts, initial_net
+from reslight.training.optim import build_optimizer
 
 CONFIG = {"depths": [1, 1, 1], "widths": [8, 16, 16], "stem": "small", "stem_width": 8, "num_classes": 6}
 
@@ -38,11 +39,11 @@ def test_what_may_differ_from_the_weights(weights: str):
     assert initial_net(weights, {"drop_path": 0.2}, 3, None).config.drop_path == 0.2
     same = {key: value for key, value in CONFIG.items() if key != "num_classes"}
     assert initial_net(weights, same, 3, None).config.num_classes == 3
-    with pytest.raises(ValueError, match=r"model.net has .*widths \[16, 32, 64\] and not \[8, 16, 16\].*leave model.net out"):
+    with pytest.raises(ValueError, match=r"model.net has .*widths \[16, 32, 64\] and not \[8, 16, 16\].*Remove model.net"):
         initial_net(weights, "resnet20", 3, None)
-    with pytest.raises(ValueError, match="takes images of 3 channels, and the data have 1"):
+    with pytest.raises(ValueError, match="takes images of 3 channels and the data have 1"):
         initial_net(weights, None, 3, 1)
-    with pytest.raises(ValueError, match=r"--model\.net is missing"):
+    with pytest.raises(ValueError, match=r"model\.net is missing"):
         ImageClassifier()
 
 
@@ -51,16 +52,16 @@ def test_what_may_differ_from_the_weights(weights: str):
     [
         ("stem", ("layer1", "layer2", "layer3", "fc")),
         ("layer2", ("layer3", "fc")),
-        ("body", ("fc",)),
+        ("backbone", ("fc",)),
         (None, ("conv1", "bn1", "layer1", "layer2", "layer3", "fc")),
     ],
 )
 @pytest.mark.parametrize("name", ["sgd", "muon"])
 def test_what_is_frozen_does_not_move(weights: str, name: str, through: str | None, free: tuple[str, ...]):
-    model = ImageClassifier(init_from=weights, num_classes=2, freeze=through, optim=OptimConfig(name, lr=0.5, body_lr=0.5))
+    model = ImageClassifier(init_from=weights, num_classes=2, freeze=through, optim=OptimConfig(name, lr=0.5, backbone_lr=0.5))
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
     model.train()
-    optimizer = model._build_optimizer()
+    optimizer = build_optimizer(model.optim, model.net)
     model(torch.randn(8, 3, 8, 8)).square().sum().backward()
     optimizer.step()
     for name, value in model.net.state_dict().items():
@@ -82,5 +83,5 @@ def test_a_preactivation_network_freezes_its_last_norm_with_its_last_stage():
     net = package.ResNet(package.ResNetConfig(**CONFIG, preact=True))
     assert net.bn in frozen_parts(net, "layer3")
     assert net.bn not in frozen_parts(net, "layer2")
-    with pytest.raises(ValueError, match=r"model\.freeze is 'head'; it must be one of stem, layer1, layer2, layer3, body, or null"):
+    with pytest.raises(ValueError, match=r"model\.freeze is head: it must be stem, layer1, layer2, layer3, backbone or null"):
         frozen_parts(net, "head")

@@ -119,7 +119,7 @@ def test_one_step_of_sgd_by_hand():
 
 def test_the_head_has_a_rate_of_its_own():
     net = Small()
-    groups = build_optimizer(OptimConfig(lr=0.5, body_lr=0.1, weight_decay=0.3), net).param_groups
+    groups = build_optimizer(OptimConfig(lr=0.5, backbone_lr=0.1, weight_decay=0.3), net).param_groups
     rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     assert len(rates) == len(list(net.parameters()))
     for name, parameter in net.named_parameters():
@@ -159,23 +159,23 @@ def test_names_make_their_optimizers(config: OptimConfig, cls: type):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: OptimConfig(lr=0), "optim.lr is 0; it must be above 0"),
-        (lambda: OptimConfig(lr=float("nan")), "optim.lr is nan"),
-        (lambda: OptimConfig("lion"), "optim.name is 'lion'; allowed are sgd, adamw, lamb, muon"),
-        (lambda: OptimConfig(body_lr=0), "optim.body_lr is 0; it must be above 0"),
-        (lambda: OptimConfig(momentum=1.5), "optim.momentum is 1.5; it must be at least 0 and at most 1"),
-        (lambda: OptimConfig(momentum=0, nesterov=True), "Nesterov needs momentum"),
-        (lambda: OptimConfig(weight_decay=-1), "optim.weight_decay is -1"),
-        (lambda: ScheduleConfig("multistep"), "needs milestones"),
-        (lambda: ScheduleConfig("cosine", milestones=(3,)), "no other takes them"),
+        (lambda: OptimConfig(lr=0), "model.optim.lr is 0: it must be above 0"),
+        (lambda: OptimConfig(lr=float("nan")), "model.optim.lr is nan"),
+        (lambda: OptimConfig("lion"), "model.optim.name is lion: it must be sgd, adamw, lamb or muon"),
+        (lambda: OptimConfig(backbone_lr=0), "model.optim.backbone_lr is 0: it must be above 0"),
+        (lambda: OptimConfig(momentum=1.5), "model.optim.momentum is 1.5: it must be at least 0 and at most 1"),
+        (lambda: OptimConfig(momentum=0, nesterov=True), "Nesterov momentum must be above 0"),
+        (lambda: OptimConfig(weight_decay=-1), "model.optim.weight_decay is -1"),
+        (lambda: ScheduleConfig("multistep"), "it needs milestones"),
+        (lambda: ScheduleConfig("cosine", milestones=(3,)), "only multistep has milestones"),
         (lambda: ScheduleConfig("multistep", milestones=(5, 3)), "positive and rising"),
-        (lambda: ScheduleConfig(warmup=-1), "schedule.warmup is -1"),
-        (lambda: ScheduleConfig(warmup=5, warmup_until_error=0.8), "two warm-ups"),
-        (lambda: LearningRate(ScheduleConfig(), 0.1, math.inf, 10), "needs the run's length"),
-        (lambda: LearningRate(ScheduleConfig(warmup=10), 0.1, 10, 10), "shorten the warm-up"),
-        (lambda: LearningRate(ScheduleConfig(min_lr=1), 0.1, 10, 10), "above optim.lr"),
-        (lambda: as_config(OptimConfig, {"lrr": 1}), "OptimConfig has no lrr; its fields are name, lr"),
-        (lambda: as_config(OptimConfig, 3), "cannot be made from 3"),
+        (lambda: ScheduleConfig(warmup=-1), "model.schedule.warmup is -1"),
+        (lambda: ScheduleConfig(warmup=5, warmup_until_error=0.8), "a run has one warm-up"),
+        (lambda: LearningRate(ScheduleConfig(), 0.1, math.inf, 10), "needs the length of the run"),
+        (lambda: LearningRate(ScheduleConfig(warmup=10), 0.1, 10, 10), "Shorten the warm-up"),
+        (lambda: LearningRate(ScheduleConfig(min_lr=1), 0.1, 10, 10), "must be at most model.optim.lr"),
+        (lambda: as_config(OptimConfig, {"lrr": 1}), "OptimConfig has the unknown key 'lrr'"),
+        (lambda: as_config(OptimConfig, 3), "OptimConfig is 3: it must be"),
     ],
 )
 def test_bad_settings_say_what_is_allowed(make, says: str):

@@ -1,75 +1,64 @@
-"""Checkpoints that are whole or not there: written beside their place, flushed to the disk, then renamed."""
+"""Checkpoints of a run: written whole or not at all, at the right moments, and after a signal to stop."""
 
-import logging
 import math
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from reslight.atomic import write_files
 from reslight.messages import UsageError
+from reslight.training import lightning_private
 from reslight.training.signals import NUMBERS, StopSignals
-
-log = logging.getLogger(__name__)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Replaces a checkpoint in one step of the file system, whatever TMPDIR is.
+    """Replaces a checkpoint by a single rename, in the checkpoint's own folder.
 
-    Lightning's own writes to the system's temporary folder and moves the file; between two file systems a move is a copy, and a copy
-    can be cut short.
+    Lightning writes to the system's temporary folder and then moves the file. Between two file systems a move is a copy, which can be cut
+    short.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None) -> None:
-        """Write `checkpoint` to `path`; on any failure what stood there before is untouched.
+        """Write a checkpoint; on any failure an earlier file at `path` is kept.
 
         Raises:
-            OSError: The file system does not take it.
+            OSError: a file that cannot be written.
         """
         target = Path(path)
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(target)
-        except BaseException as error:
-            with suppress(OSError):  # what went wrong is the error to tell
-                unfinished.unlink(missing_ok=True)
-            if cause := _system_error(error):
-                kept = "the one before it is as it was" if target.is_file() else "there is none before it"
-                raise OSError(
-                    f"{target} of step {checkpoint.get('global_step')} cannot be written ({cause.strerror or cause}); {kept}. "
-                    "Make room and go on with --ckpt_path last"
-                ) from error
-            raise
-        _sync_folder(target.parent)
+            write_files({target: lambda file: torch.save(checkpoint, file)})
+        except OSError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            kept = "The earlier checkpoint is kept" if target.is_file() else "There is no earlier checkpoint"
+            raise OSError(
+                f"{target} of step {checkpoint.get('global_step')} cannot be written: {cause.strerror or cause}. {kept}. "
+                "Make room and resume with --ckpt_path last."
+            ) from error
 
 
 class Checkpoints(Checkpoint):
-    """Keeps `last.ckpt` and, where there is a validation set, `best.ckpt`; ends the run after a signal, when last.ckpt is written.
+    """Writes `last.ckpt` and, with a validation set, `best.ckpt`; after a signal, writes last.ckpt and ends the run.
 
-    A checkpoint lies between two steps, before a validation, in its middle (which begins again then), or behind it.
+    Checkpoints are taken between steps and before, during or after a validation. An interrupted validation restarts on resume.
 
     Args:
-        every_n_train_steps: Write last.ckpt every so many optimizer steps too, not only at the end of an epoch.
-        every_n_epochs: Write last.ckpt every so many epochs, and at the end of the run.
-        monitor: What decides which is best: the highest accuracy or the lowest loss. A tie keeps the earlier one.
-        best: Keep best.ckpt.
+        every_n_train_steps: Interval of last.ckpt in optimizer steps, besides the ends of epochs; none if null.
+        every_n_epochs: Interval of last.ckpt in epochs. It is always written at the end of the run.
+        monitor: The metric of the best checkpoint: the highest accuracy or the lowest loss. The earlier one wins a tie.
+        best: Write best.ckpt.
 
     Attributes:
-        folder: Where to; None keeps nothing.
-        signals: Those that end the run.
+        folder: The folder of the checkpoints; None writes none.
+        signals: The signals that end the run.
+        best_score: The best value of `monitor` so far.
+        best_step: Its step.
     """
 
     def __init__(
@@ -81,7 +70,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         for name, value in (("every_n_train_steps", every_n_train_steps), ("every_n_epochs", every_n_epochs)):
             if value is not None and value < 1:
-                raise UsageError(f"checkpoint.{name} is {value}; it must be at least 1")
+                raise UsageError(f"checkpoint.{name} is {value}: it must be at least 1.")
         self.folder: Path | None = None
         self.signals = StopSignals()
         self.monitor = monitor
@@ -92,49 +81,50 @@ class Checkpoints(Checkpoint):
         self._is_validating = False
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen to signals, in the place of Lightning's handler."""
+        """Handle signals in place of Lightning."""
         self._listen(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Where the run begins there is nothing to keep yet; what a killed process left half-written goes."""
+        """Remove what a killed process left half-written, and handle signals."""
         if self.folder and trainer.is_global_zero:
             for unfinished in self.folder.glob(".*.ckpt.*.tmp"):
                 unfinished.unlink(missing_ok=True)
         self._step = self._saved_step = trainer.global_step
         self._listen(trainer)
         self.signals.waits = self.folder is not None
-        if self.signals.received:  # by another's handler
+        if self.signals.received:  # while another handler was installed
             self.signals.stop(self.signals.received)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Keep last.ckpt in the middle of an epoch, and end there after a signal."""
+        """Save last.ckpt in the middle of an epoch if it is due, and end there after a signal."""
         step = trainer.global_step
-        if step == self._step:  # accumulation: the step is not done yet
+        if step == self._step:  # with gradient accumulation, the step is not complete yet
             return
         self._step = step
-        if not _more_follows(trainer):
-            self._keep_when_due(trainer)
+        # A checkpoint from here would skip a validation or the end of the epoch that follows at once; those save it themselves.
+        if not lightning_private.validation_or_epoch_end_follows(trainer):
+            self._save_when_due(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep last.ckpt before a validation where it is due, and end there after a signal."""
+        """Save last.ckpt before a validation if it is due, and end there after a signal."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        if trainer.global_step != trainer.max_steps:  # a finished run would not be validated when it is resumed
+        if trainer.global_step != trainer.max_steps:  # resuming a finished run would not validate it
             self._is_validating = True
-            self._keep_when_due(trainer)
+            self._save_when_due(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """End in the middle of a validation after a signal; several processes, which may have unequal shares, end behind it."""
+        """End in the middle of a validation after a signal; several processes may have unequal numbers of batches and end after it."""
         if self._is_validating and trainer.world_size == 1 and self.signals.received:
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, WeightAveraging):
-                    callback.on_validation_epoch_end(trainer, pl_module)  # puts the raw weights back
-            self._keep_when_due(trainer)
+                    callback.on_validation_epoch_end(trainer, pl_module)  # restores the raw weights
+            self._save_when_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep best.ckpt when the validation was the best yet."""
+        """Save best.ckpt if this validation was the best so far."""
         self._is_validating = False
-        # Lightning keeps its metrics in float32; the classifier has them as they were divided.
+        # Lightning keeps metrics in float32, the classifier in full precision.
         score = getattr(pl_module, "recorded", trainer.callback_metrics).get(self.monitor)
         if trainer.sanity_checking or trainer.state.fn != "fit" or score is None or not self._best:
             return
@@ -143,39 +133,36 @@ class Checkpoints(Checkpoint):
             self._save(trainer, "best.ckpt")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep last.ckpt after an epoch, and where the run ends; end there after a signal.
+        """Save last.ckpt after an epoch if it is due, and at the end of the run; end there after a signal.
 
-        Not in `on_train_end`: by then Lightning has put the average in the place of the raw weights.
+        `on_train_end` would be too late: by then the average has replaced the raw weights.
         """
         epochs = trainer.current_epoch + 1
         ends = trainer.should_stop or trainer.global_step == trainer.max_steps or epochs == trainer.max_epochs
         if ends:
             self._save(trainer, "last.ckpt")
         else:
-            self._keep_when_due(trainer, epochs % self._every_epochs == 0)
+            self._save_when_due(trainer, epochs % self._every_epochs == 0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """There is nothing left to finish."""
+        """Let signals stop the process at once."""
         self.signals.waits = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """There is nothing left to finish."""
+        """Let signals stop the process at once."""
         self.signals.waits = False
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Say of a validation that has begun that it must begin again: Lightning would go on in its middle, or skip it."""
+        """Make a validation that has begun restart when the run resumes."""
         if self._is_validating:
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-            done = progress["total"]["completed"] - progress["current"]["completed"]
-            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-            progress |= {"current": begun, "total": {key: value + done for key, value in begun.items()}, "is_last_batch": False}
+            lightning_private.restart_validation_on_resume(checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is best so far."""
+        """Return the best score so far."""
         return {"monitor": self.monitor, "best_score": self.best_score, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from there; another monitor starts afresh."""
+        """Restore the best score, if it is of the same metric."""
         if state_dict.get("monitor") == self.monitor:
             self.best_score, self.best_step = state_dict["best_score"], state_dict["best_step"]
 
@@ -184,8 +171,8 @@ class Checkpoints(Checkpoint):
             return not math.isnan(score)
         return score < self.best_score if self.monitor == "val/loss" else score > self.best_score
 
-    def _keep_when_due(self, trainer: Trainer, due: bool = False) -> None:
-        """Write last.ckpt if it is due by now, or if a signal ends the run here."""
+    def _save_when_due(self, trainer: Trainer, due: bool = False) -> None:
+        """Save last.ckpt if it is due or a signal ends the run here."""
         step, received = trainer.global_step, self._received_by_any(trainer)
         by_steps = self._every_steps and step % self._every_steps == 0
         if due or ((by_steps or received) and step != self._saved_step):
@@ -194,7 +181,7 @@ class Checkpoints(Checkpoint):
             self.signals.stop(received)
 
     def _received_by_any(self, trainer: Trainer) -> int:
-        """The signal that one of the processes received, the same answer for all; 0 for none."""
+        """Return the signal that any of the processes received, the same number on all of them; 0 for none."""
         if trainer.world_size == 1:
             return self.signals.received
         received = torch.tensor(self.signals.received, device=trainer.strategy.root_device)
@@ -202,9 +189,9 @@ class Checkpoints(Checkpoint):
         return int(received)
 
     def _listen(self, trainer: Trainer) -> None:
-        """Take the signals from Lightning: its handler saves nothing, and calls the other processes at whatever moment it is."""
-        requeued = isinstance(getattr(trainer._accelerator_connector, "cluster_environment", None), SLURMEnvironment)
-        self.signals.listen(tuple(number for number in NUMBERS if not (requeued and number == signal.SIGUSR1)))
+        """Replace Lightning's signal handlers, which save no checkpoint; under SLURM, SIGUSR1 stays Lightning's, which requeues the job."""
+        left_out = {signal.SIGUSR1} if lightning_private.runs_under_slurm(trainer) else set()
+        self.signals.listen(tuple(number for number in NUMBERS if number not in left_out))
 
     def _save(self, trainer: Trainer, name: str) -> None:
         if self.folder is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -212,31 +199,3 @@ class Checkpoints(Checkpoint):
         if name == "last.ckpt":
             self._saved_step = trainer.global_step
         trainer.save_checkpoint(self.folder / name, weights_only=False)
-
-
-def _more_follows(trainer: Trainer) -> bool:
-    """Whether a validation or the end of the epoch follows the present batch at once: a checkpoint from here would leave it out."""
-    loop = trainer.fit_loop
-    ends = loop.epoch_loop._num_ready_batches_reached() or trainer.global_step == trainer.max_steps or trainer.should_stop
-    return ends or (loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
-
-
-def _system_error(error: BaseException | None) -> OSError | None:
-    """The operating system's own error: behind what torch makes of a write that failed."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut; not every system lets a folder be opened."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        log.debug("folder %s was not flushed: %s", folder, error)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Training that begins with published weights: their network under a new classifier, and parts of it left as they are."""
+"""Build the network that a run starts with: random or published weights, optionally with frozen parts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -8,77 +8,80 @@ from torch import nn
 
 from reslight.messages import UsageError
 from reslight.models import ResNet, ResNetConfig
-from reslight.training.network import net_config
+from reslight.renamed import new_value
+from reslight.training.network import NetSetting, net_config
 from reslight.training.resume import FREE_IN_NET
 from reslight.weights import load
 
-BODY = "body"
+BACKBONE = "backbone"
+"""Value of `model.freeze` for everything before the classifier."""
 
 
-Stated = str | Mapping[str, Any] | ResNetConfig | None
-"""What a configuration says of a network."""
-
-
-def initial_net(source: str, net: Stated, num_classes: int | None, in_channels: int | None) -> ResNet:
-    """The network of some weights, with a new classifier.
+def initial_net(source: str | None, net: NetSetting | None, num_classes: int | None, in_channels: int | None) -> ResNet:
+    """Build the network to train: with random weights, or with published weights and a new classifier.
 
     Args:
-        source: What `reslight.load` takes: a published weight, a folder, `OWNER/NAME[@REVISION]`, `timm/NAME`.
-        net: What a configuration says of the network: nothing, the same, or `drop_path` and the like on top of it.
-        num_classes: Classes of the new classifier; as many as before if None.
-        in_channels: Channels of the images; as before if None.
+        source: Initial weights, as `reslight.load` takes them: a published weight, a folder, `OWNER/NAME[@REVISION]` or `timm/NAME`;
+            random weights if None.
+        net: The setting `model.net`. With `source`, None, the network of the weights, or a mapping with `drop_path` and the like.
+        num_classes: Classes of the classifier; those of `net` or of the weights if None.
+        in_channels: Channels of the images; those of `net` or of the weights if None.
 
     Raises:
-        OSError: There are no such weights.
-        ValueError: They are damaged, or do not fit.
+        OSError: missing weights.
+        UsageError: no network, damaged weights, or another network or number of channels than that of the weights.
     """
-    there = load(source)
-    if in_channels not in (None, there.config.in_channels):
-        raise UsageError(f"model.init_from {source} takes images of {there.config.in_channels} channels, and the data have {in_channels}")
-    made = ResNet(replace(there.config, **_changed(source, there.config, net)))
-    made.load_state_dict(there.float().state_dict())
-    made.preprocess = there.preprocess
-    made.reset_head(num_classes or there.config.num_classes)
-    return made
+    if source is None:
+        if net is None:
+            raise UsageError("model.net is missing: a run needs a network. Set --model.net, --model.init_from, or a --config with one.")
+        return ResNet(net_config(net, num_classes=num_classes, in_channels=in_channels))
+    pretrained = load(source)
+    channels = pretrained.config.in_channels
+    if in_channels not in (None, channels):
+        raise UsageError(f"model.init_from is {source}: it takes images of {channels} channels and the data have {in_channels}.")
+    result = ResNet(replace(pretrained.config, **_training_fields(source, pretrained.config, net)))
+    result.load_state_dict(pretrained.float().state_dict())
+    result.preprocess = pretrained.preprocess
+    result.reset_head(num_classes or pretrained.config.num_classes)
+    return result
 
 
-def _changed(source: str, there: ResNetConfig, net: Stated) -> dict[str, Any]:
-    """The fields of a network in which a configuration may differ from the weights'."""
+def _training_fields(source: str, pretrained: ResNetConfig, net: NetSetting | None) -> dict[str, Any]:
+    """Return the fields of `net` that differ from the pretrained network's; only those that leave the weights alone may differ."""
     if net is None:
         return {}
-    alone = isinstance(net, Mapping) and not {"name", "depths"} & net.keys()
-    stated = there.to_dict() | dict(net) if alone and isinstance(net, Mapping) else net_config(net).to_dict()
-    known = there.to_dict()
-    changed = {key: value for key, value in stated.items() if known.get(key) != value and key not in ("num_classes", "in_channels")}
-    if other := sorted(changed.keys() - FREE_IN_NET):
-        said = ", ".join(f"{key} {stated[key]} and not {known.get(key)}" for key in other)
-        raise UsageError(f"model.net has {said}, as model.init_from {source} has; leave model.net out")
-    return changed
+    known = pretrained.to_dict()
+    wanted = known | dict(net) if isinstance(net, Mapping) and not {"name", "depths"} & net.keys() else net_config(net).to_dict()
+    differing = {key: value for key, value in wanted.items() if known.get(key) != value and key not in ("num_classes", "in_channels")}
+    if other := sorted(differing.keys() - FREE_IN_NET):
+        fields = ", ".join(f"{key} {wanted[key]} and not {known.get(key)}" for key in other)
+        raise UsageError(f"model.net has {fields}: it must be the network of model.init_from ({source}). Remove model.net.")
+    return differing
 
 
 def frozen_parts(net: ResNet, through: str | None) -> list[nn.Module]:
-    """The modules that training leaves as they are, batch norms' running statistics included.
+    """Return the modules that training leaves unchanged, running statistics of batch norms included.
 
     Args:
         net: The network.
-        through: The last part that is frozen, with all before it: `stem`, `layer1` and so on; `body`, all but the classifier;
-            None for nothing.
+        through: The last frozen part, with all parts before it: `stem`, `layer1` and so on; `backbone` for everything but the
+            classifier; None for none.
 
     Raises:
-        ValueError: The network has no such part.
+        UsageError: a part that the network does not have.
     """
-    parts = dict(_parts(net))
-    names = [*parts, BODY]
     if through is None:
         return []
-    if through not in names:
-        raise UsageError(f"model.freeze is {through!r}; it must be one of {', '.join(names)}, or null for nothing")
-    last = len(parts) if through == BODY else list(parts).index(through) + 1
+    parts = dict(_parts(net))
+    through = new_value("model.freeze", through)
+    if through != BACKBONE and through not in parts:
+        raise UsageError(f"model.freeze is {through}: it must be {', '.join(parts)}, {BACKBONE} or null.")
+    last = len(parts) if through == BACKBONE else list(parts).index(through) + 1
     return [module for modules in list(parts.values())[:last] for module in modules]
 
 
 def _parts(net: ResNet) -> Iterator[tuple[str, list[nn.Module]]]:
-    """What comes before the classifier, in order; the norm after the last stage of a pre-activation network belongs to that stage."""
+    """Yield the parts before the classifier, in order; the last norm of a pre-activation network belongs to the last stage."""
     yield "stem", [net.conv1, *([] if net.config.preact else [net.bn1])]
     *stages, last = net.config.stage_names
     for name in stages:

@@ -1,4 +1,4 @@
-"""What stops a run or a measurement rather than let its numbers be wrong."""
+"""Stop a run or an evaluation whose numbers would be wrong."""
 
 import math
 from collections.abc import Mapping
@@ -7,45 +7,45 @@ import torch
 from torch import Tensor
 
 
-def check_loss(loss: float, step: int, rate: float) -> None:
-    """Stop at a loss that is no number.
+def check_loss(loss: float, step: int, lr: float) -> None:
+    """Stop at a loss that is not finite.
 
     Raises:
-        FloatingPointError: It is none.
+        FloatingPointError: a loss that is nan or infinite.
     """
     if not math.isfinite(loss):
         raise FloatingPointError(
-            f"the training loss is {loss} at step {step}; lower model.optim.lr (the rate was {rate:g}), "
-            "lengthen model.schedule.warmup, or set trainer.gradient_clip_val"
+            f"the training loss is {loss} at step {step} with learning rate {lr:g}: it must be finite. "
+            "Lower model.optim.lr, lengthen model.schedule.warmup, or set trainer.gradient_clip_val."
         )
 
 
-def check_weights(state: Mapping[str, Tensor], step: int, rate: float) -> None:
-    """Keep a checkpoint from being overwritten with weights that are no numbers.
+def check_weights(state: Mapping[str, Tensor], step: int, lr: float) -> None:
+    """Check weights before they are written over an earlier checkpoint.
 
     Raises:
-        FloatingPointError: Some are none: the checkpoint before, which this one would replace, is worth more.
+        FloatingPointError: a weight that is nan or infinite.
     """
     for name, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise FloatingPointError(
-                f"{name} is no longer finite at step {step}, whose checkpoint is not written: those before it are as they were; "
-                f"lower model.optim.lr (the rate was {rate:g}) or set trainer.gradient_clip_val, and go on with --ckpt_path last"
+                f"{name} is not finite at step {step} with learning rate {lr:g}: this checkpoint is not written, earlier ones are kept. "
+                "Lower model.optim.lr or set trainer.gradient_clip_val, and resume with --ckpt_path last."
             )
 
 
-def check_total(split: str, total: int, described: Mapping[str, object] | None, skipped: int) -> None:
-    """Every image exactly once, or the number is not worth having.
+def check_total(split: str, total: int, split_info: Mapping[str, object] | None, skipped: int) -> None:
+    """Check that each image of a split was counted exactly once.
 
     Args:
-        split: What was measured.
+        split: The split that was evaluated.
         total: Images counted, over all devices.
-        described: What the data say of the split; None where they say nothing, and nothing is compared.
-        skipped: Images that cannot be read and were left out, which was asked for and is said.
+        split_info: What the data module says of the split; None if unknown, then nothing is checked.
+        skipped: Unreadable images that were skipped, over all devices.
 
     Raises:
-        RuntimeError: Some were counted twice, or not at all.
+        RuntimeError: images that were counted twice or not at all.
     """
-    expected = (described or {}).get("size")
-    if isinstance(expected, int) and total != expected - skipped:
-        raise RuntimeError(f"{split} measured {total} images and the set has {expected}; each must be counted exactly once")
+    size = (split_info or {}).get("size")
+    if isinstance(size, int) and total != size - skipped:
+        raise RuntimeError(f"{total} images of {split} were counted: the split has {size}, and each must be counted exactly once.")

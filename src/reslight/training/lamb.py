@@ -1,8 +1,8 @@
-"""LAMB: Adam's step, scaled for each tensor to the length of its weights; for large batches.
+"""LAMB: Adam's step, scaled for each tensor to the norm of its weights; for large batches.
 
-Source: You et al. 2019 (arXiv:1904.00962), algorithm 2, in the form that "ResNet strikes back" trains with: the
-gradient of all weights together is clipped to length 1, moments are corrected for their start, and tensors that are not
-decayed take Adam's step as it is.
+Source: You et al. 2019 (arXiv:1904.00962), algorithm 2, in the form of "ResNet strikes back" (arXiv:2110.00476): the gradient of all
+weights together is clipped to norm 1, the moments are corrected for their bias, and tensors without weight decay take Adam's step
+unscaled.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-_MAX_GRADIENT = 1.0
+_MAX_GRADIENT_NORM = 1.0
 
 
 class Lamb(Optimizer):
-    """Layer-wise adaptive moments.
+    """Steps parameters with layer-wise adaptive moments.
 
     Args:
         params: Parameters, or groups of them.
         lr: Learning rate.
-        betas: Decay rates of the two moments.
-        eps: Added to the root of the second moment.
-        weight_decay: Added, times the weight, to the step; a group with 0 is not scaled to its weights' length.
+        betas: Decay factors of the two moments.
+        eps: Added to the square root of the second moment.
+        weight_decay: Decoupled weight decay; a group with 0 is not scaled to the norm of its weights.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Lamb(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch overloads it
-        """Take a step; returns the closure's loss, if there is one."""
+        """Take a step; return the closure's loss, if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -46,8 +46,8 @@ class Lamb(Optimizer):
         gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         if not gradients:
             return loss
-        length = torch.nn.utils.get_total_norm(gradients)
-        scale = (length / _MAX_GRADIENT).clamp_(min=1.0)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        scale = (norm / _MAX_GRADIENT_NORM).clamp_(min=1.0)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -68,6 +68,6 @@ class Lamb(Optimizer):
         if decay := group["weight_decay"]:
             update.add_(parameter, alpha=decay)
             ratio = parameter.norm() / update.norm()
-            # a tensor of zeros, or a step of none, has no ratio
+            # Without a norm of the weights or of the step there is no ratio: Adam's step is taken unscaled.
             update.mul_(torch.where(torch.isfinite(ratio) & (ratio > 0), ratio, torch.ones_like(ratio)))
         parameter.sub_(update, alpha=group["lr"])

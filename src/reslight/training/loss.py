@@ -1,4 +1,4 @@
-"""What training minimises, for labels that are numbers of classes and for labels that are probabilities."""
+"""Training losses, for labels that are class numbers or probabilities."""
 
 from typing import Literal
 
@@ -10,24 +10,27 @@ Loss = Literal["cross_entropy", "bce"]
 
 
 def training_loss(logits: Tensor, labels: Tensor, kind: Loss = "cross_entropy", smoothing: float = 0.0) -> Tensor:
-    """The mean loss of a batch.
+    """Return the mean loss of a batch.
 
     Args:
         logits: `(N, K)`.
-        labels: int64 `(N,)`, or the probability of each class `(N, K)`, as mixed images have them.
-        kind: Cross-entropy over the softmax; or bce, binary cross-entropy of each class for itself, averaged over images and
+        labels: int64 `(N,)`, or the probability of each class `(N, K)` for mixed images.
+        kind: cross_entropy, over the softmax; or bce, binary cross-entropy of each class on its own, averaged over images and
             classes (Wightman et al. 2021, arXiv:2110.00476, section 3.2).
-        smoothing: Share of the target spread evenly over the classes.
+        smoothing: Fraction of the target that is spread evenly over the classes.
+
+    Returns:
+        A scalar.
     """
     if kind == "cross_entropy":
         return F.cross_entropy(logits, labels, label_smoothing=smoothing)
     classes = logits.shape[1]
     targets = F.one_hot(labels, classes) if labels.ndim == 1 else labels
-    # as float32 under mixed precision, too: a thousand classes make most of these numbers tiny
+    # In float32 under mixed precision too: with a thousand classes most of these numbers are tiny.
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return F.binary_cross_entropy_with_logits(wide, targets.to(wide.dtype) * (1 - smoothing) + smoothing / classes)
 
 
 def class_of(labels: Tensor) -> Tensor:
-    """The class that counts as right, int64 `(N,)`: of a mixed image that of which there is most."""
+    """Return the label of each image, int64 `(N,)`; a mixed image has the class with the highest probability."""
     return labels if labels.ndim == 1 else labels.argmax(dim=1)

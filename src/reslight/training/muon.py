@@ -1,4 +1,4 @@
-"""Muon: momentum made orthogonal, for the convolutions; SGD for everything else.
+"""Muon: orthogonalized momentum for the convolutions, SGD for everything else.
 
 Source: Keller Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. A convolution is the matrix (out, in * kh * kw), as in
 cifar10-airbench and timm; torch.optim.Muon takes matrices only.
@@ -67,7 +67,7 @@ class Muon(Optimizer):
                 self.state[parameter]["momentum_buffer"] = buffer
 
     def _orthogonal_step(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
-        # Matrices of one shape are stacked: small products cost more for their number than for their size.
+        # Matrices of one shape are stacked: many small products are slower than a few large ones.
         stacks: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         momentum = group["momentum"]
         for parameter, gradient in pairs:
@@ -86,9 +86,9 @@ class Muon(Optimizer):
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """Move the singular values of matrices to about 1 by five Newton-Schulz iterations, which need matrix products only.
+    """Bring the singular values of matrices close to 1 by five Newton-Schulz iterations, which use matrix products only.
 
-    The coefficients bring singular values between 0.7 and 1.2 rather than to 1, in fewer iterations than exact ones.
+    With these coefficients singular values end between 0.7 and 1.2, in fewer iterations than exact convergence to 1 takes.
 
     Args:
         matrices: `(B, m, n)`, floating point.

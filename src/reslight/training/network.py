@@ -1,4 +1,4 @@
-"""From what a configuration says of a network, and what the data ask of it, to a ResNetConfig."""
+"""Resolve the setting `model.net` to a ResNetConfig, and check that the data fit the network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,58 +7,67 @@ from reslight.messages import UsageError
 from reslight.models import ResNetConfig, resolve_config
 from reslight.preprocess import Preprocess
 
+NetSetting = str | Mapping[str, Any] | ResNetConfig
+"""A network's name; a mapping of ResNetConfig's fields, alone or on top of a `name`; or a ResNetConfig."""
+_SMALL_IMAGE = 64
+_MOST_SHOWN = 10
 
-def net_config(net: str | Mapping[str, Any] | ResNetConfig, **data: int | None) -> ResNetConfig:
-    """Resolve `net`, with the data's classes and channels where `net` does not say.
+
+def net_config(net: NetSetting, **data: int | None) -> ResNetConfig:
+    """Return the network's configuration, with the data's classes and channels where `net` does not give them.
 
     Args:
-        net: A name; a mapping of ResNetConfig's fields, alone or on top of a `name`; or a ResNetConfig.
-        **data: `num_classes` and `in_channels` of the data; None where they are not known.
+        net: The network.
+        **data: `num_classes` and `in_channels` of the data; None if unknown.
 
     Raises:
-        ValueError: The network does not exist, or contradicts the data.
+        UsageError: an unknown network, or one that contradicts the data.
     """
     known = {name: value for name, value in data.items() if value is not None}
     if isinstance(net, str):
         return resolve_config(net, **known)
-    stated = net.to_dict() if isinstance(net, ResNetConfig) else net
+    given = net.to_dict() if isinstance(net, ResNetConfig) else net
     for name, value in known.items():
-        if name in stated and stated[name] != value:
-            raise UsageError(f"model.net says {name} {stated[name]} and the data have {value}; leave {name} out of model.net")
-    fields = {**stated, **known}
+        if name in given and given[name] != value:
+            raise UsageError(f"model.net.{name} is {given[name]}: the data have {value}. Remove model.net.{name}.")
+    fields = {**given, **known}
     if "name" in fields:
         return resolve_config(fields.pop("name"), **fields)
     if not {"depths", "widths"} <= fields.keys():
-        raise UsageError(f"model.net is {dict(stated)}; it must have a name, such as resnet20, or depths and widths")
+        raise UsageError(f"model.net is {dict(given)}: it must have a name, such as resnet20, or depths and widths.")
     return resolve_config(ResNetConfig(depths=fields.pop("depths"), widths=fields.pop("widths")), **fields)
 
 
-def check_data(config: ResNetConfig, data: Mapping[str, Any], feed: Preprocess | None = None) -> list[str]:
-    """Compare what the data are with what a network takes.
+def check_data_info(config: ResNetConfig, data_info: Mapping[str, Any], preprocess: Preprocess | None = None) -> list[str]:
+    """Check that a network can be trained or evaluated on some data.
 
     Args:
         config: The network.
-        data: What the data module's `describe()` says.
-        feed: How its first weights were fed, if they are not new.
+        data_info: The data module's information about the data.
+        preprocess: What the initial weights were trained with; None for random weights.
 
     Returns:
-        Warnings, if the network takes them but should not be given them.
+        Warnings about data that the network takes but does not suit.
 
     Raises:
-        ValueError: It cannot take them.
+        UsageError: another number of classes or channels than the network's.
     """
-    name, warnings = data["name"], []
-    for field, there in (("num_classes", "classes"), ("in_channels", "channels")):
-        wanted = getattr(config, field)
-        if data[field] != wanted:
-            raise UsageError(f"{name} has {data[field]} {there} and the network has {wanted}; set model.{field} to the data's")
-    if config.stem != "small" and data["image_size"] <= 64:
+    name, warnings = data_info["name"], []
+    for field, plural in (("num_classes", "classes"), ("in_channels", "channels")):
+        has, wants = data_info[field], getattr(config, field)
+        if has != wants:
+            raise UsageError(f"model.{field} is {wants}: {name} has {has} {plural}. Set model.{field} to {has}.")
+    size = data_info["image_size"]
+    if config.stem != "small" and size <= _SMALL_IMAGE:
         warnings.append(
-            f"the {config.stem} stem halves the image twice before the first block: too much for images of {data['image_size']} pixels; "
-            "take a network with the small stem, such as resnet18_cifar"
+            f"the {config.stem} stem halves images twice before the first block, which is too much for {size} pixels. "
+            "Use a network with the small stem, such as resnet18_cifar."
         )
-    here = data.get("preprocess", {})
-    if feed and (other := [key for key in ("mean", "std") if here.get(key, list(getattr(feed, key))) != list(getattr(feed, key))]):
-        said = " and ".join(f"{key} {here[key] if len(here[key]) < 10 else 'of each pixel'}" for key in other)
-        warnings.append(f"{name} is normalised with {said}, and the images that model.init_from was trained on were not")
+    used = data_info.get("preprocess", {})
+    if preprocess is None:
+        return warnings
+    trained = {key: list(getattr(preprocess, key)) for key in ("mean", "std")}
+    if other := [key for key in trained if used.get(key, trained[key]) != trained[key]]:
+        values = " and ".join(f"{key} {used[key] if len(used[key]) < _MOST_SHOWN else 'of each pixel'}" for key in other)
+        warnings.append(f"{name} is normalized with {values}, unlike the images that model.init_from was trained on.")
     return warnings

@@ -1,19 +1,20 @@
-"""Optimizers and learning-rate schedules: plain settings in, torch objects out.
+"""Build optimizers and learning-rate schedules from plain settings.
 
-The learning rate of every step is a closed form of that step, never of the rate before it. So a resumed run, a plot of the schedule and
-a test all ask the same function, and a rate that was set by hand cannot survive a milestone by accident.
+The learning rate of a step is a closed form of the step's number and never depends on the previous learning rate. A resumed run, a plot
+of the schedule and a test therefore call the same function.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, check_keys
 from reslight.models import ResNet
+from reslight.renamed import with_new_names
 from reslight.training.lamb import Lamb
 from reslight.training.muon import Muon
 
@@ -22,17 +23,17 @@ Config = TypeVar("Config", "OptimConfig", "ScheduleConfig")
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Which optimizer, and what it decays.
+    """Settings of the optimizer.
 
     The paper (section 4.2) trains with plain SGD, momentum 0.9 and weight decay 1e-4 on every parameter: `decay_norms: true`. Later
-    recipes spare the parameters that are vectors (gamma and beta of the norms, biases), which is the default here.
+    recipes apply no weight decay to vectors (gamma and beta of the norms, biases), which is the default here.
     """
 
     name: Literal["sgd", "adamw", "lamb", "muon"] = "sgd"
-    """Stochastic gradient descent; Adam with decoupled weight decay; LAMB, for large batches; or Muon for the convolutions behind the
+    """Stochastic gradient descent; Adam with decoupled weight decay; LAMB, for large batches; or Muon for the convolutions after the
     stem, with SGD for the rest."""
     lr: float = 0.1
-    """Peak learning rate, for the global batch size; nothing scales it."""
+    """Peak learning rate, used as it is: it is never scaled by the batch size or the number of devices."""
     momentum: float = 0.9
     """Momentum of SGD and Muon: v = momentum * v + gradient; w = w - lr * v."""
     nesterov: bool = False
@@ -42,83 +43,97 @@ class OptimConfig:
     weight_decay: float = 1e-4
     """Weight decay: added to the gradient by SGD, decoupled in AdamW, LAMB and Muon."""
     decay_norms: bool = False
-    """Decay vectors (norms, biases) too, as the paper does."""
-    body_lr: float = 1.0
-    """Learning rate of everything before the classifier, as a factor of `lr`: below 1 where it is trained already."""
+    """Apply weight decay to vectors (norms, biases) too, as the paper does."""
+    backbone_lr: float = 1.0
+    """Learning rate of the backbone (everything before the classifier) as a factor of `lr`: below 1 for a pretrained backbone."""
     sgd_lr: float = 0.1
-    """With Muon, peak learning rate of what SGD trains: the stem, the classifier, norms and biases."""
+    """With Muon, peak learning rate of the parameters that SGD trains: the stem, the classifier, norms and biases."""
     sgd_weight_decay: float = 5e-4
-    """With Muon, weight decay of what SGD trains."""
+    """With Muon, weight decay of the parameters that SGD trains."""
 
     def __post_init__(self) -> None:
-        """Check the values; ValueError names the bad one."""
+        """Check the values.
+
+        Raises:
+            UsageError: a value that is not allowed.
+        """
         object.__setattr__(self, "betas", tuple(self.betas))
-        _choice("optim.name", self.name, ("sgd", "adamw", "lamb", "muon"))
-        _within("optim.lr", self.lr, 0, None, open_low=True)
-        _within("optim.momentum", self.momentum, 0, 1)
-        _within("optim.weight_decay", self.weight_decay, 0, None)
-        _within("optim.body_lr", self.body_lr, 0, None, open_low=True)
-        _within("optim.sgd_lr", self.sgd_lr, 0, None, open_low=True)
-        _within("optim.sgd_weight_decay", self.sgd_weight_decay, 0, None)
+        _choice("model.optim.name", self.name, ("sgd", "adamw", "lamb", "muon"))
+        _within("model.optim.lr", self.lr, 0, None, open_low=True)
+        _within("model.optim.momentum", self.momentum, 0, 1)
+        _within("model.optim.weight_decay", self.weight_decay, 0, None)
+        _within("model.optim.backbone_lr", self.backbone_lr, 0, None, open_low=True)
+        _within("model.optim.sgd_lr", self.sgd_lr, 0, None, open_low=True)
+        _within("model.optim.sgd_weight_decay", self.sgd_weight_decay, 0, None)
         for beta in self.betas:
-            _within("optim.betas", beta, 0, 1)
+            _within("model.optim.betas", beta, 0, 1)
         if self.nesterov and self.momentum == 0:
-            raise UsageError("optim.nesterov is true with optim.momentum 0; Nesterov needs momentum above 0, for example 0.9")
+            raise UsageError("model.optim.nesterov is true with momentum 0: Nesterov momentum must be above 0. Use 0.9, for example.")
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The learning rate over a run, as a factor of `optim.lr`."""
+    """Settings of the learning rate over a run, as factors of `optim.lr`."""
 
     name: Literal["cosine", "multistep", "constant"] = "cosine"
-    """Half a cosine down to `min_lr` at the end of the run; a drop at each milestone; or no change."""
+    """Half a cosine down to `min_lr` at the end of the run; a drop at each milestone; or a constant learning rate."""
     unit: Literal["step", "epoch"] = "step"
-    """What `warmup` and `milestones` count: optimizer steps (the paper's iterations) or epochs."""
+    """Unit of `warmup` and `milestones`: optimizer steps (the paper's iterations) or epochs."""
     warmup: float = 0.0
-    """Length of the linear warm-up; the milestones and the cosine's end count from the start of the run, warm-up included."""
+    """Length of the linear warm-up. Milestones and the end of the cosine are counted from the start of the run, warm-up included."""
     warmup_start: float = 0.01
     """Factor of the learning rate in the first step of a warm-up."""
     warmup_until_error: float | None = None
     """Instead of a linear warm-up: hold `warmup_start` until the training error (fraction, over 100 steps) is below this. The paper's
-    ResNet-110 (section 4.2) holds 0.1 of its rate until 0.8."""
+    ResNet-110 (section 4.2) holds 0.1 of its learning rate until 0.8."""
     milestones: tuple[float, ...] = ()
-    """Where a multistep schedule drops."""
+    """Steps or epochs at which a multistep schedule drops."""
     gamma: float = 0.1
     """Factor of each drop."""
     min_lr: float = 0.0
     """Learning rate at the end of a cosine."""
 
     def __post_init__(self) -> None:
-        """Check the values; ValueError names the bad one."""
+        """Check the values.
+
+        Raises:
+            UsageError: a value that is not allowed.
+        """
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        _choice("schedule.name", self.name, ("cosine", "multistep", "constant"))
-        _choice("schedule.unit", self.unit, ("step", "epoch"))
-        _within("schedule.warmup", self.warmup, 0, None)
-        _within("schedule.warmup_start", self.warmup_start, 0, 1)
-        _within("schedule.gamma", self.gamma, 0, 1, open_low=True)
-        _within("schedule.min_lr", self.min_lr, 0, None)
+        _choice("model.schedule.name", self.name, ("cosine", "multistep", "constant"))
+        _choice("model.schedule.unit", self.unit, ("step", "epoch"))
+        _within("model.schedule.warmup", self.warmup, 0, None)
+        _within("model.schedule.warmup_start", self.warmup_start, 0, 1)
+        _within("model.schedule.gamma", self.gamma, 0, 1, open_low=True)
+        _within("model.schedule.min_lr", self.min_lr, 0, None)
         if self.warmup_until_error is not None:
-            _within("schedule.warmup_until_error", self.warmup_until_error, 0, 1, open_low=True)
+            _within("model.schedule.warmup_until_error", self.warmup_until_error, 0, 1, open_low=True)
             if self.warmup:
-                raise UsageError("schedule.warmup and schedule.warmup_until_error are two warm-ups; keep one of them")
-        if list(self.milestones) != sorted({m for m in self.milestones if m > 0}):
-            raise UsageError(f"schedule.milestones is {list(self.milestones)}; they must be positive and rising")
-        if (self.name == "multistep") != bool(self.milestones):
+                raise UsageError(
+                    f"model.schedule.warmup is {self.warmup:g} and model.schedule.warmup_until_error is {self.warmup_until_error:g}: "
+                    "a run has one warm-up. Remove one of them."
+                )
+        milestones = list(self.milestones)
+        if milestones != sorted({m for m in milestones if m > 0}):
+            raise UsageError(f"model.schedule.milestones is {milestones}: milestones must be positive and rising.")
+        if self.name == "multistep" and not milestones:
+            raise UsageError("model.schedule.name is multistep: it needs milestones. Set model.schedule.milestones, such as [30, 60].")
+        if self.name != "multistep" and milestones:
             raise UsageError(
-                f"schedule.name is {self.name!r} with milestones {list(self.milestones)}; "
-                "a multistep schedule needs milestones and no other takes them"
+                f"model.schedule.milestones is {milestones} and model.schedule.name is {self.name}: only multistep has milestones. "
+                "Remove them, or set model.schedule.name to multistep."
             )
 
 
 @dataclass(frozen=True)
 class LearningRate:
-    """A schedule bound to the lengths of one run: `lr(step)` in closed form.
+    """Compute the learning rate of any step of one run, in closed form.
 
     Args:
         schedule: The settings.
         peak: `optim.lr`.
-        total_steps: Optimizer steps of the whole run; math.inf where the run has no end.
-        steps_per_epoch: Optimizer steps of one epoch; turns epochs into steps.
+        total_steps: Optimizer steps of the whole run; math.inf for a run without an end.
+        steps_per_epoch: Optimizer steps of one epoch, to convert epochs into steps.
     """
 
     schedule: ScheduleConfig
@@ -127,24 +142,30 @@ class LearningRate:
     steps_per_epoch: float
 
     def __post_init__(self) -> None:
-        """ValueError when the schedule does not fit into the run."""
+        """Check that the schedule fits into the run.
+
+        Raises:
+            UsageError: a cosine without an end or rising, or a warm-up as long as the run.
+        """
         warmup = self._steps(self.schedule.warmup)
         if self.schedule.name == "cosine":
             if not math.isfinite(self.total_steps):
-                raise UsageError("a cosine schedule needs the run's length; set trainer.max_epochs or trainer.max_steps")
+                raise UsageError(
+                    "model.schedule.name is cosine: a cosine needs the length of the run. Set trainer.max_epochs or trainer.max_steps."
+                )
             if self.schedule.min_lr > self.peak:
-                raise UsageError(f"schedule.min_lr {self.schedule.min_lr} is above optim.lr {self.peak}; lower it")
+                raise UsageError(f"model.schedule.min_lr is {self.schedule.min_lr}: it must be at most model.optim.lr ({self.peak}).")
         if warmup and warmup >= self.total_steps:
             raise UsageError(
-                f"model.schedule.warmup is {warmup:g} steps and the run has {self.total_steps:g}; shorten the warm-up or lengthen the run"
+                f"model.schedule.warmup is {warmup:g} steps: the run has {self.total_steps:g}. Shorten the warm-up or lengthen the run."
             )
 
     def __call__(self, step: int, warm_at: int | None = 0) -> float:
-        """Learning rate of optimizer step `step`, counted from 0.
+        """Return the learning rate of optimizer step `step`, counted from 0.
 
         Args:
             step: 0 is the first update; `total_steps` is one past the last.
-            warm_at: With `warmup_until_error`, the first step with the full rate; None as long as the error is not below it.
+            warm_at: With `warmup_until_error`, the first step with the full learning rate; None while the error is still too high.
         """
         config = self.schedule
         if config.warmup_until_error is not None and (warm_at is None or step < warm_at):
@@ -160,57 +181,71 @@ class LearningRate:
         return self.peak
 
     def _steps(self, length: float) -> float:
-        """A length in steps, rounded to a whole one."""
+        """Convert a length in the schedule's unit to steps; a number of epochs is rounded to whole steps."""
         return length if self.schedule.unit == "step" else round(length * self.steps_per_epoch)
 
 
 def build_optimizer(config: OptimConfig, net: ResNet) -> Optimizer:
-    """Make the optimizer, with the parameters in groups that share their settings; those that need no gradient are left out.
+    """Build the optimizer of a network's trainable parameters, in the groups of `parameter_groups`."""
+    groups = parameter_groups(config, net)
+    if config.name in ("sgd", "muon"):
+        return (SGD if config.name == "sgd" else Muon)(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+    return (AdamW if config.name == "adamw" else Lamb)(groups, lr=config.lr, betas=config.betas)
 
-    Vectors are told from weights by their number of dimensions, not by their names: names miss the norm of a projection shortcut.
+
+def parameter_groups(config: OptimConfig, net: ResNet) -> list[dict[str, Any]]:
+    """Group a network's trainable parameters by their learning rate and weight decay, and with Muon by their kind of step.
+
+    Vectors are recognized by their number of dimensions and not by their names: the norm of a projection shortcut has no "bn" in its name.
     """
     head = {id(p) for p in net.fc.parameters()}
     convolutions = {id(m.weight) for name, m in net.named_modules() if name.startswith("layer") and isinstance(m, nn.Conv2d)}
     groups: dict[tuple[bool, ...], dict[str, Any]] = {}
     for parameter in (p for p in net.parameters() if p.requires_grad):
-        is_body = config.body_lr != 1 and id(parameter) not in head
+        in_backbone = config.backbone_lr != 1 and id(parameter) not in head
         is_decayed = config.decay_norms or parameter.ndim > 1
-        is_muons = config.name == "muon" and id(parameter) in convolutions
-        by_sgd_of_muon = config.name == "muon" and not is_muons
-        lr, decay = (config.sgd_lr, config.sgd_weight_decay) if by_sgd_of_muon else (config.lr, config.weight_decay)
-        settings = {"params": [], "lr": lr * (config.body_lr if is_body else 1), "weight_decay": decay if is_decayed else 0.0}
+        by_muon = config.name == "muon" and id(parameter) in convolutions
+        lr, decay = config.lr, config.weight_decay
+        if config.name == "muon" and not by_muon:
+            lr, decay = config.sgd_lr, config.sgd_weight_decay
+        settings = {
+            "params": [],
+            "lr": lr * (config.backbone_lr if in_backbone else 1),
+            "weight_decay": decay if is_decayed else 0.0,
+        }
         if config.name == "muon":
-            settings["orthogonalize"] = is_muons
-        groups.setdefault((is_body, is_decayed, is_muons), settings)["params"].append(parameter)
-    made = list(groups.values())
-    if config.name in ("sgd", "muon"):
-        return (SGD if config.name == "sgd" else Muon)(made, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
-    return (AdamW if config.name == "adamw" else Lamb)(made, lr=config.lr, betas=config.betas)
+            settings["orthogonalize"] = by_muon
+        groups.setdefault((in_backbone, is_decayed, by_muon), settings)["params"].append(parameter)
+    return list(groups.values())
 
 
 def as_config(cls: type[Config], value: Config | Mapping[str, Any]) -> Config:
-    """A settings object from itself or from the plain mapping that a checkpoint keeps of it.
+    """Return a settings object from itself or from plain settings, such as those of a checkpoint, under their names of any time.
 
     Raises:
-        ValueError: A key that the settings do not have.
+        UsageError: a value of another type, an unknown key, or a value that is not allowed.
     """
     if isinstance(value, cls):
         return value
     if not isinstance(value, Mapping):
-        raise UsageError(f"{cls.__name__} cannot be made from {value!r}; give {cls.__name__}(...) or a mapping of its fields")
-    names = [field.name for field in fields(cls)]
-    if unknown := sorted(set(value) - set(names)):
-        raise UsageError(f"{cls.__name__} has no {', '.join(unknown)}; its fields are {', '.join(names)}")
-    return cls(**value)
+        raise UsageError(f"{cls.__name__} is {value!r}: it must be {cls.__name__}(...) or a mapping of its fields.")
+    settings = with_new_names(value, "model.optim" if cls is OptimConfig else "model.schedule")
+    check_keys(settings, [field.name for field in fields(cls)], (), cls.__name__)
+    return cls(**settings)
+
+
+def as_plain(config: OptimConfig | ScheduleConfig) -> dict[str, Any]:
+    """Return settings as YAML and a checkpoint that is loaded with `weights_only=True` hold them: with lists in place of tuples."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise UsageError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+        raise UsageError(f"{name} is {value}: it must be {', '.join(allowed[:-1])} or {allowed[-1]}.")
 
 
 def _within(name: str, value: float, low: float, high: float | None, *, open_low: bool = False) -> None:
     too_low = value <= low if open_low else value < low
     if too_low or (high is not None and value > high) or math.isnan(value):
         bound = f"{'above' if open_low else 'at least'} {low}" + ("" if high is None else f" and at most {high}")
-        raise UsageError(f"{name} is {value}; it must be {bound}")
+        raise UsageError(f"{name} is {value}: it must be {bound}.")

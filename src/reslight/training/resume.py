@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: what is in it, and where it differs from the configuration, which always wins."""
+"""Resume from a checkpoint: read it, and report where it differs from the configuration, which always wins."""
 
 import platform
 from collections.abc import Iterator, Mapping
@@ -10,109 +10,147 @@ from zipfile import BadZipFile, ZipFile
 import torch
 from lightning.pytorch import Trainer
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, shortened
+from reslight.renamed import with_new_names
 
 FREE_IN_NET = {"drop_path", "checkpoint", "zero_init"}
 """Fields of a network that change how it is trained, not which weights it has."""
 FIXED_ON_RESUME = {
     "optim.name": "another optimizer",
     "optim.decay_norms": "other groups of parameters",
-    "optim.body_lr": "other groups of parameters",
+    "optim.backbone_lr": "other groups of parameters",
     "freeze": "other groups of parameters",
     "ema": "another average",
 }
-"""Settings that the optimizer's or the average's state in a checkpoint cannot follow."""
+"""Settings that must not change, because the optimizer's or the average's state in a checkpoint depends on them."""
 ADDED = {
-    "optim.body_lr": 1.0,
+    "optim.backbone_lr": 1.0,
     "optim.sgd_lr": 0.1,
     "optim.sgd_weight_decay": 5e-4,
     "loss": "cross_entropy",
     "freeze": None,
     "init_from": None,
 }
-"""Settings that came after the first checkpoints, and what they were before."""
+"""Settings that the first checkpoints do not have, and the values that they were trained with."""
 FORMAT = 1
-"""Of what `ImageClassifier` keeps in a checkpoint under `reslight`; counted up when its meaning changes."""
-FED = ("data.preprocess.", "data.normalize", "data.labels")
-"""What the answers of a trained network depend on."""
+"""Format of `reslight` in a checkpoint of `ImageClassifier`; increased when its meaning changes."""
+AFFECTS_PREDICTIONS = ("data.preprocess.", "data.normalize", "data.labels")
+"""Information about the data that the predictions of a trained network depend on."""
 _LONG = 10
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The contents of a checkpoint; tensors stay on the disk until they are used. Nothing in the file is executed.
+    """Return the contents of a checkpoint, with settings under their present names; nothing in the file is executed.
+
+    Tensors are mapped from the file and read when they are used.
 
     Raises:
-        ValueError: The file is no checkpoint of an ImageClassifier, or is damaged.
+        UsageError: a damaged file, or one that is not a checkpoint of an ImageClassifier.
     """
     try:
         with ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch looks at no checksum
+            damaged = archive.testzip()  # torch.load does not check the checksums
     except BadZipFile:
-        raise UsageError(f"{path} is no checkpoint, or one that was cut short; choose another") from None
+        raise UsageError(f"{path} is not a checkpoint, or was cut short: it must be a .ckpt file of reslight. Choose another.") from None
     if damaged:
-        raise UsageError(f"{path} is damaged: the checksum of {damaged} is wrong; choose another")
+        raise UsageError(f"{path} is damaged: the checksum of {damaged} is wrong. Choose another checkpoint.")
     try:
         contents = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"{path} cannot be read as a checkpoint ({reason}); choose another") from error
+        raise UsageError(f"{path} cannot be read as a checkpoint: {reason}. Choose another.") from error
     if not isinstance(contents, dict) or "hyper_parameters" not in contents or "net" not in contents["hyper_parameters"]:
-        raise UsageError(f"{path} is not a checkpoint of reslight; choose one under runs/ with --ckpt_path")
-    if (written := contents.get("reslight", {}).get("format", FORMAT)) > FORMAT:
-        raise UsageError(f"{path} has format {written}, and this reslight reads up to {FORMAT}; install a newer reslight")
+        raise UsageError(f"{path} is not a checkpoint of reslight: it has no settings of a network. Choose one in runs/ with --ckpt_path.")
+    state = contents.get("reslight", {})
+    if (format := state.get("format", FORMAT)) > FORMAT:
+        raise UsageError(f"{path} has format {format}: this version of reslight reads formats up to {FORMAT}. Install a newer reslight.")
+    contents["hyper_parameters"] = with_new_names(contents["hyper_parameters"], "model")
+    if "data" in state:
+        state["data"] = with_new_names(state["data"], "data")
     return contents
 
 
-def compare(path: Path, contents: Mapping[str, Any], settings: Mapping[str, Any], *, resume: bool) -> list[str]:
-    """One line for each setting that differs between a checkpoint and the configuration.
+def check_classes(contents: Mapping[str, Any], data_info: Mapping[str, Any], root: str | None, trained_root: str | None) -> None:
+    """Check that the data have as many classes as the network of a checkpoint.
+
+    Args:
+        contents: What `read_checkpoint` returned.
+        data_info: The data module's information about the data.
+        root: The folder of the data; None for a dataset without one.
+        trained_root: The folder of the data in training, if it is known.
+
+    Raises:
+        UsageError: another number of classes.
+    """
+    classes, labels = contents["hyper_parameters"]["net"]["num_classes"], data_info["labels"]
+    if len(labels) == classes:
+        return
+    trained = contents.get("reslight", {}).get("data", {}).get("labels") or labels
+    missing, unknown = [name for name in trained if name not in labels], [name for name in labels if name not in trained]
+    listed = [f"{shortened(names, 5)} {what}" for names, what in ((missing, "missing"), (unknown, "unknown to the network")) if names]
+    names = f" ({'; '.join(listed)})" if listed else ""
+    data = f"data.root is {root}" if root else f"data is {data_info['name']}"
+    fix = f"Set it to {trained_root}, which was used in training." if trained_root and root else "Use the dataset of the training."
+    raise UsageError(f"{data}: it has {len(labels)} classes{names}, and the network has {classes}. {fix}")
+
+
+def compare_settings(path: Path, contents: Mapping[str, Any], settings: Mapping[str, Any], *, resume: bool) -> list[str]:
+    """Compare the settings of a checkpoint with the configuration's.
 
     Args:
         path: The checkpoint, for the messages.
-        contents: What is in it.
-        settings: The hyper-parameters of the classifier that will load it.
-        resume: Training goes on; else the network is only measured, and only the network matters.
+        contents: What `read_checkpoint` returned.
+        settings: The hyper-parameters of the classifier that will load the checkpoint.
+        resume: Whether training resumes; if not, only the network is compared.
+
+    Returns:
+        A line for each setting that differs.
 
     Raises:
-        ValueError: The checkpoint holds another network, or cannot be resumed under these settings.
+        UsageError: another network, or a setting that cannot change on a resume.
     """
-    there, here = ADDED | dict(_flat(contents["hyper_parameters"])), ADDED | dict(_flat(settings))
-    # where a run began, it does not begin again
-    differing = [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key) and key != "init_from"]
+    saved, now = ADDED | dict(_flat(contents["hyper_parameters"])), ADDED | dict(_flat(settings))
+    # `init_from` matters for a new run only.
+    differing = [key for key in sorted(now.keys() | saved.keys()) if now.get(key) != saved.get(key) and key != "init_from"]
     net = [key for key in differing if key.startswith("net.") and key.removeprefix("net.") not in FREE_IN_NET]
     if net:
-        what = "; ".join(f"{key.removeprefix('net.')} {there.get(key)} there, {here.get(key)} here" for key in net)
-        raise UsageError(f"{path} holds another network: {what}; set model.net as it was, or choose another --ckpt_path")
+        fields = "; ".join(f"{key.removeprefix('net.')} is {saved.get(key)} there and {now.get(key)} here" for key in net)
+        raise UsageError(f"{path} holds another network: {fields}. Set model.net as it was, or choose another --ckpt_path.")
     if not resume:
         return []
     for key in differing:
         if key in FIXED_ON_RESUME:
             raise UsageError(
-                f"{path} was trained with {key} {there.get(key)} and the configuration says {here.get(key)}: {FIXED_ON_RESUME[key]} "
-                f"cannot go on from it; set model.{key} as it was, or start a new run"
+                f"model.{key} is {now.get(key)}: {path} was trained with {saved.get(key)}, and a run cannot resume with "
+                f"{FIXED_ON_RESUME[key]}. Set model.{key} as it was, or start a new run."
             )
-    return [f"model.{key} was {there.get(key)} in {path}, is {here.get(key)} from now on" for key in differing]
+    return [f"model.{key} is {now.get(key)}: it was {saved.get(key)} in {path}." for key in differing]
 
 
-def data_changes(state: Mapping[str, Any], data: Mapping[str, Any], precision: str, *, resume: bool) -> list[str]:
-    """One line for each way in which the data or the precision differ from those of a checkpoint; what either lacks is not compared.
+def compare_data_info(state: Mapping[str, Any], data_info: Mapping[str, Any], precision: str, *, resume: bool) -> list[str]:
+    """Compare the data and the precision with those of a checkpoint; what one of them does not say is not compared.
 
     Args:
         state: What the classifier kept in the checkpoint.
-        data: What the data module's `describe()` says now.
-        precision: The trainer's.
-        resume: Training goes on; else the network is only measured, and only what it is fed with matters.
+        data_info: The data module's information about the data.
+        precision: The trainer's precision.
+        resume: Whether training resumes; if not, only what affects predictions is compared.
+
+    Returns:
+        A line for each difference.
     """
-    there = dict(_flat({"data": state.get("data", {}), "trainer": {"precision": state.get("precision")}}))
-    here = dict(_flat({"data": data, "trainer": {"precision": precision}}))
+    saved_info = with_new_names(state.get("data", {}), "data")
+    saved = dict(_flat({"data": saved_info, "trainer": {"precision": state.get("precision")}}))
+    now = dict(_flat({"data": data_info, "trainer": {"precision": precision}}))
     return [
-        f"{key} was {_short(there[key])} when the checkpoint was written, is {_short(value)} now"
-        for key, value in here.items()
-        if there.get(key, value) != value and there[key] is not None and (resume or key.startswith(FED))
+        f"{key} is {_short(value)}: it was {_short(saved[key])} when the checkpoint was written."
+        for key, value in now.items()
+        if saved.get(key, value) != value and saved[key] is not None and (resume or key.startswith(AFFECTS_PREDICTIONS))
     ]
 
 
 def environment(trainer: Trainer) -> dict[str, str | int]:
-    """What a run goes on to the bit under: which arithmetic is done, and in which order it is summed."""
+    """Return what a bit-exact resume depends on: versions, the device, and the order in which numbers are summed."""
     device = trainer.strategy.root_device
     return {
         **{name: version(name) for name in ("reslight", "torch", "lightning")},
@@ -123,14 +161,14 @@ def environment(trainer: Trainer) -> dict[str, str | int]:
     }
 
 
-def environment_changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """One line, if a run goes on under another environment than its checkpoint was written under."""
-    differing = [f"{name} {there[name]}, now {value}" for name, value in here.items() if there.get(name, value) != value]
-    return [f"the run goes on, but not to the bit as it would have: {'; '.join(differing)}"] if differing else []
+def compare_environments(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return one line if a run resumes in another environment than its checkpoint was written in."""
+    differing = [f"{name} was {saved[name]}, is {value}" for name, value in now.items() if saved.get(name, value) != value]
+    return [f"the run resumes, but its numbers can differ in the last bits: {'; '.join(differing)}."] if differing else []
 
 
 def _short(value: Any) -> str:
-    """A value as text; of a long list, such as a mean image, its size."""
+    """Return a value as text; a long list, such as a mean image, as its length."""
     return f"a list of {len(value)} values" if isinstance(value, list) and len(value) > _LONG else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Signals that end a run: the step is finished and last.ckpt written before the process ends."""
+"""Signals that end a run after its step is finished and last.ckpt is written."""
 
 import signal
 import threading
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""Ctrl-C; what clusters, containers and `kill` send; and what some schedulers send ahead of the end."""
+"""Ctrl-C; the signal of clusters, containers and `kill`; and the one that some schedulers send before the time limit."""
 
 
 class Preempted(SystemExit):
-    """A signal ended the run. Its exit code is what shells make of the signal: 143 for SIGTERM."""
+    """A signal ended the run; its exit code is the shell's for that signal, such as 143 for SIGTERM."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -19,28 +19,27 @@ class Preempted(SystemExit):
 
 
 class StopSignals:
-    """Remembers a signal to stop, and says when to.
+    """Stops the process after a signal: at once or, in training, between two steps.
 
-    While nothing is trained a signal stops at once. In training it waits until whoever trains asks for it, between two
-    steps. Only a second Ctrl-C does not wait.
+    In training, the training loop reads `received` between two steps and calls `stop`. A second Ctrl-C stops at once.
 
     Attributes:
         received: The number of the first signal; 0 for none.
-        waits: Whether there is something to finish first.
+        waits: Whether a signal waits for the end of a step.
     """
 
     def __init__(self) -> None:
         self.received, self.waits = 0, False
 
     def listen(self, numbers: tuple[int, ...] = NUMBERS) -> None:
-        """Take the place of the handlers of these signals; Python allows that in the main thread alone."""
+        """Replace the handlers of these signals, which Python allows in the main thread only."""
         if threading.current_thread() is threading.main_thread():
             for number in numbers:
                 signal.signal(number, self._receive)
 
     @contextmanager
     def listening(self) -> Iterator["StopSignals"]:
-        """Listen for the time being."""
+        """Listen within a `with` block, then restore the earlier handlers."""
         before = {number: signal.getsignal(number) for number in NUMBERS}
         self.listen()
         try:
@@ -54,8 +53,8 @@ class StopSignals:
         """End the process as a signal does.
 
         Raises:
-            KeyboardInterrupt: For Ctrl-C.
-            Preempted: For any other signal.
+            KeyboardInterrupt: Ctrl-C.
+            Preempted: any other signal.
         """
         raise KeyboardInterrupt if number == signal.SIGINT else Preempted(number)
 

@@ -1,4 +1,4 @@
-"""The warm-up of the paper's ResNet-110: hold a low rate until the training error has come down (section 4.2)."""
+"""The warm-up of the paper's ResNet-110: a low learning rate until the training error is below a threshold (section 4.2)."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,14 +6,17 @@ import torch
 from torch import Tensor
 
 WINDOW = 100
-"""Steps over which the training error is measured."""
+"""Steps over which the training error is averaged."""
 
 
 class ErrorWarmup:
-    """Watches the training error and remembers the step at which it first came below the threshold.
+    """Finds the step at which the training error is first below a threshold.
+
+    Args:
+        threshold: Training error as a fraction; None for no warm-up.
 
     Attributes:
-        warm_at: The first step with the full rate, the one after that; None before it is known, 0 where there is nothing to wait for.
+        warm_at: The first step with the full learning rate; None while the error is too high, 0 without a warm-up.
     """
 
     def __init__(self, threshold: float | None) -> None:
@@ -24,15 +27,20 @@ class ErrorWarmup:
         self._checked = 0
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Count a training batch: logits `(N, num_classes)`, labels `(N,)`."""
+        """Count the correct predictions of a training batch.
+
+        Args:
+            logits: `(N, num_classes)`, any floating dtype.
+            labels: `(N,)`, int64.
+        """
         if self.warm_at is None:
             self._correct = self._correct + (logits.detach().argmax(dim=1) == labels).sum()
             self._total += len(labels)
 
     def check(self, step: int, reduce: Callable[[Tensor], Tensor]) -> None:
-        """Decide, every `WINDOW` steps and for all devices alike, whether the warm-up is over.
+        """Decide every `WINDOW` steps whether the warm-up is over, with the same result on all devices.
 
-        Asked before the first batch of a step, so that a checkpoint between two steps has the same answer still to come.
+        Called before the first batch of a step: a run that resumes from a checkpoint between two steps decides again, with the same counts.
 
         Args:
             step: Optimizer steps done.
@@ -43,16 +51,16 @@ class ErrorWarmup:
         self._checked = step
         correct, total = self._counts(reduce)
         if 1 - correct / max(1, total) < self._threshold:
-            self.warm_at = step + 1  # the rate of this one is set already
+            self.warm_at = step + 1  # the learning rate of the present step is already set
         self._correct, self._total = 0, 0
 
     def state_dict(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, int | None]:
-        """Plain numbers of all devices for a checkpoint."""
+        """Return plain numbers for a checkpoint, summed over all devices."""
         correct, total = self._counts(reduce)
         return {"warm_at": self.warm_at, "correct": correct, "total": total}
 
     def load_state_dict(self, state: Mapping[str, int | None], *, counts: bool) -> None:
-        """Go on from `state_dict()`; one device alone takes the counts, which are those of all."""
+        """Restore `state_dict()`; the counts are those of all devices, so only one device restores them (`counts`)."""
         self.warm_at = state["warm_at"]
         self._correct, self._total = (state["correct"] or 0, state["total"] or 0) if counts else (0, 0)
 

@@ -1,0 +1,59 @@
+"""Every access to private parts of Lightning, one function each.
+
+pyproject.toml limits Lightning's version, and tests/training/test_lightning_private.py has a test for each function, which fails when
+Lightning renames what the function reads or writes.
+"""
+
+from typing import Any
+
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import LightningModule, Trainer
+
+
+def trainer_of(module: LightningModule) -> Trainer | None:
+    """Return the module's trainer; the public property raises an error where there is none."""
+    return module._trainer
+
+
+def setup_training_data(trainer: Trainer) -> None:
+    """Set up the training loader, so that `num_training_batches` is known.
+
+    Lightning does so after `configure_optimizers`, where the schedule already needs the length of an epoch.
+    """
+    trainer.fit_loop.setup_data()
+
+
+def batches_begun(trainer: Trainer) -> int:
+    """Return the number of training batches of the whole run that have begun, the present one included.
+
+    Unlike `current_epoch`, this number is correct from the first moment of a resumed run.
+    """
+    return trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def set_epochs_done(trainer: Trainer, epochs: int) -> None:
+    """Set the number of completed epochs, before Lightning counts an epoch as complete that was cut short."""
+    trainer.fit_loop.epoch_progress.current.processed = epochs  # type: ignore[attr-defined]  # an attribute of the tracker's subclass
+
+
+def validation_or_epoch_end_follows(trainer: Trainer) -> bool:
+    """Return whether a validation or the end of the epoch follows the present batch at once."""
+    loop = trainer.fit_loop
+    ends = loop.epoch_loop._num_ready_batches_reached() or trainer.global_step == trainer.max_steps or trainer.should_stop
+    return ends or (loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
+
+
+def restart_validation_on_resume(checkpoint: dict[str, Any]) -> None:
+    """Change a checkpoint taken during a validation so that a resumed run restarts this validation.
+
+    Lightning itself would continue in the middle of the validation or skip it.
+    """
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+    earlier = progress["total"]["completed"] - progress["current"]["completed"]
+    begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+    progress |= {"current": begun, "total": {key: value + earlier for key, value in begun.items()}, "is_last_batch": False}
+
+
+def runs_under_slurm(trainer: Trainer) -> bool:
+    """Return whether Lightning detected a SLURM job, whose SIGUSR1 it handles by requeueing."""
+    return isinstance(trainer._accelerator_connector.cluster_environment, SLURMEnvironment)

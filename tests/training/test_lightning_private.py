@@ -1,0 +1,136 @@
+"""A test for each private part of Lightning that reslight depends on: it fails when Lightning renames the part."""
+
+from typing import Any
+
+import pytest
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from reslight.training import lightning_private
+
+BATCHES = 4
+
+
+class Module(LightningModule):
+    """The smallest module that trains and validates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+        self.known: list[Any] = []
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        return None
+
+    def configure_optimizers(self):
+        before = self.trainer.num_training_batches
+        lightning_private.setup_training_data(self.trainer)
+        self.known = [before, self.trainer.num_training_batches]
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Notes(Callback):
+    """Notes what the functions return in training."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.follows: list[bool] = []
+
+    def on_train_batch_start(self, trainer, *_):
+        self.begun.append(lightning_private.batches_begun(trainer))
+
+    def on_train_batch_end(self, trainer, *_):
+        self.follows.append(lightning_private.validation_or_epoch_end_follows(trainer))
+
+
+def trainer(**settings: Any) -> Trainer:
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(**quiet | {"enable_checkpointing": False, "max_epochs": 2} | settings)
+
+
+def fit(run: Trainer, **resume: Any) -> Module:
+    module = Module()
+    run.fit(module, DataLoader(torch.randn(2 * BATCHES, 2), batch_size=2), DataLoader(torch.randn(6, 2), batch_size=2), **resume)
+    return module
+
+
+def test_the_trainer_of_a_module():
+    assert lightning_private.trainer_of(Module()) is None
+    run = trainer(max_steps=1)
+    assert lightning_private.trainer_of(fit(run)) is run
+
+
+def test_the_length_of_an_epoch_is_known_after_the_setup_of_the_data():
+    before, after = fit(trainer(max_steps=1, max_epochs=-1)).known
+    assert after == BATCHES
+    assert before != BATCHES
+
+
+def test_batches_begun_are_those_of_the_whole_run(tmp_path):
+    class Save(Callback):
+        def on_train_batch_start(self, trainer, *_):
+            if trainer.global_step == 5:
+                trainer.save_checkpoint(tmp_path / "last.ckpt")
+
+    fit(trainer(callbacks=[notes := Notes(), Save()]))
+    assert notes.begun == [1, 2, 3, 4, 5, 6, 7, 8]
+    fit(trainer(callbacks=(notes := Notes())), ckpt_path=tmp_path / "last.ckpt")
+    assert notes.begun[0] in (6, 7)  # the sixth batch has begun and is not completed
+
+
+@pytest.mark.parametrize(
+    ("settings", "follows"),
+    [
+        ({}, [False, False, False, True] * 2),
+        ({"val_check_interval": 2}, [False, True, False, True] * 2),
+        ({"check_val_every_n_epoch": 2}, [False, False, False, True] * 2),
+        ({"limit_val_batches": 0}, [False, False, False, True] * 2),
+        ({"max_steps": 6}, [False, False, False, True, False, True]),
+    ],
+)
+def test_what_follows_a_batch(settings, follows):
+    fit(trainer(callbacks=(notes := Notes()), **settings))
+    assert notes.follows == follows
+
+
+def test_epochs_done_are_what_a_checkpoint_counts(tmp_path):
+    class Count(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            lightning_private.set_epochs_done(trainer, 5)
+            trainer.save_checkpoint(tmp_path / "last.ckpt")
+
+    fit(trainer(callbacks=Count(), max_epochs=1))
+    progress = torch.load(tmp_path / "last.ckpt", weights_only=True)["loops"]["fit_loop"]["epoch_progress"]["current"]
+    assert (progress["ready"], progress["processed"]) == (1, 5)
+
+
+def test_an_interrupted_validation_restarts_on_resume(tmp_path):
+    class Interrupt(Callback):
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            if trainer.global_step == BATCHES and batch_idx == 1:
+                trainer.save_checkpoint(tmp_path / "last.ckpt")
+
+        def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+            lightning_private.restart_validation_on_resume(checkpoint)
+
+    class Validated(Callback):
+        def __init__(self):
+            self.batches: list[tuple[int, int]] = []
+
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            self.batches.append((trainer.global_step, batch_idx))
+
+    fit(trainer(callbacks=Interrupt(), num_sanity_val_steps=0))
+    again = trainer(callbacks=(validated := Validated()), num_sanity_val_steps=0)
+    fit(again, ckpt_path=tmp_path / "last.ckpt")
+    assert validated.batches == [(step, batch) for step in (BATCHES, 2 * BATCHES) for batch in range(3)]
+
+
+def test_slurm_is_recognized():
+    assert not lightning_private.runs_under_slurm(trainer())
+    assert lightning_private.runs_under_slurm(trainer(plugins=[SLURMEnvironment()]))
