@@ -1,4 +1,4 @@
-"""What a call costs in a process that has only just imported reslight: there no memory of earlier tests lies ready to be used again."""
+"""Measure what a call costs in a process that has just imported reslight, where no memory of earlier tests is reused."""
 
 import multiprocessing
 import resource
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Cost(NamedTuple):
-    """Of a call: the error that ended it, its type's name, seconds, and bytes of memory beyond those at its start."""
+    """The error that ended a call, its type's name, the call's CPU seconds, and the bytes of memory that it added."""
 
     message: str | None
     error: str | None
@@ -19,12 +19,12 @@ class Cost(NamedTuple):
 
 
 def cost_of_loading(folder: Path) -> Cost:
-    """Of `reslight.load`."""
+    """Measure `reslight.load`."""
     return _pool().submit(_load, folder.absolute()).result()
 
 
 def cost_of_allocating(nbytes: int) -> Cost:
-    """Of as many bytes of memory."""
+    """Measure an allocation of this size."""
     return _pool().submit(_allocate, nbytes).result()
 
 
@@ -48,12 +48,12 @@ def _allocate(nbytes: int) -> Cost:
 
 
 def _measured(call) -> Cost:
-    before, start, error = _peak(), time.monotonic(), None
+    before, start, error = _peak(), time.process_time(), None
     try:
         call()
     except Exception as raised:
         error = raised
-    seconds = time.monotonic() - start
+    seconds = time.process_time() - start
     return Cost(None if error is None else str(error), error and type(error).__name__, seconds, _peak() - before)
 
 

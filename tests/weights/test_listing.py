@@ -91,8 +91,8 @@ def test_nothing_found_is_one_line(hub, reslight, monkeypatch):
         (("vgg*",), 2, "no published weight matches 'vgg*'"),
         (("--remote", "acme"), 2, "acme has no repository with the tag reslight on the Hub, or none that you may see"),
         (("vgg*", "--remote", "acme"), 2, "whose name matches 'vgg*'"),
-        (("--remote", "a/b"), 2, "'a/b' is no owner on the Hub; write OWNER, as in OWNER/NAME"),
-        (("--remote", "../x"), 2, "'../x' is no owner on the Hub"),
+        (("--remote", "a/b"), 2, "'a/b' is not the name of an owner on the Hub. Write OWNER, as in OWNER/NAME"),
+        (("--remote", "../x"), 2, "'../x' is not the name of an owner on the Hub"),
     ):
         answer = reslight("weights", *words)
         assert (answer.code, answer.err.count("\n")) == (code, 1), answer.err

@@ -1,4 +1,4 @@
-"""Which weights there are: with the package, in the Hub's cache on this machine, and on the Hub."""
+"""List weights: those that come with the package, those in the Hub's cache on this machine, and those on the Hub."""
 
 import contextlib
 import math
@@ -10,19 +10,20 @@ from typing import Any, NamedTuple
 from reslight.hub.repo import Repository
 from reslight.messages import UsageError
 from reslight.weights.catalog import CATALOG, bundled
-from reslight.weights.folder import MODEL, read_description
+from reslight.weights.folder import MODEL
+from reslight.weights.interop.timm_folder import read_any_description
 
 _BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2}
 
 
 class Listed(NamedTuple):
-    """A weight.
+    """The weights of one network.
 
     Attributes:
-        name: What `load` takes.
-        accuracy: Top-1 on the test set, in per cent; None where it is not said.
-        nbytes: Of its tensors, or of their file where that is here; None where it is not said.
-        place: Where it is, in words.
+        name: The name that `load` takes.
+        accuracy: Top-1 accuracy on the test split, in percent; None if unknown.
+        nbytes: Size of the tensors, or of their file if it is on this machine, in bytes; None if unknown.
+        place: Where the weights are, in words.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Listed(NamedTuple):
 
 
 def published() -> Iterator[Listed]:
-    """The rows of the catalogue."""
+    """Yield the weights in the catalog."""
     for name, row in CATALOG.items():
         if row.repository:
             yield Listed(name, row.accuracy, None, f"{row.repository} on the Hub")
@@ -41,7 +42,7 @@ def published() -> Iterator[Listed]:
 
 
 def cached() -> Iterator[Listed]:
-    """What the Hub's cache holds that `load` takes, without network: of each repository the commits of its branches and tags."""
+    """Yield the weights in the Hub's cache that `load` takes, by branch, tag or commit; needs no network."""
     from huggingface_hub import constants
 
     for store in sorted(Path(constants.HF_HUB_CACHE).glob("models--*--*")):
@@ -50,9 +51,9 @@ def cached() -> Iterator[Listed]:
         for snapshot in sorted((store / "snapshots").glob("*")):
             try:
                 repository = Repository.parse(store.name.removeprefix("models--").replace("--", "/"))
-                record = read_description(snapshot, accept_timm=True).record
+                record = read_any_description(snapshot).record
                 size = (snapshot / MODEL).stat().st_size
-            except (OSError, ValueError):  # another library's
+            except (OSError, ValueError):  # written by another library
                 continue
             branch = names.get(snapshot.name, snapshot.name)
             tested = next((one for one in record.metrics if one.split == "test"), None)
@@ -65,27 +66,27 @@ def cached() -> Iterator[Listed]:
 
 
 def remote(owner: str) -> Iterator[Listed]:
-    """An owner's repositories on the Hub whose card has the tag `reslight`, in one request for each page of them.
+    """Yield an owner's repositories on the Hub whose card has the tag `reslight`, with one request for each page.
 
     Raises:
-        ValueError: That is no name of an owner.
-        OSError: The Hub cannot be asked; one line says why.
+        UsageError: a text that is not the name of an owner.
+        OSError: a request that failed; one line says why.
     """
     from reslight.hub.client import client, log_if_slow, quiet_client, translate_error
 
     try:
         Repository.parse(f"{owner}/name")
     except ValueError:
-        raise UsageError(f"{owner[:200]!r} is no owner on the Hub; write OWNER, as in OWNER/NAME") from None
+        raise UsageError(f"{owner[:200]!r} is not the name of an owner on the Hub. Write OWNER, as in OWNER/NAME.") from None
     wanted = ["sha", "model-index", "safetensors", "private", "gated"]
     what = f"listing the repositories of {owner}"
-    try:  # the client itself has patience with lists, for half a minute, and many words
+    try:  # no retries of ours: the client retries lists itself, for half a minute
         with quiet_client(), log_if_slow(what):
-            found = list(client().list_models(author=owner, filter="reslight", expand=wanted))  # type: ignore[arg-type]  # it wants literals
+            found = list(client().list_models(author=owner, filter="reslight", expand=wanted))  # type: ignore[arg-type]  # declared as literals
     except Exception as error:
         raise translate_error(error, what, Repository(owner)) from error
     for model in sorted(found, key=lambda model: model.id):
-        with contextlib.suppress(ValueError):  # a name that no repository can have
+        with contextlib.suppress(ValueError):  # not a legal name
             yield Listed(
                 Repository.parse(model.id).name,
                 _accuracy(getattr(model, "model_index", None)),
@@ -95,12 +96,12 @@ def remote(owner: str) -> Iterator[Listed]:
 
 
 def matching(rows: Iterator[Listed], pattern: str) -> list[Listed]:
-    """Those whose name, with or without its owner, matches a shell-style pattern."""
+    """Return the rows whose name, with or without its owner, matches a shell-style pattern."""
     return [row for row in rows if fnmatchcase(row.name, pattern) or fnmatchcase(row.name.partition("/")[2], pattern)]
 
 
 def _accuracy(index: Any) -> float | None:
-    """The first accuracy on a test split that a card's model-index gives; the card may be anybody's and say anything."""
+    """Return the first accuracy on a test split in a card's model-index, which may hold anything."""
     for result in (result for entry in _objects(index) for result in _objects(entry.get("results"))):
         dataset = result.get("dataset")
         if isinstance(dataset, Mapping) and dataset.get("split") == "test":
@@ -114,8 +115,8 @@ def _objects(value: Any) -> list[Mapping[str, Any]]:
     return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
-def _nbytes(told: Any) -> int | None:
-    """Of the tensors that the Hub counted."""
-    counts = getattr(told, "parameters", None) or {}
+def _nbytes(info: Any) -> int | None:
+    """Return the size of the tensors that the Hub counted, in bytes."""
+    counts = getattr(info, "parameters", None) or {}
     known = [count * _BYTES.get(dtype, math.nan) for dtype, count in counts.items() if type(count) is int]
     return int(sum(known)) if known and math.isfinite(sum(known)) else None

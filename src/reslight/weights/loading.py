@@ -1,4 +1,4 @@
-"""`reslight.load` and `reslight.save`: from a name to a network, and back."""
+"""`reslight.load` and `reslight.save`."""
 
 import logging
 import os
@@ -11,7 +11,8 @@ from reslight.messages import UsageError
 from reslight.models import ResNet
 from reslight.models.variants import architecture_of
 from reslight.preprocess import Preprocess
-from reslight.weights.folder import load_network, plain, read_description, write_folder
+from reslight.weights.folder import load_network, plain, write_folder
+from reslight.weights.interop.timm_folder import read_any_description
 from reslight.weights.locate import locate
 from reslight.weights.record import Record
 
@@ -19,25 +20,24 @@ log = logging.getLogger(__name__)
 
 
 def load(source: str | os.PathLike[str], *, num_classes: int | None = None) -> ResNet:
-    """A network with its weights, in eval mode, on the CPU; `preprocess` and `labels` say how to use it.
+    """Load a network with its weights, in eval mode, on the CPU; `net.preprocess` and `net.labels` come with it.
 
     Args:
         source: A folder that `reslight export` or `save` wrote, the name of a published weight (`reslight weights`), or `OWNER/NAME`
-            or `OWNER/NAME@REVISION` on the Hugging Face Hub, such as `timm/resnet50.a1_in1k`: timm's folders load, too, where reslight
-            has their network. A folder of that name comes first.
-        num_classes: Classes of a new head, with new random weights, for fine-tuning; as they are if None.
+            or `OWNER/NAME@REVISION` on the Hugging Face Hub, such as `timm/resnet50.a1_in1k`: timm's folders are read, too, if reslight
+            has their network. A local folder of that name comes first.
+        num_classes: Number of classes of a new head with random weights, for fine-tuning; None keeps the head.
 
     Raises:
-        OSError: There is no such folder, name, repository or file, or the Hub cannot be reached.
-        ValueError: Something in it is damaged, altered, or does not fit.
+        OSError: a missing folder, name, repository or file, or a Hub that cannot be reached.
+        UsageError: a file that is damaged, changed, or does not fit.
     """
-    described = read_description(locate(source), accept_timm=True)
-    net = load_network(described)
+    net = load_network(read_any_description(locate(source)))
     if num_classes is not None and num_classes != net.config.num_classes:
         before = net.config.num_classes
         net.reset_head(num_classes)
         net.labels = None
-        log.warning("the head of %s classes gave way to a new one of %s, with random weights: train it", before, num_classes)
+        log.warning("replaced the %d-class head with a new %d-class head (random weights); fine-tune before use", before, num_classes)
     return net
 
 
@@ -50,26 +50,27 @@ def save(
     name: str | None = None,
     **about: Any,
 ) -> None:
-    """Write a network as a folder that `load`, `push` and other libraries read. Twice the same gives the same bytes.
+    """Write a network to a folder that `load`, `push` and other libraries read. Saving twice gives the same bytes.
 
     Args:
-        net: The network; half precision is written as float32, which loses nothing.
-        folder: Where to. Files of an earlier export there are replaced; a person's own text in README.md stays.
-        preprocess: What it must be fed with; `net.preprocess` if None.
+        net: The network; half precision is saved as float32, which loses nothing.
+        folder: The folder to write. Files of an earlier export are replaced; your own text in README.md is kept.
+        preprocess: What the network expects to be done to an image; `net.preprocess` if None.
         labels: Name of each class; `net.labels` if None.
-        name: Of the architecture, for people; from the table of architectures if None.
-        **about: Other fields of `reslight.weights.Record`: metrics, data, recipe, run, license.
+        name: Name of the architecture, for display; from the table of architectures if None.
+        **about: Other fields of `reslight.weights.Record`, such as metrics, data, recipe, run and license.
 
     Raises:
-        ValueError: There is nothing to say of how to feed it, or something does not fit the network or is not finite.
+        UsageError: no preprocess, a value that does not fit the network, or a weight that is not finite.
+        OSError: the folder is not writable.
     """
-    feed = preprocess or net.preprocess
-    if feed is None:
-        raise UsageError("nothing says how to feed this network; give save() its preprocess, such as reslight.Preprocess(size=32, ...)")
+    preprocess = preprocess or net.preprocess
+    if preprocess is None:
+        raise UsageError("preprocess is None: it is saved with the weights. Give save() one, such as reslight.Preprocess(size=32, ...).")
     known = labels if labels is not None else net.labels
     record = Record(
         net=net.config,
-        preprocess=feed,
+        preprocess=preprocess,
         labels=None if known is None else tuple(known),
         name=name or architecture_of(net.config) or "custom",
         dtype="float64" if net.fc.weight.dtype == torch.float64 else "float32",

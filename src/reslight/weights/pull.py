@@ -1,7 +1,6 @@
-"""Weights taken from the Hugging Face Hub: file by file, at one commit, and checked by us.
+"""Download weights from the Hugging Face Hub, file by file, at one commit.
 
-The client takes whatever bytes of the right size arrive, and whatever lies in its cache. So every file is compared with
-the sha256 that the Hub says, and the weights again with the one in config.json.
+Every file is compared with the hash that the Hub lists, and the weights again with the sha256 in config.json.
 """
 
 import hashlib
@@ -29,108 +28,111 @@ from reslight.weights.folder import (
     check_folder,
     check_target,
     read_card,
-    read_description,
-    say_replaced,
+    warn_if_replaced,
 )
 from reslight.weights.golden import IMAGES
+from reslight.weights.interop.timm_folder import read_any_description
 from reslight.weights.record import Record
 from reslight.weights.strict_json import MAX_BYTES
 
 log = logging.getLogger(__name__)
 _SMALL = {CONFIG: MAX_BYTES, CARD: MAX_BYTES}
-"""Bytes that a file may have before anything is known of the network."""
+"""Largest size of the files that do not depend on the network, in bytes."""
 TO_LOAD = (CONFIG, MODEL)
 EVERYTHING = (CONFIG, MODEL, GOLDEN, CARD)
-"""In the order in which they are taken: config.json says how large the weights may be."""
+"""In the order of the downloads: config.json says how large the weights may be."""
 
 
 def fetch(repository: Repository, files: Sequence[str] = TO_LOAD) -> Path:
-    """The folder in the Hub's own cache that holds these files of one commit, each checked.
+    """Download files of one commit to the Hub's own cache, check them, and return their folder.
 
-    With HF_HUB_OFFLINE, or if the Hub cannot be reached, what the cache holds is taken; `load` checks the weights against
-    config.json all the same.
+    With HF_HUB_OFFLINE, or if the Hub cannot be reached, the cache is used; `load` checks the weights against config.json all the
+    same.
 
     Raises:
-        OSError: The repository, the revision or a file is not there or cannot be reached; one line says which, and what to do.
-        ValueError: A file is not what the Hub or config.json says.
+        OSError: a missing repository, revision or file, or a download that failed; one line says which, and what to do.
+        UsageError: a file that is not the one that the Hub lists, or is too large for its network.
     """
     api = client()
     if is_offline():
         return _cached(api, repository, files)
     try:
-        return _taken(api, repository, files)
+        return _download_all(api, repository, files)
     except ConnectionError as error:
         try:
             folder = _cached(api, repository, files)
         except OSError:
             raise error from None
-        log.warning("%s; commit %s, which the cache holds, is taken", error, folder.name[:12])
+        log.warning("%s Using commit %s from the cache.", error, folder.name[:12])
         return folder
 
 
-def _taken(api: HfApi, repository: Repository, files: Sequence[str]) -> Path:
+def _download_all(api: HfApi, repository: Repository, files: Sequence[str]) -> Path:
     commit = commit_of(api, repository)
-    known = _listed(api, repository, commit, files)
+    listed = _list(api, repository, commit, files)
     folder = Path()
     for name in files:
-        limit = _SMALL.get(name) or _largest(name, read_description(folder, accept_timm=True).record)
-        if known[name].size > limit:
+        limit = _SMALL.get(name) or _largest(name, read_any_description(folder).record)
+        if listed[name].size > limit:
             raise UsageError(
-                f"{repository}: {name} has {known[name].size:,} bytes, and at most {limit:,} belong to its network; it is not taken"
+                f"{name} of {repository} has {listed[name].size:,} bytes: its network has at most {limit:,}. It is not downloaded."
             )
-        folder = download(api, repository, commit, known[name]).parent
+        folder = download(api, repository, commit, listed[name]).parent
     remember_commit(repository, commit)
     return folder
 
 
 def pull(source: str, folder: str | os.PathLike[str]) -> Path:
-    """Copy a repository's weights, golden logits and card into a folder of one's own, everything checked.
+    """Copy a repository's weights, golden logits and card into a folder, after all of them were checked.
 
     Args:
         source: `OWNER/NAME` or `OWNER/NAME@REVISION`.
-        folder: Where to; new or empty, or one of weights: your own text in its card stays.
+        folder: The folder to write: new, empty, or one with weights. Your own text in its card is kept.
+
+    Returns:
+        The folder.
 
     Raises:
-        OSError: It cannot be had, or not be written.
-        ValueError: It is not what it says, `folder` holds other things, or its card other text of a person.
+        OSError: a download that failed, or a folder that is not writable.
+        UsageError: a damaged file, a `folder` with other contents, or two cards with different text of the user.
     """
     target, repository = Path(folder), Repository.parse(source)
     check_target(target)
-    mine = read_card(target)
-    there = fetch(repository, EVERYTHING)
-    record = check_folder(there)  # what is wrong is not copied
-    files = {target / name: (there / name).read_bytes() for name in FILES}
-    if mine:
-        text = merged(mine, read_card(there))
+    own_card = read_card(target)
+    downloaded = fetch(repository, EVERYTHING)
+    record = check_folder(downloaded)  # a damaged folder is not copied
+    files = {target / name: (downloaded / name).read_bytes() for name in FILES}
+    if own_card:
+        text = merged(own_card, read_card(downloaded))
         if text is None:
-            raise UsageError(f"{target / CARD} and the card of {repository} hold different text of yours; pull to a new folder")
-        files[target / CARD] = card(record, len(files[target / MODEL]), text, repository.name).encode()  # of the new weights
-    say_replaced(target, hashlib.sha256(files[target / MODEL]).hexdigest())
+            raise UsageError(f"{target / CARD} and the card of {repository} hold different text of yours. Pull to a new folder.")
+        files[target / CARD] = card(record, len(files[target / MODEL]), text, repository.name).encode()
+    warn_if_replaced(target, hashlib.sha256(files[target / MODEL]).hexdigest())
     write_files(files)
     return target
 
 
-def _listed(api: HfApi, repository: Repository, commit: str, files: Sequence[str]) -> dict[str, RepoFile]:
-    """What the Hub says of these files.
+def _list(api: HfApi, repository: Repository, commit: str, files: Sequence[str]) -> dict[str, RepoFile]:
+    """Return what the Hub lists of these files.
 
     Raises:
-        FileNotFoundError: It has not all of them.
+        FileNotFoundError: a missing file.
     """
     found = list_files(api, repository, commit, files)
     if missing := [name for name in files if name not in found]:
-        raise FileNotFoundError(f"{repository} has no {' and no '.join(missing)}: it is no folder that `reslight push` made")
+        raise FileNotFoundError(f"{repository} has no {' and no '.join(missing)}. Give a repository that `reslight push` wrote.")
     return found
 
 
 def _cached(api: HfApi, repository: Repository, files: Sequence[str]) -> Path:
-    """The folder in the cache, without a request."""
-    take = partial(api.hf_hub_download, repository.name, revision=repository.revision, local_files_only=True)
-    paths = [with_retries(partial(take, name), f"reading {name} of {repository}", repository) for name in files]
+    """Return the folder in the cache, without a request."""
+    find = partial(api.hf_hub_download, repository.name, revision=repository.revision, local_files_only=True)
+    paths = [with_retries(partial(find, name), f"reading {name} of {repository}", repository) for name in files]
     return Path(paths[0]).parent
 
 
 def _largest(name: str, record: Record) -> int:
-    """Bytes that the weights of a network, or its golden logits, take at most."""
+    """Return the largest size of a network's weights, or of its golden logits, in bytes."""
     from reslight.models import count_parameters
 
     if name == GOLDEN:
