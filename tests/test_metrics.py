@@ -1,4 +1,4 @@
-"""Counts against torchmetrics and scikit-learn, which count in their own ways."""
+"""Counts compared with those of torchmetrics and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -10,21 +10,21 @@ from reslight.metrics import Evaluator, TrainingSums
 
 
 @pytest.fixture
-def answers() -> tuple[torch.Tensor, torch.Tensor]:
+def predictions() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(503, 10, generator=generator) * 3, torch.randint(10, (503,), generator=generator)
 
 
-def measured(logits: torch.Tensor, labels: torch.Tensor, sizes: list[int]):
+def counts_of(logits: torch.Tensor, labels: torch.Tensor, sizes: list[int]):
     evaluator = Evaluator(logits.shape[1])
     for part, target in zip(logits.split(sizes), labels.split(sizes), strict=True):
         evaluator.update(part, target)
     return evaluator.counts()
 
 
-def test_counts_are_those_of_torchmetrics_and_sklearn(answers):
-    logits, labels = answers
-    counts = measured(logits, labels, [503])
+def test_counts_are_those_of_torchmetrics_and_sklearn(predictions):
+    logits, labels = predictions
+    counts = counts_of(logits, labels, [503])
     assert counts.total == 503
     assert counts.correct1 == round(503 * multiclass_accuracy(logits, labels, 10, average="micro").item())
     assert counts.correct5 == top_k_accuracy_score(labels, logits, k=5, normalize=False)
@@ -33,32 +33,32 @@ def test_counts_are_those_of_torchmetrics_and_sklearn(answers):
 
 
 @pytest.mark.parametrize("sizes", [[500, 3], [1] * 503, [100, 0, 403]])
-def test_batches_do_not_matter(answers, sizes):
-    whole, parts = measured(*answers, [503]), measured(*answers, sizes)
+def test_batches_do_not_matter(predictions, sizes):
+    whole, parts = counts_of(*predictions, [503]), counts_of(*predictions, sizes)
     assert (whole.total, whole.correct1, whole.correct5) == (parts.total, parts.correct1, parts.correct5)
     assert whole.nll == pytest.approx(parts.nll, rel=1e-12)
 
 
 def test_ties_go_to_the_lower_class():
     logits = torch.zeros(4, 3)
-    counts = measured(logits, torch.tensor([0, 1, 2, 0]), [4])
+    counts = counts_of(logits, torch.tensor([0, 1, 2, 0]), [4])
     assert counts.correct1 == 2
 
 
 def test_few_classes_have_no_top5():
-    counts = measured(torch.eye(5), torch.arange(5), [5])
+    counts = counts_of(torch.eye(5), torch.arange(5), [5])
     assert counts.correct5 is None
     assert set(counts.fractions()) == {"loss", "acc1"}
 
 
-def test_devices_add_up(answers):
-    logits, labels = answers
+def test_devices_add_up(predictions):
+    logits, labels = predictions
     halves = [Evaluator(10), Evaluator(10)]
     halves[0].update(logits[:200], labels[:200])
     halves[1].update(logits[200:], labels[200:])
     others = iter([halves[1]._integers, halves[1]._nll])
     counts = halves[0].counts(lambda tensor: tensor + next(others))
-    assert counts.correct1 == measured(logits, labels, [503]).correct1
+    assert counts.correct1 == counts_of(logits, labels, [503]).correct1
     assert counts.total == 503
 
 
@@ -82,8 +82,8 @@ def test_training_sums_of_a_long_epoch_do_not_drift(dtype):
     assert sums.fractions() == {"loss": pytest.approx(float(loss), rel=1e-9), "acc1": 0.5}
 
 
-def test_details_are_those_of_torchmetrics(answers):
-    logits, labels = answers
+def test_details_are_those_of_torchmetrics(predictions):
+    logits, labels = predictions
     evaluator = Evaluator(10, details=True)
     for part, target in zip(logits.split([100, 0, 403]), labels.split([100, 0, 403]), strict=True):
         evaluator.update(part, target)
@@ -95,7 +95,7 @@ def test_details_are_those_of_torchmetrics(answers):
 
 
 def test_details_by_hand():
-    """Five images of three classes, none of class 2; the answer's probability is 0.9 (right), 0.7 (wrong), 0.7, 0.45 (right), 1 (wrong)."""
+    """Five images of three classes, none of class 2; the probabilities are 0.9 (correct), 0.7 (wrong), 0.7, 0.45 (correct), 1 (wrong)."""
     rows = [[0.9, 0.05, 0.05], [0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.45, 0.45], [0.0, 1.0, 0.0]]
     evaluator = Evaluator(3, details=True)
     evaluator.update(torch.tensor(rows, dtype=torch.float64).log(), torch.tensor([0, 1, 1, 1, 0]))
@@ -103,12 +103,12 @@ def test_details_by_hand():
     assert details.confusion.tolist() == [[1, 1, 0], [1, 2, 0], [0, 0, 0]]  # the tie goes to class 1
     assert details.per_class == [0.5, 2 / 3, None]
     bins = {number: tuple(row[:2]) for number, row in enumerate(details.bins.tolist()) if row[0]}
-    assert bins == {6: (1, 1), 10: (2, 1), 13: (1, 1), 14: (1, 0)}  # of fifteen; 1 belongs to the last
+    assert bins == {6: (1, 1), 10: (2, 1), 13: (1, 1), 14: (1, 0)}  # of fifteen; probability 1 is in the last
     assert details.ece == pytest.approx((abs(1 - 0.45) + abs(1 - 1.4) + abs(1 - 0.9) + abs(0 - 1)) / 5, rel=1e-9)
 
 
-def test_details_add_up_over_devices_and_one_may_have_no_images(answers):
-    logits, labels = answers
+def test_details_add_up_over_devices_and_one_may_have_no_images(predictions):
+    logits, labels = predictions
     whole, one, two = (Evaluator(10, details=True) for _ in range(3))
     whole.update(logits, labels)
     one.update(logits, labels)

@@ -11,8 +11,8 @@ from torchvision.transforms import v2
 from reslight.preprocess import Preprocess
 
 RGB = Preprocess(size=8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
-GREY = Preprocess(size=8, mean=(0.3,), std=(0.4,))
-UNLIKE = Preprocess(size=8, mean=(0.3, 0.5, 0.9), std=(0.2, 0.1, 0.3))  # in RGB mean / std is 2 of each channel
+GRAY = Preprocess(size=8, mean=(0.3,), std=(0.4,))
+UNLIKE = Preprocess(size=8, mean=(0.3, 0.5, 0.9), std=(0.2, 0.1, 0.3))  # in RGB, mean / std is 2 for each channel
 
 
 def some_tensor(*shape):
@@ -45,7 +45,7 @@ def test_equals_torchvision(interpolation, resize, shape):
         torch.testing.assert_close(got.double(), reference(preprocess, image), atol=1e-5, rtol=0)
 
 
-def test_image_of_the_right_size_is_only_normalised(monkeypatch):
+def test_image_of_the_right_size_is_only_normalized(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("resized")
 
@@ -57,11 +57,11 @@ def test_image_of_the_right_size_is_only_normalised(monkeypatch):
 
 
 def test_pillow_image_of_any_mode():
-    colour = v2.functional.to_pil_image(some_tensor(3, 8, 8))
-    assert torch.equal(RGB(colour.convert("RGBA")), RGB(colour))
-    assert torch.equal(GREY(colour), GREY(colour.convert("L")))
-    grey = colour.convert("L")
-    assert torch.equal(RGB(grey), RGB(Image.merge("RGB", [grey] * 3)))
+    color = v2.functional.to_pil_image(some_tensor(3, 8, 8))
+    assert torch.equal(RGB(color.convert("RGBA")), RGB(color))
+    assert torch.equal(GRAY(color), GRAY(color.convert("L")))
+    gray = color.convert("L")
+    assert torch.equal(RGB(gray), RGB(Image.merge("RGB", [gray] * 3)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -87,29 +87,29 @@ def test_normalize(dtype, memory_format):
 @pytest.mark.parametrize(
     "shape", [(5, 3, 8, 8), (1, 3, 8, 8), (2, 3, 8, 11), (3, 3, 1, 8), (3, 3, 8, 1), (3, 3, 1, 1), (0, 3, 8, 8), (4, 1, 8, 8)]
 )
-def test_images_in_a_decoders_layout_are_the_same_to_the_bit(dtype, memory_format, shape):
-    feed = GREY if shape[1] == 1 else UNLIKE
+def test_channels_last_images_give_the_same_bits(dtype, memory_format, shape):
+    preprocess = GRAY if shape[1] == 1 else UNLIKE
     images = some_tensor(*shape)
     as_decoded = images.contiguous(memory_format=torch.channels_last)
-    got = feed.normalize(as_decoded, dtype, memory_format)
-    assert torch.equal(got, feed.normalize(images, dtype, memory_format))
+    got = preprocess.normalize(as_decoded, dtype, memory_format)
+    assert torch.equal(got, preprocess.normalize(images, dtype, memory_format))
     assert got.dtype == dtype
     assert got.is_contiguous(memory_format=memory_format)
-    assert torch.equal(as_decoded, images), "what is normalised stays as it is"
+    assert torch.equal(as_decoded, images), "the images are not changed"
 
 
 def test_every_layout_is_the_same_to_the_bit():
     large = some_tensor(9, 8, 9, 3)
-    batch = large.permute(0, 3, 1, 2)  # (N, C, H, W) that lies in memory as (N, H, W, C)
+    batch = large.permute(0, 3, 1, 2)  # (N, C, H, W), stored as (N, H, W, C)
     for images in (batch[::2], batch[:, :, ::2, 1:], batch[..., 3:7], batch.flip(1), some_tensor(8, 9, 3, 5).permute(3, 2, 0, 1), batch[2]):
         assert torch.equal(UNLIKE.normalize(images), UNLIKE.normalize(images.contiguous()))
 
 
-def test_mean_of_every_pixel_in_a_decoders_layout():
+def test_mean_of_every_pixel_of_channels_last_images():
     mean = tuple(torch.rand(3 * 8 * 8, generator=torch.Generator().manual_seed(0)).tolist())
-    feed = Preprocess(size=8, mean=mean, std=(0.5, 1.0, 2.0))
+    preprocess = Preprocess(size=8, mean=mean, std=(0.5, 1.0, 2.0))
     images = some_tensor(4, 3, 8, 8)
-    assert torch.equal(feed.normalize(images.contiguous(memory_format=torch.channels_last)), feed.normalize(images))
+    assert torch.equal(preprocess.normalize(images.contiguous(memory_format=torch.channels_last)), preprocess.normalize(images))
 
 
 def test_one_image_and_batch_agree_to_the_bit():
@@ -127,32 +127,32 @@ def test_mean_of_every_pixel():
 
 
 def test_dict_round_trip_through_json():
-    for preprocess in (RGB, GREY, Preprocess(224, (0.5,) * 3, (0.5,) * 3, 256, "bicubic")):
+    for preprocess in (RGB, GRAY, Preprocess(224, (0.5,) * 3, (0.5,) * 3, 256, "bicubic")):
         assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))) == preprocess
 
 
 def test_dict_is_strict():
     data = RGB.to_dict()
-    with pytest.raises(ValueError, match="preprocess has unknown keys: crop, pad; allowed are: size, mean, std"):
+    with pytest.raises(ValueError, match="preprocess has the unknown keys 'pad', 'crop': its keys are size, mean, std"):
         Preprocess.from_dict(data | {"pad": 1, "crop": 2})
-    with pytest.raises(ValueError, match="preprocess lacks keys: mean, std"):
+    with pytest.raises(ValueError, match="preprocess is missing the keys 'mean', 'std'"):
         Preprocess.from_dict({key: value for key, value in data.items() if key not in ("mean", "std")})
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": 0}, "preprocess.size is 0, must be a whole number from 1 to 4096"),
+        ({"size": 0}, "preprocess.size is 0: it must be a whole number from 1 to 4096"),
         ({"size": 8.0}, "preprocess.size is 8.0"),
         ({"size": True}, "preprocess.size is True"),
         ({"size": 10**9}, "preprocess.size is 1000000000"),
-        ({"resize": 7}, r"preprocess.resize is 7, must be null or a whole number from 8 \(size\)"),
+        ({"resize": 7}, "preprocess.resize is 7: it must be null or a whole number from 8 to 8192"),
         ({"resize": "9"}, "preprocess.resize is '9'"),
-        ({"interpolation": "nearest"}, "preprocess.interpolation is 'nearest', must be one of: bilinear, bicubic"),
-        ({"mean": (0.1, math.nan, 0.2)}, r"preprocess.mean is \(0.1, nan, 0.2\), must be a tuple of finite numbers"),
+        ({"interpolation": "nearest"}, "preprocess.interpolation is 'nearest': it must be bilinear or bicubic"),
+        ({"mean": (0.1, math.nan, 0.2)}, r"preprocess.mean is \(0.1, nan, 0.2\): it must be a tuple of finite numbers"),
         ({"mean": [0.1] * 3}, "preprocess.mean is .* must be a tuple"),
         ({"mean": ("a",) * 3}, "preprocess.mean is .* finite numbers"),
-        ({"mean": (0.1,)}, "preprocess.mean has 1 values, must have 3, as std, or 192, one for each pixel"),
+        ({"mean": (0.1,)}, "preprocess.mean has 1 numbers: it must have 3, as std, or 192, one for each pixel"),
         ({"std": (0.1, 0.0, 0.2)}, "preprocess.std is .* one number above 0 for each channel"),
         ({"std": ()}, "preprocess.std is"),
         ({"std": (math.inf,) * 3}, "preprocess.std is .* finite"),
@@ -166,13 +166,13 @@ def test_bad_fields(settings, message):
 
 
 def test_bad_images():
-    with pytest.raises(ValueError, match=r"image is torch.float32 \(3, 8, 8\), must be torch.uint8 \(3, H, W\)"):
+    with pytest.raises(ValueError, match=r"image is torch.float32 \(3, 8, 8\): it must be torch.uint8 \(3, H, W\)"):
         RGB(torch.rand(3, 8, 8))
     with pytest.raises(ValueError, match=r"image is torch.uint8 \(1, 8, 8\)"):
         RGB(some_tensor(1, 8, 8))
     with pytest.raises(ValueError, match=r"image is torch.uint8 \(8, 8\)"):
         RGB(some_tensor(8, 8))
-    with pytest.raises(TypeError, match="image is a str, must be a Pillow image or a uint8 tensor"):
+    with pytest.raises(TypeError, match="image is a str: it must be a Pillow image or a uint8 tensor"):
         RGB("cat.png")
     with pytest.raises(ValueError, match="cannot be converted to 2 channels"):
         Preprocess(8, (0.5, 0.5), (0.5, 0.5))(Image.new("RGB", (8, 8)))

@@ -1,10 +1,10 @@
-"""`Preprocess`: what must be done to an image before a network sees it. It belongs to the weights, not the data.
+"""Preprocess an image for a network. The settings belong to the weights, not to the dataset.
 
     image (PIL or uint8) -> resize the shorter side -> center crop -> (image / 255 - mean) / std
 
-Data modules resize by their own means and use only the last step, batched and on the device, through `normalizer`; both
-roads end in the same arithmetic, so they agree to the bit. torchvision and Pillow are imported where an image needs
-them: importing this module costs torch.
+Data modules resize with their own code and use only the last step, on batches and on the device, through `normalizer`. Both
+ways use the same arithmetic, so their results are equal to the bit. torchvision and Pillow are imported at the first image,
+so that this module needs only torch.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, check_keys
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,91 +23,87 @@ if TYPE_CHECKING:
 Interpolation = Literal["bilinear", "bicubic"]
 
 _STRIP = 32
-"""Images whose longer side is so many times the shorter one are cut to that first."""
-_MAX_SIZE = 4096  # a config from the internet must not make us allocate gigabytes
+"""Largest ratio of an image's sides; of longer images only the middle is resized."""
+_MAX_SIZE = 4096
+"""Pixels. A config.json from the internet must not cause an allocation of gigabytes."""
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How to feed a network."""
+    """The preprocessing that a network needs."""
 
     size: int
-    """Height and width, in pixels, of what the network gets."""
+    """Height and width of the network's input, in pixels."""
     mean: tuple[float, ...]
-    """Mean to subtract, on the scale 0 to 1: one for each channel, or one for each pixel in (C, H, W) order."""
+    """Mean to subtract, on the scale 0 to 1: one number for each channel, or one for each pixel in (C, H, W) order."""
     std: tuple[float, ...]
-    """Standard deviation to divide by, on the scale 0 to 1, one for each channel."""
+    """Standard deviation to divide by, on the scale 0 to 1, one number for each channel."""
     resize: int | None = None
-    """Length of the shorter side, in pixels, before the center crop to `size`; `size` when left out."""
+    """Length of the shorter side before the center crop to `size`, in pixels; `size` if null."""
     interpolation: Interpolation = "bilinear"
-    """How to resize, always antialiased."""
+    """How to resize, always with antialiasing."""
 
     def __post_init__(self) -> None:
-        """Check every field.
+        """Check the fields.
 
         Raises:
-            ValueError: A field is out of range or does not fit another.
+            UsageError: a field that is out of range or does not fit another.
         """
         if not _is_int(self.size) or not 1 <= self.size <= _MAX_SIZE:
-            raise UsageError(f"preprocess.size is {self.size!r}, must be a whole number from 1 to {_MAX_SIZE}")
+            raise UsageError(f"preprocess.size is {self.size!r}: it must be a whole number from 1 to {_MAX_SIZE}")
         if self.resize is not None and (not _is_int(self.resize) or not self.size <= self.resize <= 2 * _MAX_SIZE):
-            raise UsageError(
-                f"preprocess.resize is {self.resize!r}, must be null or a whole number from {self.size} (size) to {2 * _MAX_SIZE}"
-            )
+            raise UsageError(f"preprocess.resize is {self.resize!r}: it must be null or a whole number from {self.size} to {2 * _MAX_SIZE}")
         if self.interpolation not in get_args(Interpolation):
-            raise UsageError(f"preprocess.interpolation is {self.interpolation!r}, must be one of: {', '.join(get_args(Interpolation))}")
+            raise UsageError(f"preprocess.interpolation is {self.interpolation!r}: it must be {' or '.join(get_args(Interpolation))}")
         self._check_statistics()
 
     def _check_statistics(self) -> None:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(_is_finite(value) for value in values):
-                raise UsageError(f"preprocess.{name} is {_short(values)}, must be a tuple of finite numbers")
+                raise UsageError(f"preprocess.{name} is {_short(values)}: it must be a tuple of finite numbers")
         if not self.std or min(self.std) <= 0:
-            raise UsageError(f"preprocess.std is {_short(self.std)}, must have one number above 0 for each channel")
+            raise UsageError(f"preprocess.std is {_short(self.std)}: it must have one number above 0 for each channel")
         channels = len(self.std)
         if len(self.mean) not in (channels, channels * self.size**2):
             raise UsageError(
-                f"preprocess.mean has {len(self.mean)} values, must have {channels}, as std, "
+                f"preprocess.mean has {len(self.mean)} numbers: it must have {channels}, as std, "
                 f"or {channels * self.size**2}, one for each pixel"
             )
 
     @property
     def channels(self) -> int:
-        """Number of channels: 1 is grey, 3 is RGB."""
+        """Number of channels: 1 for gray, 3 for RGB."""
         return len(self.std)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a plain dict that survives JSON."""
+        """Return the fields as plain JSON types."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return what `to_dict` was called on.
+        """Return the `Preprocess` of a dict from `to_dict`.
 
         Raises:
-            ValueError: A key is unknown or missing, or a value is out of range.
+            UsageError: an unknown or missing key, or a value that is out of range.
         """
         names = [field.name for field in fields(cls)]
-        if unknown := sorted(set(data) - set(names)):
-            raise UsageError(f"preprocess has unknown keys: {', '.join(unknown)}; allowed are: {', '.join(names)}")
-        if missing := [name for name in names if name not in data]:
-            raise UsageError(f"preprocess lacks keys: {', '.join(missing)}")
+        check_keys(data, names, names, "preprocess")
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
         return cls(**values)
 
     def __call__(self, image: "Image | Tensor") -> Tensor:
-        """Make an image what the network expects, as in evaluation.
+        """Preprocess an image as in evaluation.
 
         Args:
-            image: A Pillow image of any mode, or uint8 `(C, H, W)` or `(N, C, H, W)`.
+            image: A Pillow image of any mode, or a uint8 tensor `(C, H, W)` or `(N, C, H, W)`.
 
         Returns:
             float32 `(C, size, size)` or `(N, C, size, size)`.
 
         Raises:
-            TypeError: `image` is neither.
-            ValueError: A tensor has another dtype or shape.
+            TypeError: `image` is not a Pillow image or a tensor.
+            UsageError: a tensor of another dtype or shape.
         """
         if isinstance(image, Tensor):
             self._check_tensor(image)
@@ -122,17 +118,17 @@ class Preprocess:
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> Tensor:
-        """Return `(images / 255 - mean) / std`; see `Normalizer`. For many batches keep a `normalizer`."""
+        """Return `(images / 255 - mean) / std`; see `Normalizer`. For many batches, create a `normalizer` once."""
         return self.normalizer(images.device, dtype)(images, memory_format)
 
     def normalizer(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> "Normalizer":
-        """Return the function that normalises batches on `device`, its constants already there.
+        """Return a function that normalizes batches, with its constants on their device.
 
         Args:
-            device: Where the batches will be.
-            dtype: The floating-point type to write.
+            device: Device of the batches.
+            dtype: Floating-point dtype of the result.
         """
-        # bfloat16 has 8 bits of precision: computing in it would shift every image by rounded constants
+        # bfloat16 has 8 bits of precision: rounded constants would shift every image.
         compute = torch.float64 if dtype == torch.float64 else torch.float32
         std = torch.tensor(self.std, dtype=torch.float64).view(-1, 1, 1)
         mean = torch.tensor(self.mean, dtype=torch.float64)
@@ -143,7 +139,7 @@ class Preprocess:
     def _check_tensor(self, image: Tensor) -> None:
         if image.dtype != torch.uint8 or image.ndim not in (3, 4) or image.shape[-3] != self.channels:
             raise UsageError(
-                f"image is {image.dtype} {tuple(image.shape)}, must be torch.uint8 ({self.channels}, H, W) or "
+                f"image is {image.dtype} {tuple(image.shape)}: it must be torch.uint8 ({self.channels}, H, W) or "
                 f"(N, {self.channels}, H, W), with values from 0 to 255"
             )
 
@@ -165,16 +161,16 @@ class Preprocess:
         return resized
 
     def _pil_to_tensor(self, image: "Image") -> Tensor:
-        """Resize with Pillow, as the pipelines behind published accuracies do, and return uint8 `(C, H, W)`."""
+        """Resize with Pillow, as the pipelines of published accuracies do, and return uint8 `(C, H, W)`."""
         from PIL import Image
         from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2 import functional as tvf
 
         if not isinstance(image, Image.Image):
-            raise TypeError(f"image is a {type(image).__name__}, must be a Pillow image or a uint8 tensor")
+            raise TypeError(f"image is a {type(image).__name__}: it must be a Pillow image or a uint8 tensor")
         modes = {1: "L", 3: "RGB"}
         if self.channels not in modes:
-            raise UsageError(f"a Pillow image cannot be converted to {self.channels} channels; give a uint8 tensor")
+            raise UsageError(f"image is a Pillow image: it cannot be converted to {self.channels} channels. Give a uint8 tensor.")
         image = image.convert(modes[self.channels])
         top, left, height, width = middle(image.height, image.width)
         image = image.crop((left, top, left + width, top + height))
@@ -185,15 +181,15 @@ class Preprocess:
 
     def _center_crop(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        # round() as torchvision does, to meet its published numbers
+        # Rounded as in torchvision, whose published accuracies depend on it.
         top, left = round((height - self.size) / 2), round((width - self.size) / 2)
         return image[..., top : top + self.size, left : left + self.size]
 
 
 def middle(height: int, width: int) -> tuple[int, int, int, int]:
-    """The part of an image that is resized, as top, left, height and width: all of it, unless it is a strip.
+    """Return the part of an image that is resized, as top, left, height and width: the whole image unless it is very long.
 
-    Of an image of 1 x 6,000 pixels, resized to 224 x 1,344,000, only the middle would be kept.
+    An image of 1 x 6,000 pixels would be resized to 224 x 1,344,000, and the center crop would keep 224 x 224 of that.
     """
     longest = _STRIP * min(height, width)
     tall, wide = min(height, longest), min(width, longest)
@@ -202,29 +198,28 @@ def middle(height: int, width: int) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Normalizer:
-    """`images * scale + shift`, which is `(images / 255 - mean) / std`."""
+    """Compute `images * scale + shift`, which is `(images / 255 - mean) / std`."""
 
     scale: Tensor
-    """Float `(C, 1, 1)`."""
+    """float `(C, 1, 1)`."""
     shift: Tensor
-    """Float `(C, 1, 1)` or `(C, H, W)`."""
+    """float `(C, 1, 1)` or `(C, H, W)`."""
     dtype: torch.dtype
-    """What is written."""
+    """Dtype of the result."""
 
     def __call__(self, images: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
-        """Normalise.
+        """Normalize images.
 
         Args:
             images: uint8 `(N, C, H, W)` or `(C, H, W)`; not changed.
-            memory_format: Layout to write; only `(N, C, H, W)` has a choice.
+            memory_format: Layout of the result; matters only for `(N, C, H, W)`.
 
         Returns:
-            `dtype`, of the shape of `images`.
+            `dtype`, the shape of `images`.
         """
-        # Plain conversions and in-place passes: each is vectorised, which the fused forms with broadcast constants are
-        # not. The layout is changed last, for a float copy is several times as fast as one that converts from uint8 on
-        # the way.
-        if self._goes_by_rows(images):
+        # A conversion and in-place passes are each vectorized, unlike fused operations with broadcast constants. The layout
+        # is changed last because copying floats is several times as fast as copying with a conversion from uint8.
+        if self._is_faster_by_rows(images):
             count, channels, height, width = images.shape
             rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)  # a view
             scaled = self._scaled(rows, self.scale.flatten().repeat(width), self.shift.flatten().repeat(width))
@@ -236,8 +231,8 @@ class Normalizer:
     def _scaled(self, images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         return images.to(scale.dtype).mul_(scale).add_(shift).to(self.dtype)
 
-    def _goes_by_rows(self, images: Tensor) -> bool:
-        """Whether rows of (W, C) values, with constants repeated along them, are faster: three constants in a row are no vector."""
+    def _is_faster_by_rows(self, images: Tensor) -> bool:
+        """Return whether rows of (W, C) values with repeated constants are faster: 3 constants alone are too few to vectorize."""
         is_channels_last = images.ndim == 4 and images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
         return is_channels_last and images.device.type == "cpu" and self.shift.shape[-1] == 1
 

@@ -72,7 +72,7 @@ def test_nothing_in_a_file_is_executed(reslight):
         ("resnet8.digits x.txt --to akamaster", "x.txt: its name must end with .safetensors, or with .pt, .pth"),
         ("resnet8.digits x.pth --to akamaster --check", "library is akamaster"),
         ("tensor.pth out --from timm", "tensor.pth holds a Tensor: it must hold a state dict"),
-        ("w.pth out --from torchvision --mean 0.5", "preprocess.mean has 1 values, must have 3"),
+        ("w.pth out --from torchvision --mean 0.5", "preprocess.mean has 1 numbers: it must have 3"),
     ],
 )
 def test_a_mistake_is_one_line(reslight, theirs, words, says):
