@@ -73,9 +73,9 @@ def test_it_loads_from_the_hub_and_can_get_a_new_head(tmp_path, monkeypatch):
         (lambda c: c["pretrained_cfg"].update(input_size=[3, 224, 10**9]), "input_size is"),
         (lambda c: c["pretrained_cfg"].update(mean="x"), "mean is x: it must be a list"),
         (lambda c: c["pretrained_cfg"].update(interpolation="lanczos"), "preprocess.interpolation is 'lanczos'"),
-        (lambda c: c.update(label_names=["a"]), "there are 1 labels and the network has 1000 classes"),
-        (lambda c: c.update(architecture="resnet34"), "holds 8 blocks, and the network of its config.json has 16"),
-        (lambda c: c.update(num_classes=10**9), "num_classes=1000000000"),
+        (lambda c: c.update(label_names=["a"]), "labels has 1 names: the network has 1000 classes"),
+        (lambda c: c.update(architecture="resnet34"), "holds 8 blocks: the network of its config.json has 16"),
+        (lambda c: c.update(num_classes=10**9), "num_classes is 1000000000"),
     ],
 )
 def test_what_does_not_fit_is_refused(edit, says):

@@ -9,15 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from reslight.messages import UsageError
-from reslight.models import VARIANTS, ResNet, ResNetConfig
+from reslight.models import VARIANTS, ResNetConfig
 from reslight.models.config import with_fields
 from reslight.models.variants import without_training
 from reslight.preprocess import Preprocess
-from reslight.weights.interop.convert import from_reslight
 from reslight.weights.interop.timm_models import timm_architecture, timm_config
 from reslight.weights.record import Record
 
@@ -137,12 +133,6 @@ def record_of(config: Mapping[str, Any]) -> Record:
 def is_ours(config: Mapping[str, Any]) -> bool:
     """Whether timm wrote it of a network that `reslight.weights.timm` registered: its tensors have our names, not timm's."""
     return str(config.get("architecture", "")).startswith(IN_TIMM)
-
-
-def names_in_file(net: ResNetConfig) -> dict[str, Tensor]:
-    """Names and shapes of a network's tensors in timm's file, without memory."""
-    with torch.device("meta"):
-        return from_reslight(net, ResNet(net).state_dict(), "timm")
 
 
 def _preprocess(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
