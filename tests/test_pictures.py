@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -138,3 +139,51 @@ def test_imagenet_from_its_layout_to_a_classified_picture(reslight, tmp_path: Pa
     answer = reslight("classify", "out", *(path for path in (made.root / "val").glob("*.JPEG")))
     assert answer.code == 0
     assert answer.out.count("tench") + answer.out.count("English springer") > 0
+
+
+@pytest.fixture
+def three_classes(tmp_path: Path) -> Path:
+    """A training and a test split of three classes, one of which has an accent that is composed (NFC)."""
+    return fill(tmp_path / "three", train=["ant", "bee", normalize("NFC", "bär")], test=["ant", "bee", normalize("NFC", "bär")])
+
+
+def fill(root: Path, **splits: list[str]) -> Path:
+    for split, names in splits.items():
+        for name in names:
+            (root / split / name).mkdir(parents=True)
+            for number in range(3):
+                pixels = np.random.default_rng(number).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+    return root
+
+
+@pytest.mark.slow
+def test_a_test_root_with_other_classes_than_training(reslight, three_classes: Path, tmp_path: Path):
+    sizes = ["--data.preprocess.size", 16, "--data.preprocess.resize", 20, "--data.batch_size", 4, "--data.val_size", 0]
+    answer = reslight("fit", "--data", "Folder", "--data.root", three_classes, "--model.net", "resnet8", *sizes, "--trainer.max_steps", 1)
+    assert answer.code == 0, answer.err
+    few = fill(tmp_path / "few", train=["ant", normalize("NFD", "bär")], test=["ant"])
+    other = fill(tmp_path / "other", train=["ant", "bee", "cat", "dog"], test=["ant"])
+    for root, parts in {
+        few: ["it has 2 classes", "bee missing", "the network has 3"],
+        other: ["it has 4 classes", "bär missing", "cat, dog unknown to the network"],
+    }.items():
+        answer = reslight("test", "--config", "runs/custom/1", "--data.root", root)
+        assert answer.code == 2
+        last = answer.err.splitlines()[-1]
+        assert f"data.root is {root}: " in last
+        assert f"Set it to {three_classes}" in last
+        assert all(part in last for part in parts)
+        assert "model.net" not in answer.err
+    # A test split with some of the classes of training is no mistake, whichever way its accents are written.
+    shutil.rmtree(three_classes / "test")
+    fill(three_classes, test=["bee", normalize("NFD", "bär")])
+    answer = reslight("test", "--config", "runs/custom/1")
+    assert answer.code == 0, answer.err
+    assert "has no images of ant" in answer.err
+    assert json.loads(Path("runs/custom/1/test.json").read_text())["counts"]["total"] == 6
+    fill(three_classes, test=["cat"])
+    answer = reslight("test", "--config", "runs/custom/1")
+    assert answer.code == 2
+    assert "classes that are missing in" in answer.err.splitlines()[-1]
+    assert "train: cat. " in answer.err.splitlines()[-1]

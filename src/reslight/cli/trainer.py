@@ -30,7 +30,7 @@ from reslight.runs.logger import RunLogger
 from reslight.runs.predictions import PredictionWriter
 from reslight.runs.report import end_lines
 from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier, Progress, StopSignals
-from reslight.training.resume import compare_settings, read_checkpoint
+from reslight.training.resume import check_classes, compare_settings, read_checkpoint
 from reslight.weights.interop.timm_folder import read_any_description
 from reslight.weights.locate import locate
 
@@ -158,6 +158,7 @@ class CLI(LightningCLI):
         contents = read_checkpoint(self.checkpoint)
         self.step = int(contents["global_step"])
         log.info("checkpoint %s, step %d", self.checkpoint, self.step)
+        check_classes(contents, self.datamodule.data_info(), getattr(self.datamodule, "root", None), _data_root_of(self.checkpoint))
         for line in compare_settings(self.checkpoint, contents, dict(self.model.hparams), resume=self.command == "fit"):
             log.warning("%s", line)
 
@@ -275,6 +276,14 @@ class CLI(LightningCLI):
             written = f"{path} and {figure.name}"
         lines = [] if views == "center" else [f"views  {views}, their probabilities averaged"]
         log.info("%s", "\n".join([*lines, *score_lines(split, counts, details), f"written {written}"]))
+
+
+def _data_root_of(checkpoint: Path) -> str | None:
+    """Return the folder of the data that a run was trained on; None without a run, or for a dataset without a folder."""
+    run = Run.of_checkpoint(checkpoint)
+    data = recipes.read(run.config).get("data", {}) if run else {}
+    root: str | None = data.get("init_args", {}).get("root")
+    return root
 
 
 def _as_list(value: Any) -> list[Any]:

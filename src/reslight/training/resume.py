@@ -90,7 +90,8 @@ def check_classes(contents: Mapping[str, Any], data_info: Mapping[str, Any], roo
     listed = [f"{shortened(names, 5)} {what}" for names, what in ((missing, "missing"), (unknown, "unknown to the network")) if names]
     names = f" ({'; '.join(listed)})" if listed else ""
     data = f"data.root is {root}" if root else f"data is {data_info['name']}"
-    fix = f"Set it to {trained_root}, which was used in training." if trained_root and root else "Use the dataset of the training."
+    knows_root = root and trained_root not in (None, root)
+    fix = f"Set it to {trained_root}, which was used in training." if knows_root else "Use the dataset of the training."
     raise UsageError(f"{data}: it has {len(labels)} classes{names}, and the network has {classes}. {fix}")
 
 
