@@ -1,4 +1,4 @@
-"""A person's own pictures, and a miniature of ImageNet, from the command line to the classified picture."""
+"""The user's own images, and a miniature of ImageNet, from the command line to the classified image."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ SMALL = ["--data.preprocess.size", "32", "--data.preprocess.resize", "40"]
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Reddish and bluish ones, under names that people give."""
+    """Reddish and bluish images in folders with spaces, accents and parentheses in their names."""
     draw = np.random.default_rng(0)
     for channel, name in ((0, "Häuser am See"), (2, "my cats (2023)")):
         (tmp_path / "pictures" / name).mkdir(parents=True)
@@ -45,7 +45,7 @@ def test_fine_tuning_in_one_line(reslight, pictures: Path, weights: Path):
     assert "next   reslight classify runs/finetune/1/weights PICTURE" in answer.out
     exported = Path("runs/finetune/1/weights")
     config = json.loads((exported / "config.json").read_text())["reslight"]
-    assert config["preprocess"] | {"size": 16, "resize": 20, "mean": [0.4, 0.5, 0.6]} == config["preprocess"], "fed as the weights were"
+    assert config["preprocess"] | {"size": 16, "resize": 20, "mean": [0.4, 0.5, 0.6]} == config["preprocess"]
     assert config["labels"] == ["Häuser am See", "my cats (2023)"]
     assert config["recipe"]["init_from"] == str(weights)
     picture = pictures / "my cats (2023)" / "Foto 3 ü.jpg"
@@ -55,7 +55,7 @@ def test_fine_tuning_in_one_line(reslight, pictures: Path, weights: Path):
     assert answer.code == 0, answer.out + answer.err
     larger = reslight("validate", "--config", "runs/finetune/1", "--data.preprocess.size", 24, "--data.preprocess.resize", 30)
     assert "data.preprocess.size is 24: it was 16 when the checkpoint was written" in larger.err
-    # its own configuration means this run, without the weights that it began with
+    # The run's own configuration works without the weights of init_from.
     for path in weights.iterdir():
         path.unlink()
     weights.rmdir()
@@ -66,7 +66,7 @@ def test_fine_tuning_in_one_line(reslight, pictures: Path, weights: Path):
 
 
 @pytest.mark.slow
-def test_an_average_is_exported_with_its_own_numbers(reslight):
+def test_an_average_is_exported_with_its_own_results(reslight):
     answer = reslight("fit", "--config", "digits", "--trainer.max_epochs", 3, "--model.ema", 0.9, "--export", "true")
     assert answer.code == 0, answer.err
     at_the_end = json.loads(Path("runs/digits/1/validate.json").read_text())
@@ -86,7 +86,7 @@ def test_a_resumed_fine_tuning_ends_as_one_that_was_not_interrupted(reslight, pi
     assert reslight("fit", *line, "--trainer.max_steps", 3).code == 0
     answer = reslight("fit", *line, "--trainer.max_steps", 6, "--ckpt_path", "last")
     assert answer.code == 0, answer.err
-    assert "init_from" not in answer.err, "where it began is no change"
+    assert "init_from" not in answer.err, "init_from is not compared on a resume"
     one, two = (torch.load(f"runs/finetune/{n}/checkpoints/last.ckpt", weights_only=True) for n in (1, 2))
     assert one["global_step"] == two["global_step"] == 6
     assert one["state_dict"].keys() == two["state_dict"].keys()

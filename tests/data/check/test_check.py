@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.data.miniature import LAYOUTS, picture, write_miniature
+from tests.data.miniature import LAYOUTS, image_file, write_miniature
 
 from reslight.data.check.check import Summary, check
 from reslight.data.check.problems import KINDS, Problem
@@ -67,7 +67,7 @@ def animated(form: str) -> bytes:
 
 
 def with_thumbnail() -> bytes:
-    """A JPEG that holds another, whole, before its own pixels."""
+    """A JPEG with another complete JPEG before its own pixels."""
     image, small = encoded("JPEG"), encoded("JPEG", np.zeros((8, 8, 3), np.uint8))
     return image[:2] + b"\xff\xe7" + (len(small) + 2).to_bytes(2) + small + image[2:]
 
@@ -93,12 +93,12 @@ OTHERS = {form: encoded(form) for form in ("BMP", "TIFF", "PPM")}
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_sound_set_has_no_problems(layout, tmp_path):
     write_miniature(tmp_path, layout=layout)
-    summary, told = Summary(), []
-    assert found(tmp_path, summary=summary, progress=lambda now: told.append(now.opened)) == []
+    summary, progress = Summary(), []
+    assert found(tmp_path, summary=summary, progress=lambda now: progress.append(now.opened)) == []
     assert summary.splits == {"train": 30, "val": 20}
     assert (summary.images, summary.opened, summary.classes) == (50, 50, 10)
     assert summary.bytes == sum(path.stat().st_size for path in tmp_path.rglob("*.JPEG"))
-    assert told == [0, 30, 50, 50]
+    assert progress == [0, 30, 50, 50]
 
 
 # images
@@ -138,7 +138,7 @@ def test_a_truncated_image_is_found(form, root):
             assert (kind, text.partition(". ")[0]) == ("truncated", f"ends too early, after {len(content) - lost:,} bytes")
 
 
-def test_a_download_that_broke_off_in_a_file_of_full_length(root):
+def test_a_download_that_stopped_in_a_file_of_full_length(root):
     content = bytearray(FORMATS["jpeg"])
     content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
     (root / "train" / TENCH / "cut.jpg").write_bytes(content)
@@ -229,7 +229,7 @@ def links(root: Path) -> None:
 def classes(root: Path) -> None:
     (root / "train" / "n00000001").mkdir()
     (root / "val" / "n00000002").mkdir()
-    (root / "val" / "n00000002" / "a.jpg").write_bytes(picture("a", "n00000002"))
+    (root / "val" / "n00000002" / "a.jpg").write_bytes(image_file("a", "n00000002"))
     shutil.rmtree(root / "val" / "n03888257")
     for path in (root / "val" / "n03417042").iterdir():
         path.unlink()
@@ -237,7 +237,7 @@ def classes(root: Path) -> None:
 
 def copies(root: Path) -> None:
     train, val = root / "train", root / "val"
-    shutil.copy(train / TENCH / "n01440764_10026.JPEG", train / TENCH / "n01440764_99.JPEG")  # no harm
+    shutil.copy(train / TENCH / "n01440764_10026.JPEG", train / TENCH / "n01440764_99.JPEG")  # same split and class: no problem
     shutil.copy(train / TENCH / "n01440764_10026.JPEG", train / CHURCH / "b.jpg")
     shutil.copy(train / TENCH / "n01440764_10026.JPEG", val / CHURCH / "c.jpg")
     shutil.copy(train / CHURCH / "n03028079_10026.JPEG", val / CHURCH / "d.jpg")
@@ -245,13 +245,13 @@ def copies(root: Path) -> None:
         (train / CHURCH / name).write_bytes(b"the same")
     shutil.copytree(val, root / "test")
     for path in root.glob("test/*/ILSVRC*"):
-        path.write_bytes(picture(f"{path.name} of the test set", path.parent.name))
+        path.write_bytes(image_file(f"{path.name} of the test set", path.parent.name))
 
 
 def subfolders(root: Path) -> None:
     (root / "train" / TENCH / "more" / "deep").mkdir(parents=True)
     (root / "train" / TENCH / "more" / "deep" / "bad.jpg").write_bytes(b"")
-    (root / "train" / TENCH / "more" / "good.jpg").write_bytes(picture("good", TENCH))
+    (root / "train" / TENCH / "more" / "good.jpg").write_bytes(image_file("good", TENCH))
 
 
 FIRST = f"train/{TENCH}/n01440764_10026.JPEG"
@@ -293,7 +293,7 @@ def test_each_planted_problem_is_found_and_nothing_else(plant, root):
 
 
 def test_all_planted_problems_at_once(root):
-    """Found, in the same order, by any number of threads."""
+    """The problems and their order are the same for any number of threads."""
     for plant in PLANTED:
         plant(root)
     cut = FORMATS["jpeg"][:-3]
@@ -343,11 +343,11 @@ def test_accents_of_folders_may_be_composed_or_not(root):
         (root / split / normalize(form, "Bär")).mkdir()
     assert_found(root, [("empty class", f"{split}/{normalize(form, 'Bär')}", "has no images") for split, form in ACCENTS])
     for split in ("train", "val"):
-        next((root / split).glob("B*")).joinpath("1.jpg").write_bytes(picture(split, TENCH))
+        next((root / split).glob("B*")).joinpath("1.jpg").write_bytes(image_file(split, TENCH))
     assert found(root) == []
 
 
-def test_what_is_no_set_at_all(tmp_path):
+def test_a_missing_dataset(tmp_path):
     (file := tmp_path / "file.jpg").touch()
     for path in (tmp_path / "none", file):
         with pytest.raises(OSError, match=f"^ROOT is {path}: there is no such folder"):
@@ -359,12 +359,12 @@ def test_what_is_no_set_at_all(tmp_path):
 # ImageNet as it is published
 
 
-def test_label_files_are_not_strange_and_the_test_set_needs_none(tmp_path):
+def test_label_files_are_no_problem_and_the_test_split_needs_none(tmp_path):
     made = write_miniature(tmp_path, train=1, val=1, layout="official")
     for path in (tmp_path / "ILSVRC2012_devkit_t12" / "data").iterdir():
         path.rename(tmp_path / "val" / path.name)
     (tmp_path / "test").mkdir()
-    (tmp_path / "test" / "ILSVRC2012_test_00000001.JPEG").write_bytes(picture("a", TENCH))
+    (tmp_path / "test" / "ILSVRC2012_test_00000001.JPEG").write_bytes(image_file("a", TENCH))
     name = next(name for name, synset in made.val.items() if synset == CHURCH)
     shutil.copy(tmp_path / "train" / TENCH / "n01440764_10026.JPEG", tmp_path / "val" / name)
     (tmp_path / "val" / "more.txt").touch()
@@ -404,7 +404,7 @@ class Rows:
 
 
 def test_shards_are_opened_row_by_row(tmp_path, monkeypatch):
-    images = [picture(name, TENCH) for name in "abc"]
+    images = [image_file(name, TENCH) for name in "abc"]
     rows = {"train": ([images[0], images[1], b"", images[1]], [0, 0, 1, 1]), "test": ([images[2], images[0]], [1, -1])}
     splits = {split: LabelledImages(Rows(cells), torch.tensor(labels), "") for split, (cells, labels) in rows.items()}
     monkeypatch.setattr("reslight.data.image_folder.folder.find_image_set", lambda root: ImageSet(("cat", "dog"), splits), raising=False)
@@ -442,7 +442,7 @@ def test_shards_that_cannot_be_used(tmp_path, monkeypatch):
 # the rest
 
 
-def test_images_are_read_only_as_far_as_problems_are_asked_for(root, monkeypatch):
+def test_images_are_opened_while_problems_are_iterated(root, monkeypatch):
     for number in range(60):
         (root / "train" / TENCH / f"{number:03d}.jpg").write_bytes(b"")
     monkeypatch.setattr("reslight.data.check.check._CHUNK", 1)

@@ -11,7 +11,7 @@ import pytest
 import scipy.io
 import torch
 from PIL import Image
-from tests.data.miniature import LAYOUTS, Miniature, picture, write_labels, write_miniature
+from tests.data.miniature import LAYOUTS, Miniature, image_file, write_labels, write_miniature
 from torchvision.models import ResNet18_Weights
 
 from reslight.data.image_folder.folder import Folder
@@ -39,7 +39,7 @@ VAL = {
     "ILSVRC2012_val_00000301.JPEG": "chain saw",
     "ILSVRC2012_val_00000302.JPEG": "garbage truck",
 }
-"""Of a miniature with one validation image of each class."""
+"""The validation images of a miniature with one for each class."""
 
 
 def data(root: Path, **settings: object) -> ImageNet:
@@ -55,16 +55,16 @@ def loaded(root: Path, part: str, **settings: object) -> EncodedSplit:
 
 
 def named(split: EncodedSplit) -> dict[str, str]:
-    """The label of each image by the name of its file."""
+    """The label name of each image by its file name."""
     numbers = zip(split.numbers.tolist(), split.labels.tolist(), strict=True)
     return {Path(split.images.name(number)).name: LABELS[label] for number, label in numbers}
 
 
 def fingerprint(images: Mapping[str, str]) -> str:
-    """Of sorted images: of the classes, and of each image's class, name and size."""
+    """Compute the fingerprint of sorted images by hand: the classes, then the class, name and size of each image."""
     lines = [
         "\0".join(sorted(set(images.values()))),
-        *(f"{synset}/{name}\0{len(picture(name, synset))}" for name, synset in images.items()),
+        *(f"{synset}/{name}\0{len(image_file(name, synset))}" for name, synset in images.items()),
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -80,7 +80,7 @@ def refusal(root: Path) -> str:
 # names
 
 
-def test_the_classes_are_those_of_timm_and_torchvision():
+def test_classes_are_those_of_timm_and_torchvision():
     synsets = files("timm").joinpath("data", "_info", "imagenet_synsets.txt").read_text().split()
     names = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
     assert list(known_synsets().items()) == list(zip(synsets, names, strict=True))
@@ -109,7 +109,7 @@ def test_every_layout_gives_the_same_images_and_labels(layout, tmp_path):
     test = loaded(tmp_path, "test")
     assert named(test) == VAL
     for number, (name, synset) in enumerate(made.val.items()):
-        assert test.images.read(number) == picture(name, synset)
+        assert test.images.read(number) == image_file(name, synset)
     train = loaded(tmp_path, "train")
     assert named(train) == {name: LABELS[sorted(set(made.train.values())).index(synset)] for name, synset in made.train.items()}
     assert (len(train), len(test)) == (20, 10)
@@ -126,7 +126,7 @@ def test_every_layout_gives_the_same_images_and_labels(layout, tmp_path):
         ("kaggle", "LOC_val_solution.csv", ("devkit", "ILSVRC/Data/CLS-LOC/val")),
     ],
 )
-def test_label_files_may_be_elsewhere(layout, file, places, tmp_path):
+def test_other_folders_of_label_files(layout, file, places, tmp_path):
     write_miniature(tmp_path, train=1, val=1, layout=layout)
     moved = [path for path in ((tmp_path / file).iterdir() if (tmp_path / file).is_dir() else [tmp_path / file])]
     for place in places:
@@ -147,10 +147,10 @@ def test_label_files_may_be_elsewhere(layout, file, places, tmp_path):
     ],
 )
 def test_other_forms_of_label_files(name, line, tmp_path):
-    """Numbers are official ones, or, if all classes have one, count the folders of training."""
+    """Numbers are official ones, or number the training folders if they cover all of them."""
     made = write_miniature(tmp_path, train=1, val=1, layout="caffe")
     (tmp_path / "val" / "val.txt").unlink()
-    (tmp_path / "synsets.txt").write_text("\n".join(known_synsets()))  # is no label file
+    (tmp_path / "synsets.txt").write_text("\n".join(known_synsets()))  # not a label file
     official, own = list(known_synsets()), sorted(set(made.train.values()))
     lines = [
         line.format(name=image, stem=image[:-5], synset=synset, number=official.index(synset), place=own.index(synset)).strip("\r\n")
@@ -163,11 +163,11 @@ def test_other_forms_of_label_files(name, line, tmp_path):
 
 
 def test_the_first_classes_by_number(tmp_path):
-    """Where official numbers and those of the folders are the same."""
+    """Official numbers and those of the folders are the same."""
     for synset in list(known_synsets())[:3]:
         for part in ("train", "val") if synset == "n01440764" else ("train",):
             (tmp_path / part / synset).mkdir(parents=True)
-            (tmp_path / part / synset / f"{synset}_1.JPEG").write_bytes(picture("a", synset))
+            (tmp_path / part / synset / f"{synset}_1.JPEG").write_bytes(image_file("a", synset))
     shutil.move(tmp_path / "val" / "n01440764" / "n01440764_1.JPEG", tmp_path / "val")
     (tmp_path / "val" / "n01440764").rmdir()
     (tmp_path / "val.txt").write_text("n01440764_1.JPEG 0\n")
@@ -179,13 +179,13 @@ def test_the_first_classes_by_number(tmp_path):
 def test_hub_shards_are_evaluated_on_validation(tmp_path, monkeypatch):
     write_miniature(tmp_path, train=1, val=1, layout="folders")
     parts = data(tmp_path)._image_set
-    found = ImageSet(LABELS, {"train": parts.splits["train"], "val": parts.splits["test"], "test": parts.splits["train"]}, ("so it is",))
+    found = ImageSet(LABELS, {"train": parts.splits["train"], "val": parts.splits["test"], "test": parts.splits["train"]}, ("a warning",))
     monkeypatch.setattr(Folder, "find_image_set", lambda self: {"someone/imagenet": found}[self.root])
     made = ImageNet("someone/imagenet", preprocess=TINY, val_size=2)
     made.setup()
     assert {part: len(split) for part, split in made.splits.items()} == {"train": 8, "val": 2, "test": 10}
     assert made.labels == LABELS
-    assert made._image_set.warnings == ("so it is",)
+    assert made._image_set.warnings == ("a warning",)
 
 
 def test_validation_in_training_is_of_training_images(tmp_path):
@@ -205,7 +205,7 @@ def test_every_image_is_decoded_and_counted_once(tmp_path):
     module.setup()
     seen = torch.cat([batch.indices for batch in module.test_dataloader()])
     assert seen.tolist() == list(range(30))
-    for name in ("n02105855_2933.JPEG", "n02077923_14822.JPEG"):  # the PNG, and the one of CMYK
+    for name in ("n02105855_2933.JPEG", "n02077923_14822.JPEG"):  # the PNG and the CMYK image
         train = module.splits["train"]
         at = list(made.train).index(name)
         image = next(iter(train.batches([torch.tensor([at])], 0))).images
@@ -326,7 +326,7 @@ def scipy_file(content: dict[str, object]) -> bytes:
     return Path("made.mat").read_bytes()
 
 
-def test_archives_are_to_be_unpacked(tmp_path):
+def test_archives_that_are_not_unpacked(tmp_path):
     (tmp_path / "ILSVRC2012_img_val.tar").touch()
     assert f"{tmp_path} has no images in folders of classes. " in refusal(tmp_path)
     (tmp_path / "ILSVRC2012_img_train.tar").touch()
@@ -339,7 +339,7 @@ def test_archives_are_to_be_unpacked(tmp_path):
     text = refusal(tmp_path)
     assert text.startswith(f"{tmp_path / 'train'} has archives that are not unpacked: n01440764.tar. ")
     assert 'for f in n*.tar; do mkdir -p "${f%.tar}" && tar -xf "$f" -C "${f%.tar}"; done' in text
-    write_miniature(tmp_path, train=1, val=1)  # the archive of a class may stay beside its folder
+    write_miniature(tmp_path, train=1, val=1)  # archives beside the unpacked folders are allowed
     assert len(loaded(tmp_path, "train")) == 10
     (tmp_path / "train" / "n01443537.tar").touch()
     (tmp_path / "train" / "n01484850.tar").touch()
@@ -359,7 +359,7 @@ def test_without_validation_images(tmp_path):
         module.setup("test")
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_missing_folder(tmp_path):
     assert refusal(tmp_path / "none").startswith(f"data.root is {tmp_path / 'none'}: there is no such folder. Set it to")
 
 
@@ -375,7 +375,7 @@ def test_the_odd_images(tmp_path):
 
 
 def test_there_is_something_to_learn(tmp_path):
-    """The class is told from the mean and the deviation of the colours, by the nearest class's mean."""
+    """A nearest-mean classifier on the mean and the std of the colors is right for most images."""
 
     def features(root: Path, names: Miniature, part: str) -> tuple[np.ndarray, np.ndarray]:
         rows, labels = [], []
