@@ -44,7 +44,7 @@ def test_a_push_is_one_commit_of_the_whole_folder(hub, folder):
     assert len(before) == 1, "the repository's own"
     assert lines[-1].strip() == f"load it with reslight.load('acme/net@{first.id}')"
     assert lines[-2] == f"done  {hub.endpoint}/acme/net/commit/{first.id}"
-    assert package.push(folder, "acme/net") == [f"acme/net holds these very files already, commit {first.id}"]
+    assert package.push(folder, "acme/net") == [f"acme/net has the same files already, commit {first.id}"]
     assert len(hub.commits("acme/net")) == 2
 
 
@@ -55,7 +55,7 @@ def test_the_card_is_valid_to_the_hub(hub, folder):
 
 def test_a_dry_run_sends_nothing(hub, folder):
     lines = package.push(folder, "acme/net", dry_run=True)
-    assert lines[-1] == "nothing was sent: a dry run; acme/net would be made"
+    assert lines[-1] == "nothing was sent (dry run); acme/net would be created"
     assert [line.split()[1].rstrip(",") for line in lines[:-1]] == ["model.safetensors", "golden.safetensors", "config.json", "README.md"]
     assert "acme/net" not in hub.repos
     assert {request.method for request in hub.requests} == {"GET"}
@@ -66,7 +66,7 @@ def test_private_pull_request_and_branch(hub, folder):
     assert hub.repos["acme/secret"].private
     hub.create("acme/net", {"README.md": b"Hello.\n"})
     head = hub.head("acme/net")
-    with pytest.raises(ValueError, match="acme/net is there and public, so this would not be private"):
+    with pytest.raises(ValueError, match="acme/net is public: these weights would not be private"):
         package.push(folder, "acme/net", private=True)
     lines = package.push(folder, "acme/net", create_pr=True)
     assert "/discussions/1" in lines[-2]
@@ -92,7 +92,7 @@ def test_what_a_person_wrote_on_the_hub_stays(hub, pushed):
     assert 'reslight.load("acme/net")' in text
     (pushed / "README.md").write_text((pushed / "README.md").read_text() + "\nOther text.\n")
     head = hub.head("acme/net")
-    with pytest.raises(ValueError, match="hold different text of yours; make them one"):
+    with pytest.raises(ValueError, match=r"hold different text of yours\. Make them the same"):
         package.push(pushed, "acme/net")
     assert hub.head("acme/net") == head
 
@@ -436,12 +436,12 @@ def test_revisions_with_a_slash(hub, pushed, revision):
 
 
 def test_private_is_not_public_on_a_branch_either(hub, pushed):
-    with pytest.raises(ValueError, match="acme/net is there and public, so this would not be private"):
+    with pytest.raises(ValueError, match="acme/net is public: these weights would not be private"):
         package.push(pushed, "acme/net@next", private=True)
-    assert "the branch next of acme/net would be made" in package.push(pushed, "acme/net@next", dry_run=True)[-1]
-    with pytest.raises(ValueError, match="the branch next of acme/net is not there, so no pull request can be opened against it"):
+    assert "the branch next of acme/net would be created" in package.push(pushed, "acme/net@next", dry_run=True)[-1]
+    with pytest.raises(ValueError, match="the branch next of acme/net does not exist, so it cannot get a pull request"):
         package.push(pushed, "acme/net@next", create_pr=True)
-    with pytest.raises(ValueError, match="is a commit, which never changes; push to a branch"):
+    with pytest.raises(ValueError, match=r"is a commit, which cannot change\. Push to a branch"):
         package.push(pushed, f"acme/net@{'0' * 40}")
 
 
@@ -499,7 +499,7 @@ def test_a_commit_that_cannot_be_read_back_is_said_to_be_there(hub, folder, monk
         return done
 
     monkeypatch.setattr(push, "_commit", then_the_hub_fails)
-    with pytest.raises(ConnectionError, match=r"acme/net was published as .* and could not be read back"):
+    with pytest.raises(ConnectionError, match=r"acme/net was published as .* but could not be read back"):
         package.push(folder, "acme/net")
     assert "model.safetensors" in hub.files("acme/net")
 

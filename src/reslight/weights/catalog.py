@@ -1,4 +1,4 @@
-"""The weights that are published: one literal row each, and no row without its weight."""
+"""The table of published weights: one row each."""
 
 import re
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from reslight.messages import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """Where a weight is, and what it is worth.
+    """Where published weights are, and how accurate they are.
 
     Attributes:
-        accuracy: Top-1 on the test set, in per cent, as its config.json counts it.
-        sha256: Of model.safetensors.
-        repository: `OWNER/NAME` on the Hub; None for one that comes with the package.
+        accuracy: Top-1 accuracy on the test split, in percent, from the counts in config.json.
+        sha256: sha256 of model.safetensors.
+        repository: `OWNER/NAME` on the Hub; None for weights that come with the package.
         revision: The commit there, 40 hexadecimal digits.
     """
 
@@ -31,11 +31,11 @@ class Published:
         """Check the row.
 
         Raises:
-            ValueError: A repository without its commit: what is there tomorrow nobody measured.
+            UsageError: a repository without its commit, whose weights could change.
         """
         if (self.repository is None) != (self.revision is None) or not re.fullmatch(r"[0-9a-f]{40}|", self.revision or ""):
             raise UsageError(
-                f"a published weight in {self.repository} has the revision {self.revision}; give the commit, 40 hexadecimal digits"
+                f"the revision of {self.repository} is {self.revision}: it must be a commit. Give the commit, 40 hexadecimal digits."
             )
 
 
@@ -45,14 +45,14 @@ CATALOG: Mapping[str, Published] = MappingProxyType(
         "resnet8.digits": Published(accuracy=99.17, sha256="62d441152d235daa4d3748dee93cbf13c6e0a8057e630e1e61d664d549efe6cc"),
     }
 )
-"""By name: architecture, data set, and a recipe where there are several."""
+"""By name: architecture, dataset, and a recipe if there are several."""
 
 
 def list_weights(pattern: str = "*") -> list[str]:
-    """Names of the published weights that match a shell-style pattern, in the table's order."""
+    """Return the names of the published weights that match a shell-style pattern, in the table's order."""
     return [name for name in CATALOG if fnmatchcase(name, pattern)]
 
 
 def bundled(name: str) -> Path:
-    """The folder of a weight that comes with the package."""
+    """Return the folder of weights that come with the package."""
     return Path(str(files("reslight") / "weights" / "bundled" / name))

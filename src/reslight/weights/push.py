@@ -1,4 +1,4 @@
-"""Weights published on the Hugging Face Hub: as one commit or not at all, and read back."""
+"""Publish weights on the Hugging Face Hub as one commit, and read them back."""
 
 import logging
 import os
@@ -29,64 +29,62 @@ def push(
     dry_run: bool = False,
     message: str = "Publish weights with reslight",
 ) -> list[str]:
-    """Publish a folder as one commit, and read back that the Hub holds these very files.
+    """Publish a folder as one commit, and check that the Hub has the same files.
 
     Args:
-        folder: Of `reslight export` or `save`.
-        repository: `OWNER/NAME`, which is made if it is not there, or `OWNER/NAME@BRANCH`.
-        private: Of a repository that is made; the owner's default if None.
-        create_pr: Open a pull request in place of a commit.
-        dry_run: Only say what would be done.
+        folder: The folder that `reslight export` or `save` wrote.
+        repository: `OWNER/NAME` or `OWNER/NAME@BRANCH`; created if it is missing.
+        private: Whether a new repository is private; None for the owner's default.
+        create_pr: Open a pull request instead of pushing to the branch.
+        dry_run: Return what would be done, and do nothing.
         message: Title of the commit.
 
     Returns:
-        Lines: what was done, and where it is.
+        Lines that say what was done, and where the weights are.
 
     Raises:
-        OSError: It failed; one line says why. Nothing was published, unless it says that what was published could not be read back.
-        ValueError: The folder is damaged, its card and the one on the Hub hold different text of a person, or a public repository
-            was to be private.
+        OSError: a request that failed; one line says why. Nothing was published, unless the line says that the files could not be read
+            back.
+        UsageError: a damaged folder, a card with other text of yours than the one on the Hub, or `private` for a public repository.
     """
     where, here = Repository.parse(repository), Path(folder)
     if re.fullmatch(r"[0-9a-f]{40}", where.revision or ""):
-        raise UsageError(f"{where} is a commit, which never changes; push to a branch")
+        raise UsageError(f"{where} is a commit, which cannot change. Push to a branch.")
     record = check_folder(here)
     api, branch = client(), where.revision or "main"
-    there = _about(api, Repository(where.name))
-    if there and private and not there.private:
-        raise UsageError(
-            f"{where.name} is there and public, so this would not be private; make it private on the Hub, or take another name"
-        )
-    head = None if there is None else there.sha if branch == "main" else _head(api, where, branch)
-    made = "" if head else f"the branch {branch} of {where.name}" if there else where.name
-    if made and create_pr:
-        raise UsageError(f"{made} is not there, so no pull request can be opened against it; push without a pull request first")
-    if made and not dry_run:
-        if not there:
+    found = _info(api, Repository(where.name))
+    if found and private and not found.private:
+        raise UsageError(f"{where.name} is public: these weights would not be private. Make it private on the Hub, or use another name.")
+    head = None if found is None else found.sha if branch == "main" else _head(api, where, branch)
+    created = "" if head else f"the branch {branch} of {where.name}" if found else where.name
+    if created and create_pr:
+        raise UsageError(f"{created} does not exist, so it cannot get a pull request. Push without one first.")
+    if created and not dry_run:
+        if not found:
             with_retries(lambda: api.create_repo(where.name, private=private, exist_ok=True), f"creating {where.name}", where)
         if branch != "main":
-            with_retries(lambda: api.create_branch(where.name, branch=branch, exist_ok=True), f"creating {made}", where)
+            with_retries(lambda: api.create_branch(where.name, branch=branch, exist_ok=True), f"creating {created}", where)
         head = _head(api, where, branch)
     contents: dict[str, bytes | Path] = {name: here / name for name in (MODEL, GOLDEN, CONFIG)}
     contents[CARD] = _merged(api, where, head, record, here)
     changed = _changed(api, where, head, contents)
-    lines = [f"{'new  ' if made else 'send '} {name}, {_size(content):,} bytes" for name, content in contents.items() if name in changed]
+    lines = [f"{'new  ' if created else 'send '} {name}, {_size(content):,} bytes" for name, content in contents.items() if name in changed]
     if not changed:
-        return [f"{where} holds these very files already, commit {head}"]
+        return [f"{where} has the same files already, commit {head}"]
     if dry_run:
-        return [*lines, f"nothing was sent: a dry run; {f'{made} would be made' if made else f'{where} is there'}"]
+        return [*lines, f"nothing was sent (dry run); {f'{created} would be created' if created else f'{where} exists'}"]
     commit, url = _commit(api, where, branch, head, contents, message, create_pr)
     try:
         still = _changed(api, where, commit, contents)
     except OSError as error:
-        raise ConnectionError(f"{where} was published as {commit}, and could not be read back: {error}") from error
+        raise ConnectionError(f"{where} was published as {commit}, but could not be read back: {error}") from error
     if still:
-        raise ConnectionError(f"{where} at {commit} does not hold what was sent: {', '.join(still)}; push again")
+        raise ConnectionError(f"{where} at {commit} does not have the files that were sent: {', '.join(still)}. Push again.")
     return [*lines, f"done  {url}", f"      load it with reslight.load({f'{where.name}@{commit}'!r})"]
 
 
-def _about(api: HfApi, where: Repository) -> ModelInfo | None:
-    """What the Hub says of a repository at a branch; None if it is not there, or not the branch."""
+def _info(api: HfApi, where: Repository) -> ModelInfo | None:
+    """Return the Hub's information on a repository at a branch; None if one of them is missing."""
     try:
         return with_retries(lambda: api.model_info(where.name, revision=where.revision), f"looking up {where}", where)
     except FileNotFoundError:
@@ -94,16 +92,16 @@ def _about(api: HfApi, where: Repository) -> ModelInfo | None:
 
 
 def _head(api: HfApi, where: Repository, branch: str) -> str | None:
-    """The commit that a branch is at; None for one that is not there."""
-    found = _about(api, Repository(where.name, branch))
+    """Return the commit that a branch is at; None for a missing branch."""
+    found = _info(api, Repository(where.name, branch))
     return found.sha if found else None
 
 
 def _merged(api: HfApi, where: Repository, head: str | None, record: Record, here: Path) -> bytes:
-    """The card with a person's own text, whether it is here or on the Hub.
+    """Return the card with the user's own text, from the folder or from the Hub.
 
     Raises:
-        ValueError: Both have some, and it is not the same.
+        UsageError: different text in both.
     """
     text = read_card(here)
     listed = list_files(api, where, head, (CARD,)) if head else {}
@@ -111,9 +109,7 @@ def _merged(api: HfApi, where: Repository, head: str | None, record: Record, her
         path = download(api, where, str(head), listed[CARD])
         one = merged(text, path.read_text(encoding="utf-8", errors="replace"))
         if one is None:
-            raise UsageError(
-                f"{here / CARD} and the card of {where} hold different text of yours; make them one, here or there, and push again"
-            )
+            raise UsageError(f"{here / CARD} and the card of {where} hold different text of yours. Make them the same, and push again.")
         text = one
     return card(record, (here / MODEL).stat().st_size, text, where.name).encode()
 
@@ -121,7 +117,7 @@ def _merged(api: HfApi, where: Repository, head: str | None, record: Record, her
 def _commit(
     api: HfApi, where: Repository, branch: str, head: str | None, contents: Mapping[str, bytes | Path], message: str, create_pr: bool
 ) -> tuple[str, str]:
-    """One commit on top of `head`, made again after a broken connection only if it is certain that it was not made."""
+    """Commit the files on top of `head`; after a dropped connection, commit again only if it is certain that the first commit failed."""
     what = f"publishing {where}"
 
     def attempt() -> tuple[str, str]:
@@ -136,24 +132,24 @@ def _commit(
             return attempt()
         except Exception as error:
             lost = not create_pr and (now := _head(api, where, branch)) not in (None, head) and not _changed(api, where, now, contents)
-            if lost:  # it was made, and the answer did not come through
+            if lost:  # the commit succeeded, and its answer was lost
                 return str(now), f"{api.endpoint}/{where.name}/commit/{now}"
             if wait is None or create_pr or not any(map(is_transient, _chain(error))):
                 raise translate_error(error, what, where) from error
-            log.warning("%s: the connection broke; next attempt in %d s", what, wait)
+            log.warning("%s: the connection was dropped; next attempt in %d s", what, wait)
             time.sleep(wait)
     raise AssertionError  # the last round returns or raises
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what lies behind it: a failed upload is a RuntimeError to the client."""
+    """Yield an error and its causes: the client raises a RuntimeError from the error of a failed upload."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def _changed(api: HfApi, where: Repository, commit: str | None, contents: Mapping[str, bytes | Path]) -> list[str]:
-    """Names of the files that a commit does not hold as they are here; all, where there is no commit."""
+    """Return the names of the files that differ from those of a commit; all of them if there is no commit."""
     listed = list_files(api, where, commit, tuple(contents)) if commit else {}
     return [name for name, content in contents.items() if name not in listed or not is_same_file(content, listed[name])]
 
