@@ -1,4 +1,4 @@
-"""A tiny run through the command line; benchmarks/faults.py says what makes two runs the same."""
+"""A tiny run through the command line; benchmarks/faults.py defines when two runs are the same."""
 
 import runpy
 from collections.abc import Callable
@@ -15,14 +15,14 @@ rows, contents = FAULTS["rows"], FAULTS["contents"]
 
 @pytest.fixture
 def fit(reslight: Callable[..., Any]) -> Callable[..., Any]:
-    """`fit(place, *words)` trains a tiny network in the folder `place/tiny/1`."""
+    """Return `fit(root, *words)`, which trains a tiny network in the folder `root/tiny/1`."""
     Path("tiny.yaml").write_text(yaml.safe_dump(SETTINGS))
-    return lambda place, *words: reslight("fit", "--config", "tiny.yaml", "--trainer.default_root_dir", place, *words)
+    return lambda root, *words: reslight("fit", "--config", "tiny.yaml", "--trainer.default_root_dir", root, *words)
 
 
 @pytest.fixture
 def assert_same_run() -> Callable[[], None]:
-    """Compares metrics.csv and last.ckpt of the first runs in `part` and `whole`."""
+    """Return a function that compares metrics.csv and last.ckpt of the first runs in `part` and `whole`."""
 
     def compare() -> None:
         part, whole = Path("part/tiny/1"), Path("whole/tiny/1")

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, the best by its score, the last always."""
+"""Checkpoints are written whole or not at all; best.ckpt is the best by its metric."""
 
 import errno
 import math
@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from reslight.training import AtomicCheckpointIO, Checkpoints
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch):
+def test_a_failed_write_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch):
     path = tmp_path / "deep" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
 
@@ -28,7 +28,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch):
 
 @pytest.mark.parametrize(("before", "kept"), [(True, "The earlier checkpoint is kept"), (False, "There is no earlier checkpoint")])
 @pytest.mark.parametrize("fails", ["os.fsync", "torch.save"])
-def test_a_full_disk_is_said_and_leaves_what_was_there(fails, before, kept, monkeypatch):
+def test_a_full_disk_is_reported_and_keeps_the_earlier_checkpoint(fails, before, kept, monkeypatch):
     path = Path("run/checkpoints/last.ckpt")
     if before:
         AtomicCheckpointIO().save_checkpoint({"global_step": 1}, path)
@@ -38,7 +38,7 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(fails, before, kept, monk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
             if fails == "torch.save":
-                raise RuntimeError("unexpected pos 174080 vs 173976")  # noqa: B904  # what torch makes of it
+                raise RuntimeError("unexpected pos 174080 vs 173976")  # noqa: B904  # as torch.save does
             raise
 
     monkeypatch.setattr(fails, full)
@@ -59,14 +59,14 @@ def test_the_temporary_folder_of_the_system_is_not_used(tmp_path: Path, monkeypa
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no umask")
-def test_others_may_read_it_as_any_other_file(tmp_path: Path):
+def test_a_checkpoint_has_the_permissions_of_any_other_file(tmp_path: Path):
     (tmp_path / "any").touch()
     AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
     assert (tmp_path / "last.ckpt").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
 class Recorded(Checkpoints):
-    """Checkpoints that notes what it would save."""
+    """Notes what Checkpoints would save."""
 
     saved: list[tuple[str, int]]
 
@@ -86,7 +86,7 @@ class FakeTrainer:
 @pytest.mark.parametrize(
     ("monitor", "scores", "best_steps"),
     [
-        ("val/acc1", [0.5, 0.7, 0.7, 0.6, 0.8], [0, 1, 4]),  # a tie keeps the earlier one
+        ("val/acc1", [0.5, 0.7, 0.7, 0.6, 0.8], [0, 1, 4]),  # the earlier one wins a tie
         ("val/loss", [0.5, 0.7, 0.4, 0.4, 0.3], [0, 2, 4]),
         ("val/acc1", [math.nan, 0.1, math.nan], [1]),
         ("val/acc1", [None, 0.1], [1]),
@@ -100,7 +100,7 @@ def test_best_is_the_best_by_its_monitor(monitor, scores, best_steps):
     assert callback.saved == [("best.ckpt", step) for step in best_steps]
 
 
-def test_best_goes_on_after_a_resume():
+def test_the_best_score_survives_a_resume():
     first = Recorded()
     first.saved = []
     first.on_validation_end(FakeTrainer(10, 0.9), None)
@@ -112,7 +112,7 @@ def test_best_goes_on_after_a_resume():
     assert (second.best_score, second.best_step) == (pytest.approx(0.9), 10)
 
 
-def test_measuring_saves_nothing():
+def test_an_evaluation_saves_nothing():
     callback = Recorded()
     callback.saved = []
     callback.on_validation_end(FakeTrainer(1, 0.5, fn="validate"), None)

@@ -1,4 +1,4 @@
-"""ImageClassifier in real Trainers: what it logs, keeps, averages and refuses."""
+"""ImageClassifier in real Trainers: what it logs, saves, averages and refuses."""
 
 import math
 from typing import Any
@@ -38,7 +38,7 @@ def trainer(**settings: Any) -> Trainer:
 
 
 class Recorder(Callback):
-    """What the loss, the rate and the images were at each step."""
+    """Notes the loss and the learning rate of each step."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -86,14 +86,14 @@ def test_bad_settings(settings, says):
         tiny_model(**settings)
 
 
-def test_data_that_do_not_fit_are_named():
+def test_data_that_do_not_fit_the_network():
     with pytest.raises(ValueError, match=r"model\.num_classes is 7: synthetic has 10 classes"):
         trainer().fit(tiny_model(num_classes=7), datamodule=tiny_data())
     with pytest.raises(ValueError, match=r"model\.in_channels is 1: synthetic has 3 channels"):
         trainer().fit(tiny_model(in_channels=1), datamodule=tiny_data())
 
 
-def test_a_large_stem_on_small_images_is_warned_about(caplog):
+def test_a_large_stem_on_small_images_gives_a_warning(caplog):
     net = {**TINY, "stem": "imagenet"}
     trainer(fast_dev_run=True).fit(ImageClassifier(net, num_classes=10), datamodule=tiny_data())
     assert "imagenet stem halves images twice" in caplog.text
@@ -104,7 +104,7 @@ def test_a_large_stem_on_small_images_is_warned_about(caplog):
 
 
 def test_training_is_the_bare_loop():
-    """The same batches through a hand-written loop give the same weights: no step more, no rate off by one."""
+    """The same batches through a hand-written loop give the same weights: no additional step, and no learning rate off by one."""
     seen: list[Any] = []
 
     class Keep(Callback):
@@ -186,8 +186,8 @@ def test_a_loss_that_is_not_a_number_stops_the_run():
         trainer(max_epochs=20).fit(model, datamodule=tiny_data())
 
 
-def test_a_checkpoint_of_weights_that_are_no_numbers_is_not_written():
-    """The step that made them so had a finite loss."""
+def test_a_checkpoint_of_weights_that_are_not_finite_is_not_written():
+    """The loss of the last step was finite."""
     run = trainer()
     run.fit(tiny_model(), datamodule=tiny_data())
     run.save_checkpoint("good.ckpt")
@@ -206,7 +206,7 @@ def test_resnet110s_warmup_ends_when_the_error_is_down(accumulation):
     run = trainer(max_steps=320, max_epochs=-1, callbacks=rates, accumulate_grad_batches=accumulation, check_val_every_n_epoch=1000)
     run.fit(model, datamodule=tiny_data())
     warm_at = model._warmup.warm_at
-    assert warm_at in (101, 201)  # the error is measured over 100 steps, and the next step has its rate already
+    assert warm_at in (101, 201)  # the error is averaged over 100 steps, and the learning rate of the next step is already set
     assert rates.rates == pytest.approx([0.01] * warm_at + [0.05] * (300 - warm_at) + [0.005] * 20)
 
 
@@ -230,12 +230,12 @@ def test_the_warm_up_ends_at_the_same_step_after_a_resume(tmp_path):
 
 
 def test_the_loss_of_a_step_is_the_mean_over_its_batches():
-    """Accumulation changes how a step is computed, not what it reports."""
+    """Accumulation changes how a step is computed, not the loss that is recorded."""
     losses = []
     for accumulation in (1, 2):
         model = tiny_model(optim=OptimConfig(lr=1e-9))
         net = model.net
-        for module in net.modules():  # batch norm in eval mode: else a smaller batch has another loss
+        for module in net.modules():  # batch norm in eval mode: otherwise the loss depends on the batch size
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.train = lambda mode=True, module=module: module
                 module.training = False
@@ -249,7 +249,7 @@ def test_the_loss_of_a_step_is_the_mean_over_its_batches():
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-# -- what it works with
+# -- precisions, loaders and settings
 
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true", "64", "32", "bf16"])
@@ -279,7 +279,7 @@ def test_compile_keeps_the_keys():
     assert all(key.startswith("net.") and "_orig_mod" not in key for key in keys)
 
 
-def test_ema_is_the_average_and_the_raw_weights_are_beside_it(tmp_path):
+def test_a_checkpoint_with_ema_holds_the_average_and_the_raw_weights(tmp_path):
     raw: list[torch.Tensor] = []
 
     class Keep(Callback):
@@ -297,7 +297,7 @@ def test_ema_is_the_average_and_the_raw_weights_are_beside_it(tmp_path):
     torch.testing.assert_close(saved["current_model_state"]["net.fc.weight"], raw[-1])
 
 
-def test_a_checkpoint_is_plain_data_and_makes_the_classifier_again(tmp_path):
+def test_a_checkpoint_is_plain_data_and_restores_the_classifier(tmp_path):
     run = trainer(enable_checkpointing=True, callbacks=(saver := Checkpoints()))
     saver.folder = tmp_path
     model = tiny_model(optim=OptimConfig(lr=0.02, betas=(0.8, 0.9)), schedule=ScheduleConfig("multistep", milestones=(2, 3)))
@@ -311,7 +311,7 @@ def test_a_checkpoint_is_plain_data_and_makes_the_classifier_again(tmp_path):
 
 
 def test_stochastic_depth_is_a_function_of_the_step():
-    """What was drawn before, here by a callback, changes nothing."""
+    """Random numbers that were drawn before, here by a callback, change nothing."""
 
     class Disturb(Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
@@ -330,7 +330,7 @@ def test_stochastic_depth_is_a_function_of_the_step():
 
 
 def test_your_own_loaders_and_trainer():
-    """Nothing but batches of (images, labels, indices) is asked for."""
+    """Any data that give batches of (images, labels, indices) can be used."""
     images, labels = torch.randn(24, 3, 8, 8), torch.arange(24) % 10
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels, torch.arange(24)), batch_size=8)
 
@@ -345,6 +345,16 @@ def test_your_own_loaders_and_trainer():
         run = trainer()
         run.fit(tiny_model(), **data)
         assert "val/acc1" in run.callback_metrics
+
+
+def test_a_subclass_can_have_its_own_optimizer():
+    class Own(ImageClassifier):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.0123)
+
+    rates = Recorder()
+    trainer(callbacks=rates).fit(Own(TINY, num_classes=10), datamodule=tiny_data())
+    assert rates.rates == [0.0123] * 4
 
 
 @pytest.mark.slow

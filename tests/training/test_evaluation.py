@@ -1,4 +1,4 @@
-"""Averages over views, by hand."""
+"""Averages over views against sums by hand."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Real processes, really ended: the cases of benchmarks/faults.py, some of them every day."""
+"""The cases of benchmarks/faults.py, which end real processes; some run every day."""
 
 import runpy
 from pathlib import Path
@@ -15,7 +15,7 @@ DAILY = {
     "SIGKILL to the second of two processes",
     "the disk is full",
 }
-"""21 processes in all."""
+"""21 processes in total."""
 
 
 @pytest.fixture(scope="module")
@@ -30,5 +30,5 @@ def test_nothing_is_lost(name: str, lab: Any):
     assert outcome.good, outcome.happened
 
 
-def test_the_cases_of_every_day_are_there():
+def test_the_daily_cases_exist():
     assert FAULTS["CASES"].keys() >= DAILY

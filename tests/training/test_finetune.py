@@ -1,4 +1,4 @@
-"""Training that begins with weights."""
+"""Training that starts from published weights."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def weights(tmp_path: Path) -> str:
     return str(tmp_path / "weights")
 
 
-def test_the_body_comes_along_and_the_head_is_new(weights: str):
+def test_the_backbone_is_loaded_and_the_head_is_new(weights: str):
     there, here = package.load(weights).state_dict(), ImageClassifier(init_from=weights, num_classes=6).net
     assert here.config.num_classes == 6
     for name, value in here.state_dict().items():
@@ -35,7 +35,7 @@ def test_a_published_weight_by_its_name():
     assert initial_net("resnet8.digits", None, 3, 1).fc.out_features == 3
 
 
-def test_what_may_differ_from_the_weights(weights: str):
+def test_fields_that_may_differ_from_the_weights(weights: str):
     assert initial_net(weights, {"drop_path": 0.2}, 3, None).config.drop_path == 0.2
     same = {key: value for key, value in CONFIG.items() if key != "num_classes"}
     assert initial_net(weights, same, 3, None).config.num_classes == 3
@@ -57,7 +57,7 @@ def test_what_may_differ_from_the_weights(weights: str):
     ],
 )
 @pytest.mark.parametrize("name", ["sgd", "muon"])
-def test_what_is_frozen_does_not_move(weights: str, name: str, through: str | None, free: tuple[str, ...]):
+def test_frozen_parts_do_not_change(weights: str, name: str, through: str | None, free: tuple[str, ...]):
     model = ImageClassifier(init_from=weights, num_classes=2, freeze=through, optim=OptimConfig(name, lr=0.5, backbone_lr=0.5))
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
     model.train()
@@ -69,7 +69,7 @@ def test_what_is_frozen_does_not_move(weights: str, name: str, through: str | No
         assert moved == (name.split(".")[0] in free), name
 
 
-def test_a_trainer_leaves_what_is_frozen_as_it_is(weights: str, tmp_path: Path):
+def test_a_trainer_does_not_change_frozen_parts(weights: str, tmp_path: Path):
     data = Synthetic(SyntheticImages(size=8, num_classes=2, train_size=32), batch_size=8, val_size=8)
     model = ImageClassifier(init_from=weights, num_classes=2, freeze="layer2")
     before = {name: value.clone() for name, value in model.net.state_dict().items()}

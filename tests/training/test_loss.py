@@ -37,7 +37,7 @@ def test_bce_is_timms(smoothing: float):
 
 
 @pytest.mark.parametrize("kind", ["cross_entropy", "bce"])
-def test_labels_that_are_certain_are_labels(kind):
+def test_one_hot_probabilities_are_labels(kind):
     certain = F.one_hot(LABELS, 4).float()
     for smoothing in (0.0, 0.2):
         torch.testing.assert_close(training_loss(LOGITS, certain, kind, smoothing), training_loss(LOGITS, LABELS, kind, smoothing))

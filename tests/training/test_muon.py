@@ -13,7 +13,7 @@ CONFIG = OptimConfig("muon", lr=0.03, momentum=0.9, nesterov=True, weight_decay=
 
 
 def slow_direction(matrix: Tensor) -> Tensor:
-    """The polynomial 3.4445 s - 4.7750 s^3 + 2.0315 s^5 five times on each singular value: no matrix product at all."""
+    """The polynomial 3.4445 s - 4.7750 s^3 + 2.0315 s^5 five times on each singular value: without Newton-Schulz iterations."""
     left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
     values = values / values.square().sum().sqrt()
     for _ in range(5):
@@ -21,7 +21,7 @@ def slow_direction(matrix: Tensor) -> Tensor:
     return left @ values.diag() @ right
 
 
-def is_convolution_behind_the_stem(name: str, parameter: Tensor) -> bool:
+def is_convolution_after_the_stem(name: str, parameter: Tensor) -> bool:
     return name.startswith("layer") and parameter.ndim == 4
 
 
@@ -49,7 +49,7 @@ def test_steps_of_a_network_are_those_of_a_slow_loop(shape: str, nesterov: bool)
         nn.functional.cross_entropy(net(images), labels).backward()
         for name, p in net.named_parameters():
             gradient, weight = p.grad.clone(), weights[name]
-            if is_convolution_behind_the_stem(name, p):
+            if is_convolution_after_the_stem(name, p):
                 speed[name] = 0.9 * speed[name] + gradient
                 update = gradient + 0.9 * speed[name] if nesterov else speed[name]
                 rows, columns = p.shape[0], p[0].numel()
@@ -62,7 +62,7 @@ def test_steps_of_a_network_are_those_of_a_slow_loop(shape: str, nesterov: bool)
         optimizer.step()
         for name, p in net.named_parameters():
             torch.testing.assert_close(p, weights[name], rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
-            weights[name] = p.detach().clone()  # the difference of one step, not of all
+            weights[name] = p.detach().clone()  # compare single steps, so that differences do not add up
 
 
 def test_on_matrices_it_is_torchs_muon():
@@ -85,26 +85,26 @@ def test_on_matrices_it_is_torchs_muon():
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0.02)  # theirs computes in bfloat16
 
 
-def test_what_each_group_holds():
+def test_the_settings_of_each_group():
     net = create_model("resnet20", shortcut="B")
     groups = build_optimizer(CONFIG, net).param_groups
     seen = {id(p): group for group in groups for p in group["params"]}
     assert len(seen) == len(list(net.parameters()))
     for name, p in net.named_parameters():
         group = seen[id(p)]
-        expected = (True, 0.03, 0.1) if is_convolution_behind_the_stem(name, p) else (False, 0.2, 0.01 if p.ndim > 1 else 0.0)
+        expected = (True, 0.03, 0.1) if is_convolution_after_the_stem(name, p) else (False, 0.2, 0.01 if p.ndim > 1 else 0.0)
         assert (group["orthogonalize"], group["lr"], group["weight_decay"]) == expected, name
     assert sum(group["orthogonalize"] for group in groups) == 1
 
 
-def test_a_gradient_of_zeros_moves_nothing():
+def test_a_zero_gradient_changes_nothing():
     weight = nn.Parameter(torch.ones(4, 4))
     weight.grad = torch.zeros(4, 4)
     Muon([{"params": [weight]}], lr=1.0).step()
     assert torch.equal(weight, torch.ones(4, 4))
 
 
-def test_state_dict_goes_on_to_the_bit():
+def test_a_restored_state_continues_exactly():
     def train(steps: int, state: dict | None = None, weights: dict | None = None) -> tuple[nn.Module, dict]:
         torch.manual_seed(0)
         net = create_model("resnet20")

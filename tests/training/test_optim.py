@@ -81,7 +81,7 @@ class Small(nn.Module):
         self.fc = nn.Linear(4, 2)
 
 
-def test_vectors_are_spared_by_shape_and_the_paper_decays_all():
+def test_vectors_have_no_weight_decay_and_the_paper_decays_all():
     net = Small()
     decayed, spared = build_optimizer(OptimConfig(weight_decay=0.3), net).param_groups
     assert {id(p) for p in decayed["params"]} == {id(net.conv.weight), id(net.downsample[0].weight), id(net.fc.weight)}
@@ -95,7 +95,7 @@ def test_vectors_are_spared_by_shape_and_the_paper_decays_all():
     assert len(all_of_them["params"]) == 6
 
 
-def test_frozen_parameters_stay_out():
+def test_frozen_parameters_are_left_out():
     net = Small()
     net.conv.weight.requires_grad_(False)
     groups = build_optimizer(OptimConfig(), net).param_groups
@@ -117,7 +117,7 @@ def test_one_step_of_sgd_by_hand():
     assert values == pytest.approx([1.8, 1.43])
 
 
-def test_the_head_has_a_rate_of_its_own():
+def test_the_head_has_its_own_learning_rate():
     net = Small()
     groups = build_optimizer(OptimConfig(lr=0.5, backbone_lr=0.1, weight_decay=0.3), net).param_groups
     rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}

@@ -1,4 +1,4 @@
-"""A run that goes on from any of its checkpoints is the run that was never interrupted."""
+"""A run that resumes from any of its checkpoints is the same as the run that was never interrupted."""
 
 import shutil
 from collections.abc import Callable
@@ -26,7 +26,7 @@ VARIANTS = {
 
 @pytest.fixture
 def whole_and_steps(fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], list[Path]]:
-    """Trains the whole run and returns a copy of its folder for each time that a checkpoint was written."""
+    """Return a function that trains the whole run and returns a copy of its folder from each time a checkpoint was written."""
     write = AtomicCheckpointIO.save_checkpoint
 
     def train(words: list[str]) -> list[Path]:
@@ -48,7 +48,7 @@ def whole_and_steps(fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", VARIANTS.values(), ids=VARIANTS)
-def test_a_run_goes_on_from_each_of_its_checkpoints(fit, whole_and_steps, assert_same_run, words):
+def test_a_run_resumes_from_each_of_its_checkpoints(fit, whole_and_steps, assert_same_run, words):
     copies = whole_and_steps(words.split())
     assert len(copies) > 5
     for copy in copies:

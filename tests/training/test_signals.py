@@ -1,4 +1,4 @@
-"""A signal ends a run between two steps: with its last step kept, the code that a shell gives the signal, and nothing lost."""
+"""A signal ends a run between two steps: its last step is saved, and the exit code is the shell's for the signal."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 138}
 
 
 class Signal(Callback):
-    """Sends this very process a signal, as a scheduler would."""
+    """Sends this process a signal, as a scheduler would."""
 
     def __init__(self, when: str, step: int, name: str = "SIGTERM", times: int = 1) -> None:
         self.when, self.step, self.name, self.times = when, step, name, times
@@ -60,10 +60,10 @@ def signalled(**how: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def as_it_was():
+def handlers_are_restored():
     before = [signal.getsignal(number) for number in NUMBERS]
     yield
-    assert [signal.getsignal(number) for number in NUMBERS] == before, "every command gives the signals back"
+    assert [signal.getsignal(number) for number in NUMBERS] == before, "every command restores the handlers"
 
 
 MOMENTS = {  # when, after how many steps, kept
@@ -80,7 +80,7 @@ MOMENTS = {  # when, after how many steps, kept
 
 
 @pytest.mark.parametrize(("when", "step", "kept"), MOMENTS.values(), ids=MOMENTS)
-def test_a_run_that_was_stopped_goes_on_as_if_it_was_not(fit, assert_same_run, when, step, kept):
+def test_a_stopped_run_resumes_as_if_it_was_not_stopped(fit, assert_same_run, when, step, kept):
     words = ["--checkpoint.every_n_train_steps", "null"]
     assert fit("whole", *words).code == 0
     answer = fit("part", *words, *signalled(when=when, step=step))
@@ -102,7 +102,7 @@ def test_each_signal_has_its_code(fit, name):
 
 
 @pytest.mark.parametrize("when", ["start", "fit", "sanity check", "train"])
-def test_before_the_first_step_there_is_nothing_to_keep(fit, when):
+def test_before_the_first_step_nothing_is_saved(fit, when):
     answer = fit("part", *signalled(when=when, step=0))
     assert answer.code == 143
     assert "reslight: stopped by SIGTERM" in answer.err
@@ -124,7 +124,7 @@ def test_a_second_ctrl_c_does_not_wait(fit):
 
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])
-def test_what_only_measures_stops_at_once(fit, reslight, command, monkeypatch):
+def test_an_evaluation_stops_at_once(fit, reslight, command, monkeypatch):
     assert fit("runs").code == 0
     monkeypatch.setattr(
         f"reslight.training.ImageClassifier.{command.replace('validate', 'validation')}_step", lambda *_: os.kill(os.getpid(), 15)
@@ -134,7 +134,7 @@ def test_what_only_measures_stops_at_once(fit, reslight, command, monkeypatch):
     assert answer.err.count("reslight: stopped by SIGTERM") == 1
 
 
-def test_signals_are_remembered_in_their_order():
+def test_the_first_signal_is_remembered():
     with StopSignals().listening() as signals:
         with pytest.raises(Preempted) as stopped:
             os.kill(os.getpid(), signal.SIGUSR1)

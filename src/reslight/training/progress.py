@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a bar in a terminal, and one line an epoch everywhere."""
+"""Progress of a run: a bar in a terminal, and one line per epoch everywhere."""
 
 import sys
 import time
@@ -11,18 +11,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from reslight.training.classifier import ImageClassifier
+from reslight.training.lightning_private import batches_begun
 
 BAR_SECONDS = 0.2
-"""How often the bar's numbers are brought up to date: reading the loss more often would keep a GPU waiting."""
+"""Interval at which the bar's numbers are updated: reading the loss more often would stall a GPU."""
 LINE_SECONDS = 60.0
-"""Where there is no terminal, how often a long epoch gives a sign of life."""
+"""Interval of the lines that a long epoch prints without a terminal."""
 
 
 class Progress(ProgressBar):
-    """Loss, accuracy, learning rate and images per second of a run.
+    """Shows loss, accuracy, learning rate and images per second of a run.
 
-    The bar's numbers are of this process and of the epoch so far; those of an epoch's line are of all devices and of the whole epoch.
-    Images per second count training alone, not validation, and go to the loggers as `images_per_second`.
+    The bar shows numbers of this process for the epoch so far, an epoch's line those of all devices for the whole epoch. Images per second
+    count training only, not validation, and are logged as `images_per_second`.
     """
 
     def __init__(self) -> None:
@@ -37,65 +38,65 @@ class Progress(ProgressBar):
         self._clock = self._shown = time.monotonic()
 
     def enable(self) -> None:
-        """Show."""
+        """Show the bar and the lines."""
         self._enabled = True
 
     def disable(self) -> None:
-        """Show nothing: Lightning says so to all processes but the first."""
+        """Show nothing; Lightning calls this in all processes but the first."""
         self._enabled = False
         self._stop_bar()
 
     # -- training
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin: a run that goes on in the middle of an epoch begins none."""
+        """Begin an epoch; for a run that resumes within an epoch, `on_train_epoch_start` is not called."""
         self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last epoch's line and begin the next."""
-        self._write_line(trainer)
+        """Print the line of the last epoch and begin the next one."""
+        self._print_line(trainer)
         self._begin_epoch(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Count, and now and then show."""
+        """Count the batch, and update what is shown if it is due."""
         now = time.monotonic()
         self._seconds += now - self._clock
         self._clock = now
         self._batches += 1
         if self._enabled and now - self._shown > (BAR_SECONDS if self._bar else LINE_SECONDS):
             self._shown = now
-            numbers = f"{_local(trainer, pl_module)}   {self._images_per_second(trainer):,.0f} images/s"
+            numbers = f"{_metrics_so_far(trainer, pl_module)}   {self._images_per_second(trainer):,.0f} images/s"
             if self._bar:
                 self._bar.update(self._bar.task_ids[0], completed=batch_idx + 1, numbers=numbers)
             else:
                 self._console.print(f"{self._epoch}   batch {batch_idx + 1}/{self.total_train_batches}   {numbers}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Clear the bar. The line has to wait: callbacks come before the module, which now measures the epoch."""
+        """Clear the bar; the epoch's line is printed later, since Lightning calls the module, which records the epoch, after callbacks."""
         self._stop_bar()
-        if not self._batches:  # resumed from a checkpoint at its very end
+        if not self._batches:  # resumed from a checkpoint at the end of the epoch
             return
-        rate = self._images_per_second(trainer)
-        self._finished = f"{rate:,.0f} images/s   {self._seconds:.1f} s"
+        speed = self._images_per_second(trainer)
+        self._finished = f"{speed:,.0f} images/s   {self._seconds:.1f} s"
         for logger in trainer.loggers:
-            logger.log_metrics({"images_per_second": rate}, step=trainer.global_step)
+            logger.log_metrics({"images_per_second": speed}, step=trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last epoch's line."""
-        self._write_line(trainer)
+        """Print the line of the last epoch."""
+        self._print_line(trainer)
 
-    # -- measuring
+    # -- evaluation
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start a bar; validation is not training time."""
+        """Start a bar."""
         self._start_bar("validate", sum(trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches))
 
     def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Move on."""
+        """Advance the bar."""
         self._advance()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go back to training's clock."""
+        """Clear the bar, and leave validation out of the training time."""
         self._stop_bar()
         self._validated = True
         self._clock = time.monotonic()
@@ -105,7 +106,7 @@ class Progress(ProgressBar):
         self._start_bar("test", sum(trainer.num_test_batches))
 
     def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Move on."""
+        """Advance the bar."""
         self._advance()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -113,10 +114,10 @@ class Progress(ProgressBar):
         self._start_bar("predict", sum(trainer.num_predict_batches))
 
     def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Move on."""
+        """Advance the bar."""
         self._advance()
 
-    # -- leaving the terminal as it was
+    # -- cleaning up
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Clear the bar."""
@@ -156,9 +157,9 @@ class Progress(ProgressBar):
             self._bar.stop()
             self._bar = None
 
-    def _write_line(self, trainer: Trainer) -> None:
+    def _print_line(self, trainer: Trainer) -> None:
         if self._finished and self._enabled:
-            self._console.print(f"{self._epoch}   {_measured(trainer, self._validated)}   {self._finished}")
+            self._console.print(f"{self._epoch}   {_epoch_metrics(trainer, self._validated)}   {self._finished}")
         self._finished = None
 
     def _images_per_second(self, trainer: Trainer) -> float:
@@ -169,24 +170,23 @@ class Progress(ProgressBar):
 
 
 def _epoch(trainer: Trainer) -> str:
-    """The epoch that begins, counted from 1, and how many there will be."""
+    """Return the number of the epoch that begins, counted from 1, and the number of epochs."""
     per_epoch = trainer.num_training_batches
-    begun = trainer.fit_loop.epoch_loop.batch_progress.total.ready  # right after a resume too, unlike current_epoch
-    number = trainer.current_epoch if per_epoch in (0, float("inf")) else begun // int(per_epoch)
+    number = trainer.current_epoch if per_epoch in (0, float("inf")) else batches_begun(trainer) // int(per_epoch)
     total = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
     return f"epoch {number + 1:>{max(1, len(total) - 1)}}{total}"
 
 
-def _local(trainer: Trainer, module: LightningModule) -> str:
-    """Loss, accuracy and rate of the epoch so far, of this process."""
+def _metrics_so_far(trainer: Trainer, module: LightningModule) -> str:
+    """Return loss, accuracy and learning rate of the epoch so far, of this process."""
     if not isinstance(module, ImageClassifier):
         return ""
     parts = [f"{name} {value:.4f}" for name, value in module.training_sums.fractions().items()]
     return "   ".join([*parts, f"lr {trainer.optimizers[0].param_groups[0]['lr']:.3g}"])
 
 
-def _measured(trainer: Trainer, validated: bool) -> str:
-    """What the epoch gave, of all processes."""
+def _epoch_metrics(trainer: Trainer, validated: bool) -> str:
+    """Return the metrics of the epoch, of all processes."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     parts = [f"lr {values['lr']:<8.3g}"] if "lr" in values else []
     for split in ("train", "val") if validated else ("train",):
