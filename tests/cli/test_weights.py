@@ -1,4 +1,4 @@
-"""export, verify and weights, as they are typed; and the weights that come with the package."""
+"""The commands export, verify and weights, and the packaged weights."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def run(reslight) -> Path:
     return Path("runs/digits/1")
 
 
-def test_what_test_measures_is_what_export_writes_and_verify_finds(reslight, run):
+def test_export_and_verify_agree_with_the_test_results(reslight, run):
     assert reslight("test", "--config", "digits").code == 0
     answer = reslight("export", run, "out", "--license", "mit")
     assert answer.code == 0, answer.err
@@ -50,7 +50,7 @@ def test_what_test_measures_is_what_export_writes_and_verify_finds(reslight, run
     assert "out held other weights, sha256" in reslight("export", run, "out", "--raw").err
 
 
-def test_verify_finds_a_card_that_says_too_much(reslight, run):
+def test_verify_finds_a_card_with_better_results(reslight, run):
     reslight("test", "--config", "digits")
     reslight("export", run, "out")
     path = Path("out/config.json")
@@ -67,11 +67,11 @@ def test_mistakes_are_one_line(reslight, run):
     Path("other").mkdir()
     Path("other/file").touch()
     for words, says in (
-        (("export", "nothing", "out"), "there is no checkpoint nothing; give a run's folder"),
+        (("export", "nothing", "out"), "nothing is missing: export needs a checkpoint"),
         (("export", run, "other"), "other holds other things than weights of reslight; give a new folder"),
         (("verify", "nothing"), "there is no folder and no published weight nothing"),
         (("verify", "other"), "other has no config.json"),
-        (("weights", "vgg*"), "no published weight matches 'vgg*'"),
+        (("weights", "vgg*"), "PATTERN is 'vgg*'"),
     ):
         answer = reslight(*words)
         assert answer.code == 2
@@ -86,7 +86,7 @@ def test_weights_lists_every_row(reslight):
     assert [line.split()[0] for line in answer.out.splitlines()[1:]] == list(CATALOG) == package.list_weights()
 
 
-def test_a_part_of_the_test_set_is_no_measurement(reslight, run):
+def test_results_of_a_part_of_the_test_set_are_not_exported(reslight, run):
     assert reslight("test", "--config", "digits", "--trainer.limit_test_batches", 1).code == 0
     assert "without evaluation results" in reslight("export", run, "out").out
 
@@ -114,5 +114,5 @@ def test_a_row_with_a_repository_is_taken_from_there(hub, pushed, reslight, monk
 
 @pytest.mark.parametrize("there", [{"repository": "a/b"}, {"revision": "0" * 40}, {"repository": "a/b", "revision": "main"}])
 def test_a_row_names_a_repository_with_its_commit(there):
-    with pytest.raises(ValueError, match="give the commit, 40 hexadecimal digits"):
+    with pytest.raises(ValueError, match="Give the commit, 40 hexadecimal digits"):
         Published(accuracy=1.0, sha256="0" * 64, **there)

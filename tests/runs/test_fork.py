@@ -140,7 +140,7 @@ def test_what_is_no_run(reslight: Callable[..., Any]):
 def test_the_command_on_weights(reslight: Callable[..., Any]):
     answer = reslight("deepen", "resnet8.digits", "out", "--to", "resnet20")
     assert answer.out.splitlines() == [
-        "written out: resnet20, 269,434 parameters where 75,002 were",
+        "written out: resnet20, 269,434 parameters instead of 75,002",
         "checked on the golden images: equal to the bit",
     ]
     answer = reslight("verify", "out")

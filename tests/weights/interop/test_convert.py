@@ -1,4 +1,4 @@
-"""State dicts of other libraries, against those libraries' own networks and against networks written here in their names."""
+"""State dicts of other libraries, compared with those libraries' own networks and with networks written here in their names."""
 
 import contextlib
 import re
@@ -24,13 +24,13 @@ HEAVY = {"resnext101_32x16d", "resnext101_32x32d"}  # up to 470 million weights:
 
 
 def random_state(state, seed=1):
-    """The same names and shapes with lively values everywhere, running statistics included."""
+    """Return random values for all tensors, running statistics included."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(tensor):
         if not tensor.is_floating_point():
             return torch.full(tensor.shape, 7, dtype=tensor.dtype)
-        if tensor.dim() == 1:  # batch norms and biases: kept positive, as a running variance must be
+        if tensor.dim() == 1:  # batch norms and biases: positive, since a running variance must be
             return torch.rand(tensor.shape, generator=generator) + 0.5
         return torch.randn(tensor.shape, generator=generator) / tensor[0].numel() ** 0.5
 
@@ -38,7 +38,7 @@ def random_state(state, seed=1):
 
 
 def scrambled(net):
-    """The network with such values, in evaluation mode."""
+    """Give a network random values, in eval mode."""
     net.load_state_dict(random_state(net.state_dict()), strict=True, assign=True)
     return net.eval()
 
@@ -59,7 +59,7 @@ def noise(size, count=2, channels=3):
 
 
 def assert_the_same_network(theirs, source, empty, size, expected=None, **known):
-    """Both ways: equal logits, and a round trip that is equal to the bit. Returns the configuration."""
+    """Convert in both directions: equal logits, and a round trip that is equal to the bit. Return the configuration."""
     state = theirs.state_dict()
     config, ours = to_reslight(state, source, known)
     assert expected is None or config == expected
@@ -74,7 +74,7 @@ def assert_the_same_network(theirs, source, empty, size, expected=None, **known)
     return config
 
 
-# Networks of the repositories that are no packages, in their names.
+# The networks of the repositories that are not packages, with their tensor names.
 
 
 class Block(nn.Module):
@@ -198,7 +198,7 @@ def test_torchvision(block, depths, options):
 
 
 def timm_net(name):
-    with torch.device("meta"):  # the random weights would only be thrown away
+    with torch.device("meta"):  # random weights are not needed
         return timm.create_model(name, num_classes=11).eval()
 
 
@@ -226,7 +226,7 @@ def test_logits_of_timm(name):
     net.load_state_dict(ours, strict=True, assign=True)
     wanted, got = logits(theirs, images), logits(net, images)
     assert wanted.std() > 0
-    if config.preact:  # timm's classifier is a 1x1 convolution, which adds in another order
+    if config.preact:  # timm's classifier is a 1x1 convolution, which sums in another order
         assert (got - wanted).abs().max() < 1e-5 * wanted.abs().max()
     else:
         assert torch.equal(got, wanted)
@@ -236,7 +236,7 @@ def test_logits_of_timm(name):
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "resnet50t", "resnetrs50", "seresnet18", "resnetv2_18", "resnetv2_18d", "resnet50_mlp"])
-def test_other_nets_of_timm_are_refused_by_name_and_weights(name):
+def test_other_networks_of_timm_are_refused_by_name_and_by_weights(name):
     with pytest.raises(ValueError, match=rf"^architecture is '{name}': [^\n]+$"):
         timm_config(name)
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
@@ -244,7 +244,7 @@ def test_other_nets_of_timm_are_refused_by_name_and_weights(name):
 
 
 @pytest.mark.parametrize("name", ["resnetblur18", "resnetaa50", "resnet50_gn", "resnet50_clip", "test_resnet"])
-def test_what_only_the_name_tells_is_refused_by_name(name):
+def test_networks_with_the_same_weights_are_refused_by_name(name):
     with pytest.raises(ValueError, match=rf"architecture is '{name}'"):
         timm_config(name)
 
@@ -252,11 +252,11 @@ def test_what_only_the_name_tells_is_refused_by_name(name):
 @pytest.mark.slow
 def test_no_resnet_of_timm_is_forgotten():
     taken = set()
-    for name in timm.list_models(["*resnet*", "*resnext*"], exclude_filters="reslight_*"):  # ours, if another test registered them
+    for name in timm.list_models(["*resnet*", "*resnext*"], exclude_filters="reslight_*"):  # reslight's, if another test registered them
         with contextlib.suppress(ValueError):
             to_reslight(timm_net(name).state_dict(), "timm")
             taken.add(name)
-    # Anti-aliasing has no weights: these are told by their names alone.
+    # Anti-aliasing has no weights, so only the names of these networks differ.
     assert {name for name in taken - set(TIMM) if not re.match("resnetaa|resnetblur", name)} == set()
     assert set(TIMM) < taken
 
@@ -297,7 +297,7 @@ def test_transformers(fields):
     described = transformers_config(config)
     assert from_transformers_config(described) == config
     theirs = scrambled(make(**fields, num_labels=6))
-    # Its own description, as it stands in a config.json: the number of classes is in id2label.
+    # As in transformers' own config.json, where the number of classes is that of id2label.
     assert from_transformers_config(theirs.config.to_dict()) == config
     assert_the_same_network(theirs, "transformers", make(**described), 64, config, stride_on=config.stride_on)
 
@@ -325,7 +325,7 @@ def test_descriptions_of_transformers_that_are_refused(fields, said):
         from_transformers_config(fields)
 
 
-# What files hold.
+# Contents of files.
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_descriptions_of_transformers_that_are_refused(fields, said):
     ],
     ids=["state_dict", "net, module", "model", "parameters", "float64"],
 )
-def test_what_is_around_the_weights(wrap):
+def test_containers_around_the_weights(wrap):
     state = scrambled(akamaster(option="A")).state_dict()
     config, ours = to_reslight(wrap(state), "akamaster")
     assert config == to_reslight(state, "akamaster")[0]
@@ -356,14 +356,14 @@ def test_half_precision_becomes_single(dtype):
     assert {tensor.dtype for tensor in ours.values()} == {torch.float32, torch.int64}
 
 
-def test_old_files_do_not_count_batches():
+def test_old_files_have_no_batch_counters():
     state = {name: tensor for name, tensor in scrambled(kuangliu()).state_dict().items() if "num_batches" not in name}
     config, ours = to_reslight(state, "kuangliu")
     assert ours["bn1.num_batches_tracked"].item() == 0
     loaded(ResNet(config), ours)
 
 
-def test_what_is_given_stays_as_it_is():
+def test_arguments_are_not_changed():
     state = akamaster().state_dict()
     names, copies, random = list(state), {name: tensor.clone() for name, tensor in state.items()}, torch.get_rng_state()
     config, ours = to_reslight(state, "akamaster")
@@ -373,7 +373,7 @@ def test_what_is_given_stays_as_it_is():
     assert torch.equal(torch.get_rng_state(), random)
 
 
-# What is refused, in one line.
+# Errors, in one line.
 
 
 def without(state, name):
@@ -447,14 +447,14 @@ def test_a_pre_activation_net_of_kuangliu_is_refused():
         ("resnet18", {}, "caffe", "library is 'caffe'"),
     ],
 )
-def test_networks_that_a_library_has_not(name, fields, target, said):
+def test_networks_that_a_library_does_not_have(name, fields, target, said):
     config = create_model(name, **fields).config
     for function in (lambda: from_reslight(config, {}, target), lambda: build(config, target)):
         with pytest.raises(ValueError, match=re.escape(said)):
             function()
 
 
-def test_from_reslight_wants_all_of_this_network():
+def test_from_reslight_needs_the_complete_state_dict():
     net = create_model("resnet20")
     with pytest.raises(ValueError, match=r"^these weights lack fc.bias. "):
         from_reslight(net.config, without(net.state_dict(), "fc.bias"), "akamaster")
@@ -471,7 +471,7 @@ def test_width_per_group_is_one_that_fits_every_stage(fields):
     assert inferred.groups == config.groups
 
 
-# The proof.
+# The comparison with installed libraries.
 
 
 @pytest.mark.parametrize(
@@ -507,7 +507,7 @@ def test_other_weights_have_other_logits(monkeypatch):
 
 
 @pytest.mark.parametrize("target", ["akamaster", "chenyaofo"])
-def test_what_is_no_package_cannot_be_built(target):
+def test_repositories_that_are_not_packages_cannot_be_built(target):
     with pytest.raises(ValueError, match=rf"library is {target}: .*{FORMATS[target].source}.* Use torchvision, timm"):
         build(create_model("resnet20", shortcut="B").config, target)
 

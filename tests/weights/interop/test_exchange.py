@@ -116,13 +116,13 @@ def test_the_config_beside_a_file_of_transformers_is_read(reslight):
     theirs = transformers.ResNetForImageClassification(described).eval()
     theirs.save_pretrained("theirs")
     answer = reslight("convert", "theirs/model.safetensors", "out", "--from", "transformers", "--check")
-    assert "network as the config.json beside it says" in answer.out, answer.err
+    assert "network from the config.json beside the file" in answer.out, answer.err
     x = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         assert (package.load("out")(x) - theirs(x).logits).abs().max() < 1e-5
     Path("theirs/config.json").unlink()
     answer = reslight("convert", "theirs/model.safetensors", "other", "--from", "transformers")
-    assert "that a bottleneck strides on its 3x3 is assumed" in answer.out
+    assert "bottlenecks are assumed to have their stride on the 3x3" in answer.out
     assert not torch.allclose(package.load("other")(x), package.load("out")(x), atol=1e-3)
 
 

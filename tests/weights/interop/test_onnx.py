@@ -1,4 +1,4 @@
-"""The ONNX file gives onnxruntime the network's logits, and says how to prepare its images."""
+"""The exported ONNX file: its logits in onnxruntime, and the preprocessing in its metadata."""
 
 import json
 import sys
@@ -59,12 +59,12 @@ def test_the_file_holds_the_preprocessing_and_is_the_same_every_time():
     content = Path("one.onnx").read_bytes()
     assert content == Path("two.onnx").read_bytes()
     assert str(Path(package.__file__).parent).encode() not in content
-    told = onnxruntime.InferenceSession(content).get_modelmeta().custom_metadata_map
-    assert package.Preprocess.from_dict(json.loads(told["preprocess"])) == net.preprocess
-    assert (json.loads(told["labels"]), told["license"]) == (list(net.labels), "mit")
+    metadata = onnxruntime.InferenceSession(content).get_modelmeta().custom_metadata_map
+    assert package.Preprocess.from_dict(json.loads(metadata["preprocess"])) == net.preprocess
+    assert (json.loads(metadata["labels"]), metadata["license"]) == (list(net.labels), "mit")
 
 
-def test_the_network_stays_as_it_is():
+def test_the_network_is_not_changed():
     net = prepared(VARIANTS["resnet8"]).double().train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     onnx.export_onnx(net, Path("net.onnx"))
@@ -73,7 +73,7 @@ def test_the_network_stays_as_it_is():
     assert run(Path("net.onnx"), torch.zeros(1, 3, 32, 32)).numpy().dtype == np.float32
 
 
-def test_other_logits_are_not_written(monkeypatch):
+def test_a_file_with_other_logits_is_not_written(monkeypatch):
     net, trace = prepared(VARIANTS["resnet8"]), onnx._trace
 
     def wrong(single):
@@ -88,12 +88,12 @@ def test_other_logits_are_not_written(monkeypatch):
     assert not list(Path().iterdir())
 
 
-def test_as_it_is_typed(reslight, monkeypatch):
+def test_the_export_command(reslight, monkeypatch):
     quick = ("--config", "digits", "--trainer.max_epochs", 1, "--model.schedule.warmup", 0, "--model.ema", 0.9)
     assert reslight("fit", *quick).code == 0
     images, found = torch.randn(2, 1, 8, 8), []
     for extra in ((), ("--raw",)):
-        answer = reslight("export", "runs/digits/1", "net.onnx", *extra)  # the name says which format
+        answer = reslight("export", "runs/digits/1", "net.onnx", *extra)  # the suffix selects the format
         assert answer.code == 0, answer.err
         assert "checked with onnxruntime: largest difference of a logit" in answer.out
         assert not answer.err
@@ -101,14 +101,14 @@ def test_as_it_is_typed(reslight, monkeypatch):
         with torch.inference_mode():
             assert (run(Path("net.onnx"), images) - package.load("out")(images)).abs().max() < 1e-4
         found.append(run(Path("net.onnx"), images))
-    assert not torch.allclose(*found, atol=1e-3), "the average and the last weights"
+    assert not torch.allclose(*found, atol=1e-3), "EMA weights and raw weights"
 
     before = Path("net.onnx").read_bytes()
     for words, says in (
         (("resnet8.digits", "net"), "is net: an ONNX file's name ends with .onnx. Use net.onnx."),
         (("resnet8.digits", "no/net.onnx"), "the folder of no/net.onnx is missing"),
         (("nothing", "net.onnx"), "there is no folder and no published weight nothing"),
-        (("resnet8.digits", "net.onnx", "--raw"), "resnet8.digits is no checkpoint"),
+        (("resnet8.digits", "net.onnx", "--raw"), "resnet8.digits is not a checkpoint"),
     ):
         answer = reslight("export", *words, "--format", "onnx")
         assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err

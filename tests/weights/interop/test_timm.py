@@ -1,4 +1,4 @@
-"""timm builds and loads every network of ours, once `reslight.weights.timm` is imported."""
+"""timm builds and loads every network of reslight after `import reslight.weights.timm`."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ NETS = {
 
 
 def saved(config: reslight.ResNetConfig, classes: int = 5) -> torch.nn.Module:
-    """Such a network, and its folder `ours`."""
+    """Return a network, saved in the folder `ours`."""
     net = scrambled(reslight.ResNet(replace(config, num_classes=classes)))
     channels, size = config.in_channels, config.input_size
     net.preprocess = reslight.Preprocess(size=size, mean=(0.5, 0.4, 0.3)[:channels], std=(0.2, 0.3, 0.25)[:channels])
@@ -71,7 +71,7 @@ def test_the_code_of_the_card_loads_them_from_the_hub(tmp_path, monkeypatch):
         assert torch.equal(known["net"](x), ours(x))
 
 
-def test_the_arguments_that_timm_users_give():
+def test_timms_usual_arguments():
     ours = saved(VARIANTS["resnet20"])
     x = torch.randn(2, 3, 32, 32)
     few = timm.create_model("local-dir:ours", pretrained=True, num_classes=3).eval()
@@ -82,7 +82,7 @@ def test_the_arguments_that_timm_users_give():
         assert torch.equal(none(x), ours.forward_pool(none.forward_features(x)))
         assert torch.equal(few.forward_head(few.forward_features(x), pre_logits=True), none(x))
     one = timm.create_model("local-dir:ours", pretrained=True, in_chans=1).eval()
-    assert torch.allclose(one.conv1.weight, ours.conv1.weight.sum(1, keepdim=True))  # timm's rule for grey images
+    assert torch.allclose(one.conv1.weight, ours.conv1.weight.sum(1, keepdim=True))  # timm's rule for gray images
     few.reset_classifier(7)
     assert few(x).shape == (2, 7)
     deep = timm.create_model("reslight_resnet20", depths=[5, 5, 5], drop_path_rate=0.1, num_classes=100)
@@ -90,7 +90,7 @@ def test_the_arguments_that_timm_users_give():
 
 
 @pytest.mark.parametrize("config", NETS.values(), ids=NETS)
-def test_what_timm_writes_of_them_loads(config):
+def test_folders_that_timm_writes_of_them_load(config):
     saved(config)
     if "model_args" in Path("ours/config.json").read_text() and tuple(map(int, timm.__version__.split(".")[:3])) < (1, 0, 31):
         pytest.skip("this timm does not save a network's arguments")
@@ -105,7 +105,7 @@ def test_what_timm_writes_of_them_loads(config):
 
 
 @pytest.mark.parametrize("name", ["resnet20", "plain20", "resnet50", "preact_resnet18_cifar"])
-def test_features_are_what_timm_says_of_them(name):
+def test_features_have_the_shapes_that_timm_reports(name):
     net = timm.create_model(f"reslight_{name}", features_only=True).eval()
     size = VARIANTS[name].input_size
     with torch.inference_mode():
@@ -130,7 +130,7 @@ def test_other_arguments_are_refused(arguments, says):
 
 
 @pytest.mark.parametrize(("size", "resize"), [(64, 99), (64, 93), (112, 200), (192, 225), (224, 354), (224, 256), (8, 100), (32, None)])
-def test_the_length_of_the_shorter_side_survives_timm(size, resize):
+def test_resize_survives_timm(size, resize):
     preprocess = reslight.Preprocess(size=size, resize=resize, mean=(0.5,) * 3, std=(0.2,) * 3)
     reslight.save(scrambled(reslight.create_model("resnet8")), "ours", preprocess=preprocess)
     theirs = timm.create_model("local-dir:ours", pretrained=True)
@@ -141,7 +141,7 @@ def test_the_length_of_the_shorter_side_survives_timm(size, resize):
     assert torch.equal(reslight.load("theirs").preprocess(image), preprocess(image))
 
 
-def test_without_timm_it_says_what_to_install():
+def test_without_timm_the_error_names_the_package():
     code = "import sys; sys.modules['timm'] = None; import reslight.weights.timm"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].endswith("Run pip install timm.")
@@ -155,9 +155,9 @@ def test_weights_with_a_mean_image_are_not_offered_to_timm():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [VARIANTS["resnet18"], VARIANTS["resnet20"], NETS["one channel"]], ids=["timm's", "ours", "grey"])
+@pytest.mark.parametrize("config", [VARIANTS["resnet18"], VARIANTS["resnet20"], NETS["one channel"]], ids=["timm's", "reslight's", "gray"])
 def test_transformers_reads_the_folder(config):
-    """Through timm, whose folders it reads."""
+    """transformers reads timm's folders through timm."""
     transformers = pytest.importorskip("transformers")
     ours = saved(config, classes=3)
     theirs = transformers.AutoModelForImageClassification.from_pretrained("ours").eval()
@@ -166,6 +166,6 @@ def test_transformers_reads_the_folder(config):
     x = torch.randn(2, config.in_channels, config.input_size, config.input_size)
     with torch.inference_mode():
         assert (theirs(x).logits - ours(x)).abs().max() <= 1e-6
-    if config.in_channels == 3:  # its processor makes RGB of every image
+    if config.in_channels == 3:  # transformers' processor converts every image to RGB
         pixels = transformers.AutoImageProcessor.from_pretrained("ours")(image, return_tensors="pt")["pixel_values"]
         assert (pixels[0] - ours.preprocess(image)).abs().max() < 1e-5

@@ -1,1 +1,1 @@
-"""One file a topic: the arguments of its commands, and the functions that run them. They print."""
+"""The commands, one file for each topic: their arguments, and the functions that run them and print the results."""

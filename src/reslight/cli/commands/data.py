@@ -1,4 +1,4 @@
-"""`reslight data check`: what is wrong with a folder of images."""
+"""`reslight data check`: list the problems of a dataset."""
 
 import sys
 
@@ -7,46 +7,46 @@ from reslight.cli.parser import Commands, runs
 
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this file."""
-    about = "look for what is wrong with a set of images: files that cannot be read, misplaced ones, copies in train and test"
+    about = "list the problems of a dataset: unreadable files, misplaced files, images in both train and test"
     data = commands.add_parser("data", help="reslight data check ROOT: " + about)
     checks = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    parser = checks.add_parser("check", help=about, description=f"{about.capitalize()}. Exit code 1 if there is anything.")
-    parser.add_argument("root", metavar="ROOT", help="folder of the images, as data.root; or OWNER/DATASET[@REVISION] on the Hub")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads that open images (default: the machine's cores)")
+    parser = checks.add_parser("check", help=about, description=f"{about.capitalize()}. The exit code is 1 if there is a problem.")
+    parser.add_argument("root", metavar="ROOT", help="folder of the images, as data.root, or OWNER/DATASET[@REVISION] on the Hub")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads that open images (default: all cores)")
     runs(parser, check_data)
 
 
 def check_data(root: str, threads: int | None = None) -> bool:
-    """Open every image of a set and print what is wrong with it, see `reslight.data.check.check`.
+    """Open every image of a dataset and print its problems, see `reslight.data.check.check`.
 
     Args:
-        root: Folder of the images, or a data set of the Hub.
-        threads: Threads that open images; the machine's cores if None.
+        root: The folder of the images, or a dataset on the Hub.
+        threads: Threads that open images; all cores if None.
 
     Returns:
-        Whether nothing is.
+        Whether there are no problems.
 
     Raises:
-        OSError: There is no such set.
-        ValueError: It cannot be looked through.
+        OSError: a missing dataset.
+        UsageError: a dataset that cannot be checked.
     """
     from reslight.data.check.check import Summary, check
     from reslight.data.check.problems import KINDS
 
-    summary, shows = Summary(), sys.stderr.isatty()
+    summary, shows_progress = Summary(), sys.stderr.isatty()
 
-    def say(so_far: Summary) -> None:
-        if shows:
+    def print_progress(so_far: Summary) -> None:
+        if shows_progress:
             print(f"\r{so_far.opened:,} of {so_far.images:,} images", end="", file=sys.stderr, flush=True)
 
-    for problem in check(root, threads, summary, progress=say):
-        clear = "\r\x1b[K" if shows else ""
+    for problem in check(root, threads, summary, progress=print_progress):
+        clear = "\r\x1b[K" if shows_progress else ""
         print(f"{clear}{KINDS[problem.kind]}: {problem}", flush=True)
-    if shows:
+    if shows_progress:
         print("\r\x1b[K", end="", file=sys.stderr)
-    parts = ", ".join(f"{count:,} {part}" for part, count in summary.splits.items())
-    print(f"{summary.opened:,} images ({parts}) of {summary.classes:,} classes, {summary.bytes / 1e6:,.1f} MB")
+    splits = ", ".join(f"{count:,} {split}" for split, count in summary.splits.items())
+    print(f"{summary.opened:,} images ({splits}) of {summary.classes:,} classes, {summary.bytes / 1e6:,.1f} MB")
     for kind, count in summary.kinds.items():
         print(f"{count:>6,}  {kind}")
-    print("nothing is wrong with them" if not summary.kinds else f"{summary.kinds.total():,} problems")
+    print("no problems" if not summary.kinds else f"{summary.kinds.total():,} problems")
     return not summary.kinds

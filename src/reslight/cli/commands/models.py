@@ -1,4 +1,4 @@
-"""`reslight models`: the architectures."""
+"""`reslight models`: list the architectures."""
 
 from reslight.cli.parser import Commands, runs
 from reslight.cli.table import table
@@ -7,22 +7,25 @@ from reslight.messages import UsageError
 
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this file."""
-    parser = commands.add_parser("models", help="list architectures with their parameters and MACs")
-    parser.add_argument("pattern", nargs="?", default="*", help="names with wildcards, such as 'resnet*_cifar'")
+    parser = commands.add_parser("models", help="list the architectures with their parameters and multiply-adds (MACs)")
+    parser.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="names with wildcards, such as 'resnet*_cifar'")
     runs(parser, models)
 
 
 def models(pattern: str = "*") -> None:
-    """Print the architectures whose names match, with their size, their cost and where they come from.
+    """Print the architectures whose names match, with their parameters, multiply-adds, input size and source.
+
+    Args:
+        pattern: A name with shell wildcards.
 
     Raises:
-        ValueError: None matches.
+        UsageError: a pattern that matches no name.
     """
     from reslight.models import SOURCES, VARIANTS, cost_of, list_models
 
     names = list_models(pattern)
     if not names:
-        raise UsageError(f"no architecture matches {pattern!r}; `reslight models` lists all, and * stands for any letters")
+        raise UsageError(f"PATTERN is {pattern!r}: no architecture has such a name. Use * as a wildcard; `reslight models` lists all.")
     rows = []
     for name in names:
         config = VARIANTS[name]

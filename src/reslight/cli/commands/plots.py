@@ -1,4 +1,4 @@
-"""`reslight plot` and `reslight responses`: pictures of finished work."""
+"""`reslight plot` and `reslight responses`: figures of runs and networks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,34 +13,35 @@ if TYPE_CHECKING:
 
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this file."""
-    about = "draw the error curves of runs in one picture"
+    about = "draw the error curves of runs in one figure"
     more = (
-        "thin and dashed the training error, bold the validation error, a dot the test error once it was measured. Takes matplotlib: "
+        "the training error is thin and dashed, the validation error bold, the test error a dot after `reslight test`. Needs matplotlib: "
         "pip install 'reslight[plot]'"
     )
     parser = commands.add_parser("plot", help=about, description=f"{about.capitalize()}: {more}")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, such as runs/digits/1; runs/digits is its newest run")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture; .png, .pdf or .svg")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, such as runs/digits/1; runs/digits means its newest run")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the figure to write: .png, .pdf or .svg")
     runs(parser, plot)
     about = "draw the standard deviations of networks' layer responses"
-    parser = commands.add_parser("responses", help=about, description=f"{about.capitalize()}, as figure 7 of He et al. 2015 does.")
-    parser.add_argument("sources", nargs="+", metavar="RUN|FOLDER|NAME", help="a run's folder, or weights")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture; .png, .pdf or .svg")
+    parser = commands.add_parser("responses", help=about, description=f"{about.capitalize()}, as figure 7 of He et al. 2015.")
+    parser.add_argument("sources", nargs="+", metavar="RUN|FOLDER|NAME", help="a run's folder, or a folder or name of weights")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the figure to write: .png, .pdf or .svg")
     parser.add_argument("--data", dest="root", default="data", metavar="ROOT", help="folder of the images (default: data)")
-    parser.add_argument("--images", type=int, default=1000, metavar="N", help="test images to measure on, at most (default: 1000)")
+    parser.add_argument("--images", type=int, default=1000, metavar="N", help="largest number of test images to use (default: 1000)")
     runs(parser, responses)
 
 
 def plot(runs: Sequence[str], output: str) -> None:
-    """Draw the error curves of runs in one picture, and print what they came to.
+    """Draw the error curves of runs in one figure, and print their final errors.
 
     Args:
-        runs: Folders of runs or of configurations, or files in a run's folder; a run that is named twice is drawn once.
-        output: Where the picture goes; its ending says in which format.
+        runs: Folders of runs or of configurations, or files in a run's folder. A run that is given twice is drawn once.
+        output: The figure to write; its suffix selects the format.
 
     Raises:
-        ValueError: There is nothing to draw, or nothing to draw it with or as.
-        FileNotFoundError: A run or the picture's folder is not there.
+        UsageError: a run without metrics, or an unknown suffix.
+        MissingPackageError: matplotlib is not installed.
+        FileNotFoundError: a missing run, or a missing folder for the figure.
     """
     from reslight.analysis import draw, find_run, names_of, read_run, save
 
@@ -50,50 +51,51 @@ def plot(runs: Sequence[str], output: str) -> None:
     print(f"written {output}")
     names = names_of(histories)
     for name, history in zip(names, histories, strict=True):
-        print(f"{name.ljust(max(map(len, names)))}  {_outcome(history)}")
+        print(f"{name.ljust(max(map(len, names)))}  {_final_errors(history)}")
 
 
 def responses(sources: Sequence[str], output: str, root: str, images: int) -> None:
-    """Measure the layer responses of networks on test images, draw them as Figure 7 of He et al. 2015, and print their means.
+    """Draw the stds of networks' layer responses to test images, as figure 7 of He et al. 2015, and print their means.
 
     Args:
         sources: Runs, or folders or names of weights.
-        output: Where the picture goes; its ending says in which format.
-        root: Folder of the images, for data sets that have one.
-        images: How many test images at most.
+        output: The figure to write; its suffix selects the format.
+        root: The folder of the images, for datasets on disk.
+        images: The largest number of test images to use.
 
     Raises:
-        OSError: Something is not there, or cannot be written.
-        ValueError: A network or its data set cannot be had, or there is nothing to draw with.
+        OSError: a missing run, missing weights, or a file that cannot be written.
+        UsageError: a network or dataset that cannot be loaded, or an unknown suffix.
+        MissingPackageError: matplotlib is not installed.
     """
     from reslight.analysis.figure import format_of, new_figure, save
     from reslight.analysis.responses import draw_responses, image_batches
-    from reslight.analysis.responses import responses as measure
+    from reslight.analysis.responses import responses as compute_responses
     from reslight.runs.trained import load_with_data_info
 
     if images < 1:
-        raise UsageError(f"--images is {images}; it must be at least 1")
+        raise UsageError(f"--images is {images}: it must be at least 1")
     format_of(Path(output))
-    new_figure(1, 1)  # that there is matplotlib is better known before
-    measured = []
+    new_figure(1, 1)  # a missing matplotlib is reported before the work, not after it
+    computed = []
     for source in sources:
         net, data, name = load_with_data_info(source)
-        measured.append(measure(net, image_batches(net, data, root, images), name))
-        one = measured[-1]
+        computed.append(compute_responses(net, image_batches(net, data, root, images), name))
+        one = computed[-1]
         print(f"{one.name}  {len(one.layers)} layers, mean std {one.mean:.4f}, on {one.images:,} test images of {data['name']}", flush=True)
-    save(draw_responses(measured), Path(output))
+    save(draw_responses(computed), Path(output))
     print(f"written {output}")
 
 
-def _outcome(history: "History") -> str:
-    """A run's length and its errors at the end."""
-    said = []
+def _final_errors(history: "History") -> str:
+    """Return a run's number of epochs and its errors at the end, in one line."""
+    errors_of = []
     if history.training.steps:
-        said.append(f"training {history.training.errors[-1]:.2f} %")
+        errors_of.append(f"training {history.training.errors[-1]:.2f} %")
     if errors := history.validation.errors:
         best = min(errors)
         at = history.validation.steps[errors.index(best)]
-        said.append(f"validation {errors[-1]:.2f} % (best {best:.2f} % at step {at})")
+        errors_of.append(f"validation {errors[-1]:.2f} % (best {best:.2f} % at step {at})")
     for step, error in zip(history.test.steps, history.test.errors, strict=True):
-        said.append(f"test {error:.2f} %" + ("" if step == history.steps else f" at step {step}"))
-    return f"{history.epochs} epoch{'s' if history.epochs > 1 else ''}, error: {', '.join(said)}"
+        errors_of.append(f"test {error:.2f} %" + ("" if step == history.steps else f" at step {step}"))
+    return f"{history.epochs} epoch{'s' if history.epochs > 1 else ''}, error: {', '.join(errors_of)}"
