@@ -1,10 +1,10 @@
-"""Weights, the whole way, in a minute: train, export, push, pull, verify, and load them in four ways.
+"""Follow weights from training to the Hub and back in a minute: train, export, push, pull, verify, and load them in four ways.
 
     python docs/weights_tour.py
 
-Everything is as on the Hugging Face Hub, but on this machine: a small server of the tests stands in for it (`pip install
--e '.[dev]'`), and caches, runs and weights lie in a temporary folder. To publish for real, leave HF_ENDPOINT alone, log in
-with `hf auth login` and put your own name in place of acme.
+The script replaces the Hugging Face Hub with a small local server from the tests (`pip install -e '.[dev]'`). Caches, runs and
+weights are saved in a temporary folder. To publish on the Hub, do not set HF_ENDPOINT, log in with `hf auth login`, and use
+your own name instead of acme.
 """
 
 import os
@@ -29,7 +29,7 @@ python -c 'import reslight.weights.timm, timm; print(timm.create_model("hf-hub:a
 reslight push wide acme/wide
 python -c 'import timm; print(timm.create_model("hf-hub:acme/wide", pretrained=True).fc)'
 """
-"""A network that timm has itself comes last: with random weights here."""
+"""The last two commands use a network that timm has itself, with random weights."""
 
 
 def main() -> int:
@@ -37,15 +37,15 @@ def main() -> int:
     from tests.hub_server import HubServer
 
     with HubServer() as hub, tempfile.TemporaryDirectory() as folder:
-        ours = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": hub.token, "HF_HOME": f"{folder}/cache", "HF_HUB_DISABLE_XET": "1"}
-        environment = os.environ | ours | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        local = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": hub.token, "HF_HOME": f"{folder}/cache", "HF_HUB_DISABLE_XET": "1"}
+        environment = os.environ | local | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         for line in STEPS.strip().splitlines():
             print(f"\n$ {line}", flush=True)
             words = shlex.split(line.replace("PATH", str(ROOT)))
             program = [sys.executable, *(["-m", "reslight"] if words[0] == "reslight" else [])]
-            done = subprocess.run([*program, *words[1:]], cwd=folder, env=environment, check=False)
-            if done.returncode:
-                return done.returncode
+            finished = subprocess.run([*program, *words[1:]], cwd=folder, env=environment, check=False)
+            if finished.returncode:
+                return finished.returncode
     return 0
 
 

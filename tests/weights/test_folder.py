@@ -188,7 +188,7 @@ CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         r"has fc.weight as F32 \[10, 64\] instead of F32 \[11, 64\]",
     ),
     "projections": (lambda c: c["reslight"]["net"].update(shortcut="B"), "is missing layer2.0.downsample.0.weight"),
-    "nothing of ours": (lambda c: (c.pop("reslight"), c.pop("pretrained_cfg")), "there is neither an object `reslight` nor timm's"),
+    "nothing of ours": (lambda c: (c.pop("reslight"), c.pop("pretrained_cfg")), "`reslight` and `pretrained_cfg` .* missing"),
 }
 TENSORS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {
     "one too few": (lambda s: s.pop("bn1.bias"), "is missing bn1.bias"),

@@ -103,35 +103,36 @@ def _registered(config: ResNetConfig) -> dict[str, Any]:
 
 
 def record_of(config: Mapping[str, Any]) -> Record:
-    """What timm's config.json says of the weights beside it.
+    """Return the description of weights in a config.json that timm wrote.
 
     Raises:
-        ValueError: It is no ResNet, one that reslight cannot build, or says something that cannot be.
+        UsageError: a network that reslight does not have, or contents that are missing or not allowed.
     """
-    fed = config.get("pretrained_cfg")
-    if not isinstance(fed, Mapping):
-        raise UsageError("there is neither an object `reslight` nor timm's `pretrained_cfg`")
+    pretrained_cfg = config.get("pretrained_cfg")
+    if not isinstance(pretrained_cfg, Mapping):
+        raise UsageError("the keys `reslight` and `pretrained_cfg` (timm's) are both missing: one must be an object")
     arguments = config.get("model_args") or {}
     if not isinstance(arguments, Mapping):
-        raise UsageError("model_args must be an object")
-    name, labels = str(config.get("architecture", "")), config.get("label_names")
-    known = {**arguments, "num_classes": config.get("num_classes", fed.get("num_classes", 1000))}
-    if not is_ours(config):
-        net = timm_config(name, known)
-    elif base := VARIANTS.get(name.removeprefix(IN_TIMM)):
-        net = from_timm_arguments(base, known)
+        raise UsageError(f"model_args is {str(arguments)[:80]}: it must be an object")
+    architecture, labels = str(config.get("architecture", "")), config.get("label_names")
+    arguments = {**arguments, "num_classes": config.get("num_classes", pretrained_cfg.get("num_classes", 1000))}
+    name = architecture.removeprefix(IN_TIMM)
+    if not is_registered(config):
+        net = timm_config(architecture, arguments)
+    elif base := VARIANTS.get(name):
+        net = from_timm_arguments(base, arguments)
     else:
-        raise UsageError(f"reslight has no architecture {name.removeprefix(IN_TIMM)[:80]!r}; `reslight models` lists all")
+        raise UsageError(f"architecture is {architecture[:80]!r}: reslight has no {name[:80]}; `reslight models` lists all")
     return Record(
         net=net,
-        preprocess=_preprocess(fed),
+        preprocess=_preprocess(pretrained_cfg),
         labels=tuple(labels) if isinstance(labels, list) else None,
-        name=name.removeprefix(IN_TIMM)[:100],
+        name=name[:100],
     )
 
 
-def is_ours(config: Mapping[str, Any]) -> bool:
-    """Whether timm wrote it of a network that `reslight.weights.timm` registered: its tensors have our names, not timm's."""
+def is_registered(config: Mapping[str, Any]) -> bool:
+    """Return whether timm wrote a config.json for a network of `reslight.weights.timm`: the tensors then have reslight's names."""
     return str(config.get("architecture", "")).startswith(IN_TIMM)
 
 

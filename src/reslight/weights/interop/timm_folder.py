@@ -7,7 +7,7 @@ from typing import Any
 from reslight.messages import UsageError
 from reslight.weights.folder import CONFIG, Description, describe, read_config
 from reslight.weights.interop.convert import from_reslight
-from reslight.weights.interop.timm_config import is_ours, record_of
+from reslight.weights.interop.timm_config import is_registered, record_of
 
 
 def read_any_description(folder: Path) -> Description:
@@ -31,6 +31,6 @@ def describe_timm(config: Mapping[str, Any], folder: Path) -> Description:
         record = record_of(config)
     except UsageError as error:
         raise UsageError(f"{folder / CONFIG}: {error}") from None
-    if is_ours(config):  # timm wrote it for a network that `reslight.weights.timm` registered, whose tensors have our names
+    if is_registered(config):
         return Description(record, {}, folder)
     return Description(record, {}, folder, as_in_file=lambda state: from_reslight(record.net, state, "timm"))
