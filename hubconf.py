@@ -1,13 +1,14 @@
-"""Entry points of `torch.hub`: one function an architecture, with or without published weights.
+"""Entry points of `torch.hub`: one function for each architecture, with or without published weights.
 
     net = torch.hub.load("OWNER/reslight", "resnet8", pretrained=True, trust_repo=True, skip_validation=True)
     net = torch.hub.load("PATH/TO/reslight", "resnet20", num_classes=100, source="local")
 
-Works without an installation. `trust_repo=True` asks no question, `skip_validation=True` asks GitHub's API nothing.
+Works without an installation. With `trust_repo=True` torch.hub does not ask for confirmation, and with
+`skip_validation=True` it sends no request to GitHub's API.
 """
 
-# torch.hub lists every name here without an underscore, and checks `dependencies` only after this file was run:
-# so imports are private, and those of others stand inside functions.
+# torch.hub lists every name in this file that has no leading underscore, and checks `dependencies` after running the file.
+# So imports are private here, and third-party packages are imported inside functions.
 import sys as _sys
 import warnings as _warnings
 from pathlib import Path as _Path
@@ -19,28 +20,29 @@ _SOURCE = str(_Path(__file__).resolve().parent / "src")
 _MORE = """
 
     Args:
-        weights: a published weight, a folder, or OWNER/NAME[@REVISION] on the Hugging Face Hub; None: random weights, to be trained.
-        pretrained: take the first published weight.
-        fields: num_classes, and without weights any other field of reslight.ResNetConfig.
+        weights: Name of published weights, a folder, or OWNER/NAME[@REVISION] on the Hugging Face Hub; None for random weights.
+        pretrained: Load the first published weights of this architecture.
+        fields: num_classes and, without weights, any other field of reslight.ResNetConfig.
 
     Returns:
-        A torch.nn.Module: images (N, C, H, W) to logits (N, num_classes). With weights: in eval mode, `preprocess` and `labels` beside it.
+        A torch.nn.Module: images (N, C, H, W) to logits (N, num_classes). With weights it is in eval mode and has
+        `preprocess` and `labels`.
     """
 
 
 def _package():
-    """Our package, from this very checkout unless another one was imported before."""
+    """Import reslight from this checkout, unless another one is imported already."""
     listed = _SOURCE in _sys.path
     if not listed:
         _sys.path.insert(0, _SOURCE)
     import reslight
 
     if not listed:
-        # Stays at the end, where it hides nothing: worker processes that unpickle a network must find the package, too.
+        # Moved to the end, where it hides no other package. It is kept because worker processes unpickle networks.
         _sys.path.remove(_SOURCE)
         _sys.path.append(_SOURCE)
     if not reslight.__file__.startswith(_SOURCE):
-        _warnings.warn(f"reslight was imported from {reslight.__file__} before, not from {_SOURCE}; that one is used", stacklevel=4)
+        _warnings.warn(f"reslight is already imported from {reslight.__file__}, not from {_SOURCE}; the former is used", stacklevel=4)
     return reslight
 
 
@@ -51,17 +53,21 @@ def _make(name, weights, pretrained, fields):
     published = reslight.list_weights(f"{name}.*")
     if pretrained and weights is None:
         if not published:
-            raise ValueError(f"no weights of {name} are published; there are: {', '.join(reslight.list_weights())}")
+            raise reslight.UsageError(
+                f"pretrained is True: no weights of {name} are published. Use one of {', '.join(reslight.list_weights())}."
+            )
         weights = published[0]
     if weights is None:
         return reslight.create_model(name, **fields)
     classes = fields.pop("num_classes", None)
     if fields:
-        raise ValueError(f"{', '.join(fields)} cannot be changed with weights; leave it out, or the weights")
+        raise reslight.UsageError(f"{', '.join(fields)} cannot be changed with weights. Leave it out, or leave out the weights.")
     net = reslight.load(weights, num_classes=classes)
     found = architecture_of(net.config)
     if found != name:
-        raise ValueError(f"{weights} are weights of {found or 'another network'}, not of {name}")
+        raise reslight.UsageError(
+            f"weights is {weights}: weights of {found or 'another network'}, not of {name}. Use {found or 'reslight.load'}."
+        )
     return net
 
 

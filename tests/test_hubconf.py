@@ -1,4 +1,4 @@
-"""hubconf.py as torch.hub uses it: from a folder, from a copy as GitHub gives it, not installed, and without network."""
+"""hubconf.py as torch.hub uses it: from a folder, from a copy as GitHub sends it, not installed, and without a network."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ def hub(entry: str, *words: object, **fields: object) -> torch.nn.Module:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """What GitHub sends of a repository."""
+    """What GitHub sends for a repository."""
     path = tmp_path / "main.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.mkdir("reslight-main")
@@ -33,11 +33,11 @@ def archive(tmp_path: Path) -> Path:
 
 
 def isolated(script: str, folder: Path) -> str:
-    """What a script prints in a process that has torch, but not our package."""
+    """Return what a script prints in a process that has torch but not our package."""
     head = """
 import importlib.abc, sys
 
-class Hidden(importlib.abc.MetaPathFinder):  # an editable installation, and Lightning, are as if they were not there
+class Hidden(importlib.abc.MetaPathFinder):  # hides an editable installation, and Lightning
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("lightning", "pytorch_lightning"):
             raise ModuleNotFoundError(f"no {name} here")
@@ -65,9 +65,9 @@ def test_help_says_what_it_is():
     for name, config in VARIANTS.items():
         text = getattr(module, name).__doc__
         size = f"{config.input_size} x {config.input_size}"
-        said = f"{cost_of(config).parameters:,} parameters, {config.num_classes} classes, {size} ({SOURCES[name]})"
-        assert said in text.splitlines()[0]
-        assert "weights: a published weight" in text
+        expected = f"{cost_of(config).parameters:,} parameters, {config.num_classes} classes, {size} ({SOURCES[name]})"
+        assert expected in text.splitlines()[0]
+        assert "weights: Name of published weights" in text
 
 
 def test_with_weights_and_without():
@@ -81,13 +81,13 @@ def test_with_weights_and_without():
 @pytest.mark.parametrize(
     ("entry", "fields", "says"),
     [
-        ("resnet50", {"pretrained": True}, "no weights of resnet50 are published; there are: resnet20.cifar10, resnet8.digits"),
-        ("resnet20", {"weights": "resnet8.digits"}, "resnet8.digits are weights of resnet8, not of resnet20"),
+        ("resnet50", {"pretrained": True}, "no weights of resnet50 are published. Use one of resnet20.cifar10, resnet8.digits"),
+        ("resnet20", {"weights": "resnet8.digits"}, "weights is resnet8.digits: weights of resnet8, not of resnet20"),
         ("resnet8", {"weights": "resnet8.digits", "shortcut": "B"}, "shortcut cannot be changed with weights"),
         ("resnet8", {"depth": 3}, "ResNetConfig has the unknown key 'depth'"),
     ],
 )
-def test_a_mistake_is_said(entry, fields, says):
+def test_a_mistake_is_reported(entry, fields, says):
     with pytest.raises(ValueError, match=says):
         hub(entry, **fields)
 
@@ -120,7 +120,7 @@ if __name__ == "__main__":
     assert lines[3:] == ["['ResNet', 'ResNet']", "10"]
 
 
-def test_another_checkout_is_said(tmp_path):
+def test_another_checkout_is_reported(tmp_path):
     shutil.copy(ROOT / "hubconf.py", tmp_path)
-    with pytest.warns(UserWarning, match="reslight was imported from .* before, not from .*; that one is used"):
+    with pytest.warns(UserWarning, match="reslight is already imported from .*, not from .*; the former is used"):
         torch.hub.load(str(tmp_path), "resnet8", source="local")
