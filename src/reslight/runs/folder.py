@@ -121,7 +121,7 @@ class RunDirectory:
 
     Args:
         root: Where runs are saved: `runs`, or trainer.default_root_dir.
-        name: The name of the configuration: `digits`, `cifar10/resnet20`.
+        name: The name of the configuration: `digits`, `cifar10/modern`.
         number: Look for checkpoints in this run only, not in the newest.
     """
 
@@ -255,6 +255,6 @@ def runs_in(folder: Path) -> list[Run]:
 
 
 def _paths_below(root: Path) -> list[str]:
-    """Return the folders of configurations, such as `runs/digits` or `runs/cifar10/resnet20`, and of the runs in them."""
+    """Return the folders of configurations, such as `runs/digits` or `runs/cifar10/modern`, and of the runs in them."""
     folders = {path: runs_in(path) for pattern in ("*", "*/*") for path in sorted(root.glob(pattern))}
     return [path.as_posix() for folder, runs in folders.items() if runs for path in (folder, *(run.folder for run in runs))]
