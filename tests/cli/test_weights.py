@@ -43,11 +43,11 @@ def test_export_and_verify_agree_with_the_test_results(reslight, run):
     card.write_text(text)
 
     answer = reslight("export", run, "raw", "--raw")
-    assert "without evaluation results" in answer.out, "the average was measured, not these"
+    assert "without evaluation results" in answer.out, "the EMA weights were evaluated, not the raw ones"
     raw = package.load("raw")
     assert all(torch.equal(value, saved["current_model_state"][f"net.{name}"]) for name, value in raw.state_dict().items())
     assert "no evaluation results to compare" in reslight("verify", "raw").out
-    assert "out held other weights, sha256" in reslight("export", run, "out", "--raw").err
+    assert "out held other weights" in reslight("export", run, "out", "--raw").err
 
 
 def test_verify_finds_a_card_with_better_results(reslight, run):
@@ -68,7 +68,7 @@ def test_mistakes_are_one_line(reslight, run):
     Path("other/file").touch()
     for words, says in (
         (("export", "nothing", "out"), "nothing is missing: export needs a checkpoint"),
-        (("export", run, "other"), "other holds other things than weights of reslight; give a new folder"),
+        (("export", run, "other"), "other holds other files than weights of reslight"),
         (("verify", "nothing"), "there is no folder and no published weight nothing"),
         (("verify", "other"), "other has no config.json"),
         (("weights", "vgg*"), "PATTERN is 'vgg*'"),

@@ -259,7 +259,7 @@ def test_the_newest_run_is_meant_and_an_older_one_only_offered(tmp_path):
 def test_a_runs_own_config_means_that_run_when_the_place_of_runs_is_typed_too(tmp_path):
     inner = tmp_path / "out/cifar10/net/3"
     inner.mkdir(parents=True)
-    runs = RunDirectory.for_config(inner / "config.yaml", "config")
+    runs = RunDirectory.for_config(inner / "config.yaml", "net")
     assert runs.relocate(tmp_path / "out").folder == inner.parent
     assert runs.relocate(tmp_path / "out/cifar10").folder == inner.parent
     assert runs.relocate(tmp_path / "other").folder == tmp_path / "other/net"
