@@ -69,7 +69,7 @@ def test_sixteen_bits_become_eight(color_net):
     image = read(Path("deep.png"), color_net)
     assert image.image.getpixel((0, 0)) == (0, 0, 0)
     assert image.image.getpixel((8, 8)) == (round(40_000 / 257),) * 3, "dark images stay dark"
-    assert "its values 0 to 65535 as 0 to 255" in image.steps
+    assert "values 0 to 65535 scaled to 0 to 255" in image.steps
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ def test_sixteen_bits_become_eight(color_net):
 def test_other_depths_become_eight(color_net, values, text, first, last):
     Image.fromarray(values.reshape(9, 9)).save("deep.tiff")
     image = read(Path("deep.tiff"), color_net)
-    assert f"its values {text} as 0 to 255" in image.steps
+    assert f"values {text} scaled to 0 to 255" in image.steps
     assert [image.image.getpixel(at)[0] for at in ((0, 0), (8, 8))] == [first, last]
 
 
 def test_values_that_are_no_numbers_are_refused(color_net):
     Image.fromarray(np.full((9, 9), np.nan, np.float32)).save("nan.tiff")
-    with pytest.raises(ValueError, match=r"nan.tiff cannot be read: it holds values that are no numbers"):
+    with pytest.raises(ValueError, match=r"nan.tiff cannot be read: it has values that are not numbers"):
         read(Path("nan.tiff"), color_net)
 
 

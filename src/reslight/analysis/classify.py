@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from reslight.data.loading.decode import read_picture
+from reslight.data.loading.decode import read_image
 from reslight.messages import UsageError
 from reslight.models import ResNet
 
@@ -59,7 +59,7 @@ def read(path: Path, net: ResNet) -> DecodedImage:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing. Give the path of an image file.")
     preprocess = net.preprocess
-    image, steps = read_picture(path, str(path), preprocess.channels)
+    image, steps = read_image(path, str(path), preprocess.channels)
     side = preprocess.resize or preprocess.size
     if min(image.size) != side:
         steps.append(f"short side resized to {side}")

@@ -1,7 +1,7 @@
 """Randomness as a pure function of (seed, epoch, index, draw).
 
-There is no generator and no state: every random number of the data road is looked up by what it is for. A worker, a
-rank, a resumed run and a GPU that ask the same question get the same integer, in any order and any batch.
+There is no generator and no state: the purpose of a random number determines its value. A worker, a rank, a resumed run
+and a GPU get the same integer for the same purpose, in any order and any batch.
 
 The function is splitmix64 (Steele, Lea, Flood 2014, https://doi.org/10.1145/2660193.2660195) read as a counter hash:
 output `n` of a generator seeded with `key` is `mix(key + (n + 1) * GAMMA)`, which needs no outputs before it. Three
@@ -10,7 +10,7 @@ draw, and the last one the number of a sample. The two outer levels are two Pyth
 over a tensor.
 
 torch has no unsigned 64-bit arithmetic, but int64 products and sums wrap to the same bits, and an arithmetic right
-shift followed by a mask is a logical one.
+shift followed by a mask is a logical shift.
 """
 
 from collections.abc import Sequence
@@ -31,22 +31,22 @@ _RANGE_BITS = 31  # 31 random bits times a range below 2**32 stay below 2**63
 
 
 class Draw(IntEnum):
-    """What a random number is for. The numbers are part of every published result: add new ones, never renumber."""
+    """Purpose of a random number. The values are part of every published result: add new ones, never renumber."""
 
     ORDER = 0
-    """Place of a sample in the order of an epoch."""
+    """Order of the samples in an epoch."""
     CROP_Y = 1
     CROP_X = 2
     FLIP = 3
-    """Whether a sample is flipped in this epoch."""
+    """Whether a sample is flipped in an epoch."""
     FLIP_START = 4
-    """Whether a sample is flipped in even epochs or in odd ones; drawn once, at epoch 0."""
+    """Whether a sample is flipped in even epochs or in odd epochs; drawn once, at epoch 0."""
     CUTOUT_Y = 5
     CUTOUT_X = 6
     VAL_SPLIT = 7
-    """Which training images go to validation; drawn once, at epoch 0."""
+    """Training images that are set apart for validation; drawn once, at epoch 0."""
     TEST_SPLIT = 8
-    """Which images of a set without an official test split go to the test split; drawn once, at epoch 0."""
+    """Test images of a dataset without an official test split; drawn once, at epoch 0."""
     PROTOTYPE = 9
     """Pixels of the class prototypes of `Synthetic`."""
     NOISE = 10
@@ -63,7 +63,7 @@ class Draw(IntEnum):
     POLICY_LEVEL = 17
     POLICY_SIGN = 18
     PCA_1 = 19
-    """Length of the colour noise along each principal component of RGB values, the largest first."""
+    """Length of the color noise along each principal component of RGB values, the largest first."""
     PCA_2 = 20
     PCA_3 = 21
     ERASE = 22
@@ -75,9 +75,9 @@ class Draw(IntEnum):
     MIX = 27
     """Whether a sample is mixed with its partner."""
     MIX_KIND = 28
-    """Whether by mixup or by cutmix, where both are on."""
+    """Whether a sample is mixed by mixup or by cutmix, if both are on."""
     MIX_LAMBDA = 29
-    """The share of a sample in its mixture."""
+    """Share of a sample in its mixture."""
     MIX_Y = 30
     """Row of the center of cutmix's box; its column follows."""
     MIX_X = 31
@@ -88,9 +88,9 @@ def bits(seed: int, epoch: int, index: Tensor, draw: int | Sequence[int]) -> Ten
 
     Args:
         seed: Any integer; only its lowest 64 bits count.
-        epoch: Likewise.
+        epoch: Any integer; only its lowest 64 bits count.
         index: int64 sample numbers, of any shape, on any device.
-        draw: What the bits are for, or several draws to be had in one pass.
+        draw: Purpose of the bits, or several of them for one pass.
 
     Returns:
         int64 of the shape of `index`; with several draws `(len(draw), *index.shape)`.
@@ -99,7 +99,7 @@ def bits(seed: int, epoch: int, index: Tensor, draw: int | Sequence[int]) -> Ten
     if isinstance(draw, int):
         return _mix_tensor(index * _signed(_GAMMA) + _signed(_nth(epoch_key, draw) + _GAMMA))
     steps = index * _signed(_GAMMA)
-    # Keys enter as Python numbers, here and in `integers`: a tensor of them would make a GPU wait for the copy
+    # Keys are Python numbers, here and in `integers`: a tensor of them would make a GPU wait for the copy.
     return _mix_tensor(torch.stack([steps + _signed(_nth(epoch_key, one) + _GAMMA) for one in draw]))
 
 
@@ -110,27 +110,27 @@ def uniform(seed: int, epoch: int, index: Tensor, draw: int | Sequence[int]) -> 
 
 
 def integers(seed: int, epoch: int, index: Tensor, draw: int | Sequence[int], high: int | Sequence[int]) -> Tensor:
-    """Return integers in [0, high), uniform but for a bias below `high / 2**31`.
+    """Return integers in [0, high), uniform up to a bias below `high / 2**31`.
 
     Args:
         seed: As in `bits`.
         epoch: As in `bits`.
         index: As in `bits`.
         draw: As in `bits`.
-        high: The exclusive upper end, from 1 to 2**31; with several draws one for all or one for each.
+        high: The exclusive upper bound, from 1 to 2**31; with several draws, one for all or one for each.
 
     Returns:
         int64; shapes as in `bits`.
 
     Raises:
-        ValueError: A `high` is out of range, or there are not as many as there are draws.
+        UsageError: a `high` that is out of range, or a number of them that does not match the draws.
     """
     highs = [high] if isinstance(high, int) else list(high)
     if any(not 1 <= one <= 1 << _RANGE_BITS for one in highs):
-        raise UsageError(f"high is {high}, must be between 1 and 2**{_RANGE_BITS}")
+        raise UsageError(f"high is {high}: it must be 1 to 2**{_RANGE_BITS}.")
     draws = 1 if isinstance(draw, int) else len(draw)
     if len(highs) not in (1, draws):
-        raise UsageError(f"{len(highs)} values of high for {draws} draws; give one for each draw")
+        raise UsageError(f"high has {len(highs)} values: there are {draws} draws. Give one value for each draw.")
     words = bits(seed, epoch, index, draw).bitwise_right_shift_(64 - _RANGE_BITS).bitwise_and_((1 << _RANGE_BITS) - 1)
     if len(highs) == 1:
         words.mul_(highs[0])
@@ -143,7 +143,7 @@ def integers(seed: int, epoch: int, index: Tensor, draw: int | Sequence[int], hi
 def permutation(size: int, seed: int, epoch: int, draw: int = Draw.ORDER, device: torch.device | str = "cpu") -> Tensor:
     """Return the numbers 0 to `size - 1` in the random order of an epoch.
 
-    Equal hashes, once in about 2**64 / size**2 epochs, keep their ascending order, so that every device sorts alike.
+    Equal hashes, which occur about once in 2**64 / size**2 epochs, keep their ascending order, so that all devices sort alike.
 
     Returns:
         int64 `(size,)` on `device`.

@@ -90,8 +90,8 @@ def test_a_hostile_pickle_is_refused(small, module, name, arguments, tmp_path, w
     folder = small.write_batches(tmp_path, {"data_batch_3": hostile})
     text = small.refusal(tmp_path, allow_modified=True)
     assert text == (
-        f"{folder / 'data_batch_3'} is no batch of CIFAR-10: it asks for {module}.{name}, which no batch of images needs; "
-        "get the python archive again, or set data.name or data.root"
+        f"{folder / 'data_batch_3'} is not a batch of CIFAR-10: it asks for {module}.{name}, which no batch of images needs. "
+        "Download the archive again, or set data.name or data.root."
     )
     assert not watched
     assert not Path("owned").exists()
@@ -118,7 +118,7 @@ def test_the_material_would_be_hostile(small):
 )
 def test_every_opcode_that_imports_is_refused(small, content, tmp_path, watched):
     folder = small.write_batches(tmp_path, {"data_batch_1": content})
-    assert small.refusal(tmp_path).startswith(f"{folder / 'data_batch_1'} is no batch of CIFAR-10: ")
+    assert small.refusal(tmp_path).startswith(f"{folder / 'data_batch_1'} is not a batch of CIFAR-10: ")
     assert not watched
     assert not Path("owned").exists()
 
@@ -126,7 +126,7 @@ def test_every_opcode_that_imports_is_refused(small, content, tmp_path, watched)
 def test_a_hostile_pickle_in_a_tarball_is_refused(small, tmp_path, watched):
     archive = small.write_archive(tmp_path, {"test_batch": small.pickled(small.calling("posix", "system", b"touch owned"))})
     text = small.refusal(tmp_path, "test")
-    assert text.startswith(f"{archive}: cifar-10-batches-py/test_batch is no batch of CIFAR-10: it asks for posix.system, ")
+    assert text.startswith(f"{archive}: cifar-10-batches-py/test_batch is not a batch of CIFAR-10: it asks for posix.system, ")
     assert not watched
     assert not Path("owned").exists()
 
@@ -147,7 +147,7 @@ def with_data(change):
 
 
 IMAGES = "its 'data' must be an array of bytes, 3072 for each image"
-NUMBERS = "it holds an array of 'i8', and images are bytes ('u1')"
+NUMBERS = "it has an array of 'i8', but images are bytes ('u1')"
 LABELS = "its 'labels' must be a number from 0 to 9 for each of 6 images"
 
 
@@ -178,7 +178,7 @@ def test_a_foreign_batch_is_refused(small, change, why, tmp_path):
     content = small.pickled(change(small.batches()["data_batch_5"]))
     folder = small.write_batches(tmp_path, {"data_batch_5": content})
     assert small.refusal(tmp_path, allow_modified=True) == (
-        f"{folder / 'data_batch_5'} is no batch of CIFAR-10: {why}; get the python archive again, or set data.name or data.root"
+        f"{folder / 'data_batch_5'} is not a batch of CIFAR-10: {why}. Download the archive again, or set data.name or data.root."
     )
 
 
@@ -187,15 +187,15 @@ def test_a_truncated_batch_is_refused(small, kept, tmp_path):
     content = small.pickled(small.batches()["data_batch_2"])
     folder = small.write_batches(tmp_path, {"data_batch_2": content[:kept]})
     text = small.refusal(tmp_path)
-    assert text.startswith(f"{folder / 'data_batch_2'} is no batch of CIFAR-10: ")
-    assert text.endswith("; get the python archive again, or set data.name or data.root")
+    assert text.startswith(f"{folder / 'data_batch_2'} is not a batch of CIFAR-10: ")
+    assert text.endswith(". Download the archive again, or set data.name or data.root.")
 
 
 def test_a_folder_that_lacks_batches(small, tmp_path):
     folder = small.write_batches(tmp_path, {"data_batch_4": None, "test_batch": None})
-    assert small.refusal(tmp_path) == f"{folder} lacks data_batch_4; unpack the archive again"
-    assert small.refusal(tmp_path, "test") == f"{folder} lacks test_batch; unpack the archive again"
-    assert small.refusal(folder) == f"{folder} lacks data_batch_4; unpack the archive again"
+    assert small.refusal(tmp_path) == f"{folder} is incomplete: data_batch_4 is missing. Unpack the archive again."
+    assert small.refusal(tmp_path, "test") == f"{folder} is incomplete: test_batch is missing. Unpack the archive again."
+    assert small.refusal(folder) == f"{folder} is incomplete: data_batch_4 is missing. Unpack the archive again."
     small.write_archive(tmp_path / "cifar10")
     assert len(small.data(tmp_path).load_split("train")) == 30
 
@@ -203,7 +203,7 @@ def test_a_folder_that_lacks_batches(small, tmp_path):
 @pytest.mark.parametrize("small", ["cifar100"], indirect=True)
 def test_a_folder_of_cifar100_that_lacks_its_images(small, tmp_path):
     folder = small.write_batches(tmp_path, {"train": None})
-    assert small.refusal(tmp_path) == f"{folder} lacks train; unpack the archive again"
+    assert small.refusal(tmp_path) == f"{folder} is incomplete: train is missing. Unpack the archive again."
     assert len(small.data(tmp_path).load_split("test")) == 100
 
 
@@ -212,10 +212,10 @@ def test_a_folder_of_cifar100_that_lacks_its_images(small, tmp_path):
 
 def test_an_archive_that_lacks_a_batch(small, tmp_path):
     archive = small.write_archive(tmp_path, {"data_batch_2": None, "data_batch_4": None})
-    assert small.refusal(tmp_path) == (
-        f"{archive} lacks cifar-10-batches-py/data_batch_2, cifar-10-batches-py/data_batch_4, so it is not the python archive of CIFAR-10; "
-        "get that, or set data.name"
-    )
+    text = small.refusal(tmp_path)
+    assert text.startswith(f"{archive} is not the python archive of CIFAR-10: ")
+    assert "cifar-10-batches-py/data_batch_2, cifar-10-batches-py/data_batch_4 is missing" in text
+    assert text.endswith("or set data.name.")
     assert len(small.data(tmp_path).load_split("test")) == 10
 
 
@@ -225,15 +225,15 @@ def test_a_truncated_archive_is_refused(small, kept, tmp_path):
     content = archive.read_bytes()
     archive.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     text = small.refusal(tmp_path)
-    assert text.startswith(f"{archive} is no python archive, damaged, or was cut short (")
-    assert text.endswith("); get it again, or set data.root to a folder of images")
+    assert text.startswith(f"{archive} cannot be read as an archive: ")
+    assert text.endswith("). Download it again, or set data.root to a folder of images.")
     assert "- method" not in text, "not each compression that it is not"
 
 
 @pytest.mark.parametrize("content", [b"<html>\n<body>404</body>\n</html>\n" * 100, b"\x1f\x8b\x08\x00" + bytes(1000)])
 def test_what_is_no_archive_is_refused(small, content, tmp_path):
     (file := tmp_path / "some.file").write_bytes(content)
-    assert small.refusal(file).startswith(f"{file} is no python archive, damaged, or was cut short (")
+    assert small.refusal(file).startswith(f"{file} cannot be read as an archive: ")
 
 
 def test_a_damaged_archive_is_refused(small, tmp_path):
@@ -258,7 +258,7 @@ def test_names_and_kinds_within_an_archive(small, tmp_path):
             link = tarfile.TarInfo(f"{folder.name}/data_batch_2")
             link.type, link.linkname = tarfile.SYMTYPE, target
             archive.addfile(link)
-        assert "lacks cifar-10-batches-py/data_batch_2, so it is not" in small.refusal(tmp_path)
+        assert "cifar-10-batches-py/data_batch_2 is missing" in small.refusal(tmp_path)
 
 
 def test_images_are_copies(small, tmp_path):

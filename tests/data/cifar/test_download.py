@@ -104,7 +104,7 @@ def running() -> Iterator[Host]:
 
 @pytest.fixture
 def closed() -> str:
-    """An address where nobody answers."""
+    """An address that refuses connections."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -112,7 +112,7 @@ def closed() -> str:
 
 @pytest.fixture(autouse=True)
 def online(monkeypatch, closed):
-    """Both hosts are where nobody answers, and nothing is waited for between attempts."""
+    """Both hosts refuse connections, and retries do not wait."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -124,7 +124,7 @@ def online(monkeypatch, closed):
 
 
 def hub_is(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What HF_ENDPOINT does, which the client reads as it is imported."""
+    """Do what HF_ENDPOINT does, which the client reads when it is imported."""
     template = constants.HUGGINGFACE_CO_URL_TEMPLATE
     assert template.startswith(constants.ENDPOINT)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + template.removeprefix(constants.ENDPOINT))
@@ -160,7 +160,7 @@ def files_in(root: Path) -> list[str]:
 
 
 def failure(small, root: Path) -> str:
-    """What a person reads whose images cannot be had."""
+    """Return the message when the images cannot be downloaded."""
     with pytest.raises(ConnectionError) as raised:
         small.data(root).load_split("train")
     text = str(raised.value)

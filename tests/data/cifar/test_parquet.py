@@ -18,7 +18,7 @@ def cells(small, rows=30):
 def test_missing_shard_is_named(small, tmp_path):
     small.write_shards(tmp_path, shards=2)
     (tmp_path / "train-00001-of-00002.parquet").unlink()
-    assert small.refusal(tmp_path) == f"{tmp_path} lacks train-00001-of-00002.parquet; put what is missing there too"
+    assert small.refusal(tmp_path) == f"{tmp_path} is incomplete: train-00001-of-00002.parquet is missing. Add what is missing."
     assert len(small.data(tmp_path).load_split("test")) == 10
 
 
@@ -68,8 +68,8 @@ def test_a_truncated_file_is_refused(small, kept, tmp_path):
     content = (tmp_path / TRAIN).read_bytes()
     (tmp_path / TRAIN).write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     text = small.refusal(tmp_path)
-    assert text.startswith(f"{tmp_path / TRAIN} is damaged or was cut short (")
-    assert text.endswith("); delete it, and get it again")
+    assert text.startswith(f"{tmp_path / TRAIN} is damaged or cut short (")
+    assert text.endswith("). Delete it, and download it again.")
 
 
 def test_damage_never_passes(small, tmp_path):
@@ -91,14 +91,14 @@ def test_a_broken_image_is_named(small, tmp_path):
     small.write_parquet(tmp_path / TRAIN, columns)
     text = small.refusal(tmp_path)
     assert text.startswith(f"the image in row 17 of {tmp_path / TRAIN} cannot be read as an image (")
-    assert text.endswith("); put a sound copy in its place")
+    assert text.endswith("). Replace it by a sound copy.")
 
 
 @pytest.mark.parametrize("cell", [b"", b"GIF", b"no image at all", None, {"bytes": None, "path": "1.png"}, {"path": "1.png"}, "1.png"])
 def test_what_is_no_image_is_named(small, cell, tmp_path):
     small.write_parquet(tmp_path / TRAIN, {"img": [cell], "label": [0]})
     assert small.refusal(tmp_path) == (
-        f"the image in row 0 of {tmp_path / TRAIN} cannot be read as an image (in no known format); put a sound copy in its place"
+        f"the image in row 0 of {tmp_path / TRAIN} cannot be read as an image (unknown format). Replace it by a sound copy."
     )
 
 
@@ -108,7 +108,7 @@ def test_an_image_of_another_size_is_named(small, shape, tmp_path):
     columns["img"][1] = {"bytes": small.picture(np.zeros((*shape, 3), np.uint8)), "path": None}
     small.write_parquet(tmp_path / TRAIN, columns)
     assert small.refusal(tmp_path) == (
-        f"the image in row 1 of {tmp_path / TRAIN} has {shape[1]} x {shape[0]} pixels, expected 32 x 32; put the original in its place"
+        f"the image in row 1 of {tmp_path / TRAIN} has {shape[1]} x {shape[0]} pixels: it must have 32 x 32. Replace it by the original."
     )
 
 
@@ -116,7 +116,7 @@ def test_a_class_that_does_not_exist_is_named(small, tmp_path):
     names = ["zebra" if name == "horse" else name for name in small.metadata.labels]
     small.write_parquet(tmp_path / TRAIN, {"img": cells(small), "label": small.labels["train"]}, names)
     text = small.refusal(tmp_path)
-    assert text == f"{tmp_path / TRAIN} has the class zebra, which CIFAR-10 does not have; set data.name or data.root"
+    assert text == f"{tmp_path / TRAIN} has the class zebra, which CIFAR-10 does not have. Set data.name or data.root."
 
 
 @pytest.mark.parametrize("names", [None, ["airplane", "cat"]])
@@ -124,7 +124,7 @@ def test_a_class_that_does_not_exist_is_named(small, tmp_path):
 def test_a_label_that_does_not_exist_is_named(small, label, names, tmp_path):
     small.write_parquet(tmp_path / TRAIN, {"img": cells(small, 1), "label": [label]}, names)
     text = small.refusal(tmp_path, allow_modified=True)
-    assert text == f"{tmp_path / TRAIN} has the label {label}, expected 0 to {9 if names is None else 1}; set data.name or data.root"
+    assert text == f"{tmp_path / TRAIN} has the label {label}: it must be 0 to {9 if names is None else 1}. Set data.name or data.root."
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,13 @@ def test_a_label_that_does_not_exist_is_named(small, label, names, tmp_path):
 def test_other_columns_are_refused(small, columns, said, tmp_path):
     small.write_shards(tmp_path, columns=columns)
     text = small.refusal(tmp_path)
-    assert text == f"{tmp_path / TRAIN} has the columns {', '.join(columns)}; one of them must be called {said}"
+    assert text == f"{tmp_path / TRAIN} has the columns {', '.join(columns)}: one of them must be named {said}. Rename it."
 
 
 def test_a_file_without_images_is_refused(small, tmp_path):
     schema = arrow.schema({"img": arrow.binary(), "label": arrow.int64()})
     parquet.write_table(schema.empty_table(), tmp_path / TRAIN)
-    assert small.refusal(tmp_path, allow_modified=True) == f"{tmp_path / TRAIN} holds no images; get it again"
+    assert small.refusal(tmp_path, allow_modified=True) == f"{tmp_path / TRAIN} has no images. Download it again."
 
 
 @pytest.mark.parametrize(
@@ -153,4 +153,4 @@ def test_a_schema_that_cannot_be_read_is_refused(small, said, tmp_path):
     parquet.write_table(table, tmp_path / TRAIN)
     text = small.refusal(tmp_path)
     assert text.startswith(f"{tmp_path / TRAIN} has a schema whose class names cannot be read (")
-    assert text.endswith("); get it again")
+    assert text.endswith("). Download it again.")

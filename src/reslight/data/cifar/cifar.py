@@ -148,9 +148,9 @@ class CIFAR(ImageDataModule):
         """
         if not (difference := self._difference(split, name)):
             return ""
-        text = f"{source.title} has {difference}"
+        text = f"the {_TITLES[name]} images of {source.title} differ from {self.metadata.title}'s: {difference}"
         if not self.allow_modified:
-            raise UsageError(f"{text}. Replace it by the original, or set data.allow_modified to true.")
+            raise UsageError(f"{text}. Use the original images, or set data.allow_modified to true.")
         return text
 
     def _find(self, split: SplitName) -> Source | None:
@@ -183,13 +183,10 @@ class CIFAR(ImageDataModule):
         """Return how a split differs from the original one; empty if it does not."""
         if split.fingerprint == self.metadata.fingerprints[name]:
             return ""
-        title, expected = self.metadata.title, self.metadata.per_class[name]
+        expected = self.metadata.per_class[name]
         counts = torch.bincount(split.labels, minlength=self.num_classes).tolist()
         wrong = [(label, count - expected) for label, count in zip(self.labels, counts, strict=True) if count != expected]
         if not wrong:
-            return (
-                f"{_TITLES[name]} images or labels that differ from {title}'s, in the right number for each class "
-                "(lossy copies, such as JPEG, are other images)"
-            )
+            return "each class has the right number of images, but images or labels are others (lossy copies, such as JPEG, are others)"
         counted = [f"{abs(number):,} {label} too {'many' if number > 0 else 'few'}" for label, number in wrong]
-        return f"{_TITLES[name]} images that differ from {title}'s: {shortened(counted, _SHOWN_CLASSES)}"
+        return shortened(counted, _SHOWN_CLASSES)

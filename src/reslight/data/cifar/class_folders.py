@@ -9,25 +9,25 @@ from torch import Tensor
 
 from reslight.data.cifar.metadata import CifarMetadata, SplitName
 from reslight.data.cifar.source import Source, class_key, class_numbers, decode, to_tensors
-from reslight.messages import UsageError
+from reslight.messages import UsageError, shortened
 
 _SIZE = 32
 _SHOWN_CLASSES = 10
 
 
-def find(folders: Sequence[Path], metadata: CifarMetadata, part: SplitName) -> Source | None:
-    """Look for `train/CLASS/IMAGE` or `test/CLASS/IMAGE` in each of the folders; superclasses may stand in between.
+def find(folders: Sequence[Path], metadata: CifarMetadata, split: SplitName) -> Source | None:
+    """Find `train/CLASS/IMAGE` or `test/CLASS/IMAGE` in one of the folders; superclasses may be in between.
 
     Raises:
-        ValueError: The folder of the split is there and holds none.
+        UsageError: a folder of the split without images.
     """
     empty = None
-    for place in [folder / part for folder in folders if (folder / part).is_dir()]:
+    for place in [folder / split for folder in folders if (folder / split).is_dir()]:
         if files := _image_files(place):
             return Source(f"the class folders in {place}", files, partial(_read, files, metadata))
         empty = empty or place
     if empty:
-        raise UsageError(f"{empty} holds no images in folders of classes; put {part}/CLASS/IMAGE there, or remove it")
+        raise UsageError(f"{empty} has no images in folders of classes. Put {split}/CLASS/IMAGE there, or remove the folder.")
     return None
 
 
@@ -38,8 +38,8 @@ def _image_files(folder: Path) -> list[Path]:
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
-        if place != str(folder):  # an image must lie in a class's folder
-            # of 50,000 files each operation on a Path would count
+        if place != str(folder):  # images outside the class folders have no class
+            # Strings, not Paths: with 50,000 files each operation on a Path counts.
             here, shown = Path(place), (name for name in sorted(names) if not name.startswith("."))
             found += [here / name for name in shown if f".{name.rpartition('.')[2].lower()}" in suffixes]
     return found
@@ -51,9 +51,10 @@ def _read(files: Sequence[Path], metadata: CifarMetadata) -> tuple[Tensor, Tenso
     for file in files:
         label = numbers.get(class_key(file.parent.name))
         if label is None:
-            others = len(metadata.labels) - _SHOWN_CLASSES
-            classes = ", ".join(metadata.labels[:_SHOWN_CLASSES]) + (f" and {others} others" if others else "")
-            raise UsageError(f"{file.parent} is called after no class of {metadata.title} ({classes}); rename it, or set data.root")
+            classes = shortened(metadata.labels, _SHOWN_CLASSES)
+            raise UsageError(
+                f"{file.parent} is not named after a class of {metadata.title} ({classes}). Rename the folder, or set data.root."
+            )
         images.append(decode(file.read_bytes(), _SIZE, str(file)))
         labels.append(label)
     return to_tensors(images, labels)

@@ -1,8 +1,8 @@
-"""What is known of the real CIFAR sets: their classes, sizes, statistics and fingerprints, and where they are published.
+"""Metadata of the CIFAR datasets: classes, sizes, statistics, fingerprints, and where they are published.
 
 A. Krizhevsky 2009, "Learning multiple layers of features from tiny images",
-https://www.cs.toronto.edu/~kriz/cifar.html. The fingerprints, means and deviations were computed from all images by
-`canonical.fingerprint` and `statistics.channel_statistics`; a test computes them again where the images are.
+https://www.cs.toronto.edu/~kriz/cifar.html. Fingerprints, means and stds were computed from all images by
+`loading.fingerprint` and `statistics.channel_statistics`; a test computes them again if the images are available.
 """
 
 from dataclasses import dataclass
@@ -13,33 +13,33 @@ SplitName = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class CifarMetadata:
-    """One of the two sets."""
+    """Metadata of one of the two datasets."""
 
     title: str
-    """As people write it."""
+    """The name for messages."""
     labels: tuple[str, ...]
     """Names of the classes in the official order, which is alphabetical."""
     per_class: dict[SplitName, int]
     """Images of each class."""
     fingerprints: dict[SplitName, str]
-    """See `canonical.fingerprint`."""
+    """See `loading.fingerprint`."""
     mean: tuple[float, float, float]
     """Mean of each channel over the pixels of all 50,000 training images, on the scale 0 to 1."""
     std: tuple[float, float, float]
-    """Standard deviation of each channel over the same pixels. (Not the mean of the images' own deviations, which has
-    been copied from one trainer to the next as (0.2023, 0.1994, 0.2010).)"""
+    """Std of each channel over the same pixels. (Many training scripts have (0.2023, 0.1994, 0.2010) instead, the mean of
+    the stds of single images.)"""
     archive: str
-    """Folder within the official python archive, which is called so with `.tar.gz`."""
+    """Folder within the official python archive."""
     batches: dict[SplitName, tuple[str, ...]]
-    """Its files with images."""
+    """Files of the archive with images."""
     batch_labels: str
-    """Their key of the labels."""
+    """Key of the labels in these files."""
     repository: str
-    """The data set on the Hugging Face Hub."""
+    """Name of the dataset on the Hugging Face Hub."""
     revision: str
-    """Its commit."""
+    """Commit of the dataset on the Hub."""
     shards: dict[SplitName, str]
-    """Its files."""
+    """Files of the dataset on the Hub."""
 
 
 CIFAR10 = CifarMetadata(

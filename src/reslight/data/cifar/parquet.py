@@ -1,4 +1,4 @@
-"""Data sets as the Hugging Face Hub keeps them: parquet shards of encoded images and labels."""
+"""The Hugging Face Hub's format: parquet shards of encoded images and labels."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,20 +14,20 @@ from reslight.data.loading.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, check_nu
 from reslight.messages import UsageError
 
 _SIZE = 32
-_ROWS = 1000  # decoded at a time
+_ROWS = 1000  # images that are decoded at a time
 
 
-def find(folders: Sequence[Path], metadata: CifarMetadata, part: SplitName) -> Source | None:
-    """Look for shards in each of the folders, and in those within it where the Hub has them.
+def find(folders: Sequence[Path], metadata: CifarMetadata, split: SplitName) -> Source | None:
+    """Find shards in one of the folders, or in the folders within it that the Hub uses.
 
     Raises:
-        ValueError: Of numbered shards some are not there.
+        UsageError: missing shards.
     """
-    within = {".", "data", Path(metadata.shards[part]).parent.name}
+    within = {".", "data", Path(metadata.shards[split]).parent.name}
     for folder in folders:
         for place in [folder / name for name in sorted(within)]:
-            # or as on the branch of the Hub's own conversions
-            if files := sorted(place.glob(f"{part}[-.]*parquet")) or sorted((place / part).glob("*.parquet")):
+            # The second pattern is that of the Hub's branch refs/convert/parquet.
+            if files := sorted(place.glob(f"{split}[-.]*parquet")) or sorted((place / split).glob("*.parquet")):
                 check_numbers(files)
                 return Source(f"the parquet files in {place}", files, partial(_read, files, metadata))
     return None
@@ -41,7 +41,7 @@ def _read(files: Sequence[Path], metadata: CifarMetadata) -> tuple[Tensor, Tenso
             images.append(decode(data, _SIZE, f"the image in row {row} of {file}"))
             labels.append(label)
     if not images:
-        raise UsageError(f"{', '.join(map(str, files))} holds no images; get it again")
+        raise UsageError(f"{', '.join(map(str, files))} has no images. Download it again.")
     return to_tensors(images, labels)
 
 
@@ -56,18 +56,18 @@ def _rows(file: Path, metadata: CifarMetadata) -> Iterator[tuple[bytes, int]]:
             cells, labels = batch.column(image_column).to_pylist(), batch.column(label_column).to_pylist()
             for cell, label in zip(cells, labels, strict=True):
                 if not isinstance(label, int) or label not in numbers:
-                    raise UsageError(f"{file} has the label {label}, expected 0 to {len(numbers) - 1}; set data.name or data.root")
+                    raise UsageError(f"{file} has the label {label}: it must be 0 to {len(numbers) - 1}. Set data.name or data.root.")
                 yield _bytes(cell), numbers[label]
 
 
 def _official_numbers(file: Path, schema: Any, column: str, metadata: CifarMetadata) -> dict[int, int]:
-    """Return the official number of each label of a shard: by name where the shard names its classes."""
+    """Return the official class number of each label of a shard, by class name if the shard has class names."""
     names = names_of(file, schema.metadata or {}, column)
     if not names:
         return {number: number for number in range(len(metadata.labels))}
     official = class_numbers(metadata.labels)
-    if strange := [name for name in names if class_key(str(name)) not in official]:
-        raise UsageError(f"{file} has the class {strange[0]}, which {metadata.title} does not have; set data.name or data.root")
+    if unknown := [name for name in names if class_key(str(name)) not in official]:
+        raise UsageError(f"{file} has the class {unknown[0]}, which {metadata.title} does not have. Set data.name or data.root.")
     return {number: official[class_key(name)] for number, name in enumerate(names)}
 
 

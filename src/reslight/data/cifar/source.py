@@ -1,4 +1,4 @@
-"""`Source`: the files that hold a split, in whichever form it was found, and how they are read."""
+"""`Source`: the files of a split, in any of the formats, and the function that reads them."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from reslight.messages import UsageError
 
 @dataclass(frozen=True)
 class Source:
-    """Where the images of a split are."""
+    """The files of a split."""
 
     title: str
     """For messages, e.g. `the archive data/cifar-10-python.tar.gz`."""
@@ -25,40 +25,40 @@ class Source:
 
 
 def decode(data: bytes, size: int, name: str) -> np.ndarray:
-    """Return an image file as RGB, uint8 `(size, size, 3)`.
+    """Decode an image file to RGB, uint8 `(size, size, 3)`.
 
     Args:
-        data: The file: PNG, WebP or whatever else Pillow reads.
-        size: Height and width that it must have.
-        name: What it is called in an error.
+        data: The file: PNG, WebP or any other format that Pillow reads.
+        size: Height and width that the image must have.
+        name: The image's name in an error.
 
     Raises:
-        ValueError: It is no image, or not of that size.
+        UsageError: a file that is not an image, or an image of another size.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size  # known from the header: nothing large is decoded
+            width, height = image.size  # from the header, so that nothing large is decoded
             if width == height == size:
                 return np.asarray(image.convert("RGB"))
-    except Exception as error:  # damaged images raise whatever their format's reader stumbles over
-        reason = "in no known format" if isinstance(error, UnidentifiedImageError) else error
-        raise UsageError(f"{name} cannot be read as an image ({reason}); put a sound copy in its place") from error
-    raise UsageError(f"{name} has {width} x {height} pixels, expected {size} x {size}; put the original in its place")
+    except Exception as error:  # a damaged image can raise any error, depending on its format
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+        raise UsageError(f"{name} cannot be read as an image ({reason}). Replace it by a sound copy.") from error
+    raise UsageError(f"{name} has {width} x {height} pixels: it must have {size} x {size}. Replace it by the original.")
 
 
 def to_tensors(images: Sequence[np.ndarray], labels: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return `(H, W, C)` images and their labels as uint8 `(N, C, H, W)` and int64 `(N,)`."""
+    """Convert `(H, W, C)` images and their labels to uint8 `(N, C, H, W)` and int64 `(N,)`."""
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return stacked, torch.tensor(labels, dtype=torch.int64)
 
 
 def class_numbers(labels: Sequence[str]) -> dict[str, int]:
-    """Return the number of each class by its name as `class_key` writes it."""
+    """Return the number of each class, by its `class_key`."""
     return {class_key(label): number for number, label in enumerate(labels)}
 
 
 def class_key(name: str) -> str:
-    """Return a class's name without the differences between its spellings: `Lawn mower` is `lawn_mower`."""
+    """Return a class's name in one spelling: `Lawn mower` is `lawn_mower`."""
     return name.strip().lower().replace(" ", "_").replace("-", "_")

@@ -1,13 +1,13 @@
-"""Means and deviations of a set of images, from exact counts: the result does not depend on the order of the images."""
+"""Mean and std of images, from exact counts, so that the result does not depend on the order of the images."""
 
 import torch
 from torch import Tensor
 
-_ROWS = 4096  # at a time: a float copy of all images would take gigabytes, and sums this short are exact in float32
+_ROWS = 4096  # images at a time: a float copy of all of them would take gigabytes, and sums this short are exact in float32
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and the standard deviation of each channel over all pixels, on the scale 0 to 1.
+    """Return the mean and the std of each channel over all pixels, on the scale 0 to 1.
 
     Args:
         images: uint8 `(N, C, H, W)` on the CPU.

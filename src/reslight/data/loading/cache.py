@@ -1,33 +1,33 @@
-"""Splits decoded once: kept as uint8 tensors in a file that is memory-mapped the next time.
+"""Cache of decoded splits: uint8 tensors in a file that is memory-mapped at the next start.
 
-The file lies in `RESLIGHT_CACHE`, else in `reslight` under `XDG_CACHE_HOME` or `~/.cache`, and may be deleted at any
-time. It holds what its source held when it was made: the stamp says which files those were.
+The file is in `RESLIGHT_CACHE`, or else in `reslight` under `XDG_CACHE_HOME` or `~/.cache`, and may be deleted at any
+time. A stamp of the source files tells whether it is up to date.
 """
 
 import hashlib
 import json
 import logging
 import os
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from reslight import atomic
 from reslight.data.loading.split import Split
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Counted up when the file's contents change their meaning."""
+"""Increased when the meaning of a file's contents changes."""
 
 _TENSORS = ("images", "labels", "keys")
 
 
 def cache_folder() -> Path:
-    """Return where decoded images are kept."""
+    """Return the folder of decoded images."""
     if own := os.environ.get("RESLIGHT_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reslight"
@@ -35,67 +35,61 @@ def cache_folder() -> Path:
 
 def stamp_of(files: Sequence[Path]) -> str:
     """Return a text that changes with the names, sizes and times of files."""
-    described = []
+    states = []
     for file in files:
         state = file.stat()
-        described.append((str(file.absolute()), state.st_size, state.st_mtime_ns))
-    return hashlib.sha256(json.dumps([FORMAT, described]).encode()).hexdigest()
+        states.append((str(file.absolute()), state.st_size, state.st_mtime_ns))
+    return hashlib.sha256(json.dumps([FORMAT, states]).encode()).hexdigest()
 
 
-def cached(name: str, files: Sequence[Path], make: Callable[[], Split]) -> Split:
-    """Return the split that `make` makes of `files`: from the cache, or made and put there.
+def cached(name: str, files: Sequence[Path], decode: Callable[[], Split]) -> Split:
+    """Return a split from the cache, or decode it and store it there.
 
-    Two processes may do so at once; each puts its file in place whole. Where nothing can be kept, a warning says so.
+    Several processes may do so at once: each stores a whole file. If the cache is not writable, a warning is logged.
 
     Args:
-        name: Name of the data set and the split.
-        files: What `make` reads.
-        make: Decodes the images.
+        name: Name of the dataset and the split.
+        files: The files that `decode` reads.
+        decode: Decodes the images.
     """
     place = hashlib.sha256(os.fsencode(files[0].parent.absolute())).hexdigest()[:12]
     path = cache_folder() / f"{name}-{place}.safetensors"
     stamp = stamp_of(files)
     if (split := load(path, stamp)) is not None:
         return split
-    split = make()
+    split = decode()
     try:
         store(path, stamp, split)
-    except (OSError, SafetensorError) as error:
-        log.warning("decoded images cannot be kept in %s (%s), so each start decodes them again; set RESLIGHT_CACHE", path.parent, error)
+    except OSError as error:
+        log.warning("%s Until then, each start decodes the images again. RESLIGHT_CACHE sets the folder.", error)
     return split
 
 
 def load(path: Path, stamp: str) -> Split | None:
-    """Return the split in a file, memory-mapped; None if it is absent, damaged, or was made of something else."""
+    """Return the split in a file, memory-mapped, or None if the file is missing, damaged or made from other files."""
     try:
         with safe_open(path, framework="pt") as file:
-            said = file.metadata() or {}
-            if said.get("stamp") != stamp:
+            metadata = file.metadata() or {}
+            if metadata.get("stamp") != stamp:
                 return None
             tensors = {name: file.get_tensor(name) for name in _TENSORS}
     except (OSError, SafetensorError):
         return None
-    return Split(**tensors) if _digest(tensors) == said.get("digest") else None
+    return Split(**tensors) if _digest(tensors) == metadata.get("digest") else None
 
 
 def store(path: Path, stamp: str, split: Split) -> None:
-    """Write a split to a file, which is there whole or not at all.
+    """Write a split to a file, whole or not at all.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: a file that cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")  # of this process alone
-    try:
-        tensors = {name: getattr(split, name) for name in _TENSORS}
-        save_file(tensors, unfinished, metadata={"stamp": stamp, "digest": _digest(tensors)})
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    tensors = {name: getattr(split, name) for name in _TENSORS}
+    atomic.write_files({path: save(tensors, metadata={"stamp": stamp, "digest": _digest(tensors)})})
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
-    """Return the sha256 of tensors, which takes a tenth of a second for 150 MB: a damaged file must not pass for sound."""
+    """Return the sha256 of tensors, so that a damaged file is noticed; it takes a tenth of a second for 150 MB."""
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

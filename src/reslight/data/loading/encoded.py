@@ -174,7 +174,7 @@ class EncodedSplit:
         try:
             return self.images.read(number)
         except OSError as error:
-            raise UsageError(f"{self.images.name(number)} cannot be read: {error.strerror or error}") from error
+            raise UsageError(f"{self.images.name(number)} cannot be read: {error.strerror or error}. Replace or remove it.") from error
 
     def _finish(self, batch: "_BatchInFlight") -> Batch:
         numbers, rows, buffer, bad = batch.numbers, batch.rows, batch.buffer, batch.wait()
@@ -194,7 +194,7 @@ class EncodedSplit:
         """
         if self.on_bad_image == "raise":
             hint = "Run `reslight data check` to list all such files, or set data.on_bad_image to skip."
-            raise UsageError(f"{str(next(iter(bad.values()))).removesuffix('.')}. {hint}")
+            raise UsageError(f"{next(iter(bad.values()))} {hint}")
         for place, error in bad.items():
             number = int(self.numbers[rows[place]])
             if number not in self.bad:

@@ -1,8 +1,8 @@
-"""One order and one fingerprint for the same pixels, wherever they came from.
+"""Canonical order and fingerprint of images, independent of the format that they come in.
 
-An archive, a parquet file and a folder of PNGs list the images of a data set in different orders. Order and
-augmentation are functions of an image's number, so the numbers must not depend on the source: a split is sorted by the
-sha256 of each image's pixels, and named by the sha256 over those keys and the labels.
+An archive, a parquet file and a folder of PNGs list the images of a dataset in different orders. Order and augmentation
+are functions of an image's number, so the numbers must not depend on the source: a split is sorted by the sha256 of each
+image's pixels, and identified by the sha256 over those keys and the labels.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def image_keys(images: Tensor) -> Tensor:
     """
     rows = images.permute(0, 2, 3, 1).contiguous().numpy()
     digests = b"".join(hashlib.sha256(row).digest() for row in rows)
-    # bytearray: torch wants a buffer that it may write to
+    # bytearray, because torch needs a writable buffer
     return torch.frombuffer(bytearray(digests), dtype=torch.uint8).view(len(rows), KEY_BYTES)
 
 
@@ -36,8 +36,7 @@ def canonical_order(keys: Tensor, labels: Tensor) -> Tensor:
         labels: int64 `(N,)`.
 
     Returns:
-        int64 `(N,)`: the number, before sorting, of the image at each place. Images alike in key and label are
-        interchangeable.
+        int64 `(N,)`: the number, before sorting, of each image. Images with equal keys and labels are interchangeable.
     """
     key_bytes = [row.tobytes() for row in keys.numpy()]
     label_list = labels.tolist()
@@ -49,7 +48,7 @@ def fingerprint(keys: Tensor, labels: Tensor) -> str:
 
     Args:
         keys: uint8 `(N, 32)`, in canonical order.
-        labels: int64 `(N,)`, likewise.
+        labels: int64 `(N,)`, in the same order.
     """
     digest = hashlib.sha256(keys.numpy().tobytes())
     digest.update(labels.numpy().astype("<i8").tobytes())

@@ -1,4 +1,4 @@
-"""Columns of parquet files that hold images, and their checks."""
+"""Columns of parquet files with images, and their checks."""
 
 import json
 import re
@@ -7,98 +7,105 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reslight.messages import UsageError
+from reslight.messages import MissingPackageError, UsageError, shortened
 
 IMAGE_COLUMNS = ("img", "image")
-
-
 LABEL_COLUMNS = ("fine_label", "label", "labels")
 
 
 def check_numbers(files: Sequence[Path]) -> None:
-    """All of `train-00000-of-00002.parquet` and its like."""
+    """Check that shards named like `train-00000-of-00002.parquet` are complete.
+
+    Raises:
+        UsageError: missing shards.
+    """
     for file in files:
         if found := re.fullmatch(r"(.+)-(\d+)-of-(\d+)\.parquet", file.name):
             names = [f"{found[1]}-{number:0{len(found[2])}}-of-{found[3]}.parquet" for number in range(int(found[3]))]
             if missing := [name for name in names if not (file.parent / name).is_file()]:
-                raise UsageError(f"{file.parent} lacks {', '.join(missing)}; put what is missing there too")
+                raise _missing_shards(file.parent, missing)
 
 
 def check_one_set(files: Sequence[Path]) -> None:
-    """All of `train-00000-of-00002-0123456789abcdef.parquet` and its like too, and each once: what an older upload left is no more of it.
+    """Check that shards, named like `train-00000-of-00002-0123456789abcdef.parquet` too, are complete and of a single upload.
 
     Raises:
-        ValueError: One is missing, or they are of two sets.
+        UsageError: missing shards, or shards of two uploads.
     """
     totals: dict[str, str] = {}
-    there: dict[str, set[int]] = {}
+    found_numbers: dict[str, set[int]] = {}
     for file in files:
         if found := re.fullmatch(r"(.+)-(\d+)-of-(\d+)(-[0-9a-f]+)?\.parquet", file.name):
             stem, number, total = found[1], int(found[2]), found[3]
-            if totals.setdefault(stem, total) != total or number in there.setdefault(stem, set()):
-                raise UsageError(f"{file} and others of {stem} there are of two sets of shards; delete the older ones")
-            there[stem].add(number)
+            if totals.setdefault(stem, total) != total or number in found_numbers.setdefault(stem, set()):
+                raise UsageError(f"{file.parent} has shards of {stem} from two uploads, {file.name} among them. Delete the older ones.")
+            found_numbers[stem].add(number)
     for stem, total in totals.items():
-        if missing := [f"{stem}-{number:0{len(total)}}-of-{total}" for number in range(int(total)) if number not in there[stem]]:
-            raise UsageError(f"{files[0].parent} lacks {', '.join(missing)}; put what is missing there too")
+        if missing := [f"{stem}-{number:0{len(total)}}-of-{total}" for number in range(int(total)) if number not in found_numbers[stem]]:
+            raise _missing_shards(files[0].parent, missing)
+
+
+def _missing_shards(folder: Path, missing: Sequence[str]) -> UsageError:
+    return UsageError(f"{folder} is incomplete: {shortened(missing)} {'are' if len(missing) > 1 else 'is'} missing. Add what is missing.")
 
 
 @contextmanager
 def opened(file: Path) -> Iterator[Any]:
-    """A shard as pyarrow's ParquetFile; whatever goes wrong with it inside comes out as a line.
+    """Open a shard as pyarrow's ParquetFile; its errors are translated to one line.
 
     Raises:
-        ValueError: It is damaged, or there is nothing to read it with.
+        MissingPackageError: pyarrow.
+        UsageError: a damaged shard.
     """
     try:
         import pyarrow as arrow
         from pyarrow import parquet
     except ModuleNotFoundError as error:
-        raise UsageError(f"{file} needs pyarrow to be read; `pip install pyarrow`") from error
+        raise MissingPackageError(f"{file} needs the package pyarrow, which is not installed. Run `pip install pyarrow`.") from error
     try:
         with parquet.ParquetFile(file) as shard:
             yield shard
     except (arrow.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise UsageError(f"{file} is damaged or was cut short ({reason}); delete it, and get it again") from error
+        raise UsageError(f"{file} is damaged or cut short ({reason}). Delete it, and download it again.") from error
 
 
 def column_of(file: Path, names: Sequence[str], candidates: Sequence[str]) -> str:
-    """The first of the candidates that a shard has.
+    """Return the first of the candidates that a shard has.
 
     Raises:
-        ValueError: It has none.
+        UsageError: a shard without any of them.
     """
     found = [name for name in candidates if name in names]
     if not found:
-        raise UsageError(f"{file} has the columns {', '.join(names)}; one of them must be called {' or '.join(candidates)}")
+        raise UsageError(f"{file} has the columns {', '.join(names)}: one of them must be named {' or '.join(candidates)}. Rename it.")
     return found[0]
 
 
-def column_of_kind(file: Path, schema: Any, called: Sequence[str], fits: Callable[[Any], bool], must: str) -> str:
-    """The column of one of these names, or else the only one that fits.
+def column_of_kind(file: Path, schema: Any, candidates: Sequence[str], fits: Callable[[Any], bool], required: str) -> str:
+    """Return the column with one of these names, or else the only column that fits.
 
     Args:
         file: The shard, for messages.
-        schema: Its Arrow schema.
-        called: The names.
-        fits: Whether a column of this Arrow type does.
-        must: What it has to be, for messages.
+        schema: Arrow schema of the shard.
+        candidates: The names.
+        fits: Returns whether a column of an Arrow type fits.
+        required: The required type, for messages.
 
     Raises:
-        ValueError: There is none, or what is called so does not fit.
+        UsageError: a shard without such a column, or a column of such a name that does not fit.
     """
     fitting = [name for name, kind in zip(schema.names, schema.types, strict=True) if fits(kind)]
-    if len(fitting) == 1 and not set(called) & set(schema.names):
+    if len(fitting) == 1 and not set(candidates) & set(schema.names):
         return str(fitting[0])
-    name = column_of(file, schema.names, called)
+    name = column_of(file, schema.names, candidates)
     if name not in fitting:
-        raise UsageError(f"{file} has {schema.field(name).type} in the column {name}; {must}")
+        raise UsageError(f"{file} has {schema.field(name).type} in the column {name}: {required}.")
     return name
 
 
 def holds_images(kind: Any) -> bool:
-    """Whether a column of this Arrow type is of bytes, or of the Hub's structs with bytes."""
+    """Return whether a column of this Arrow type has bytes, or the Hub's structs with bytes."""
     from pyarrow import types
 
     if types.is_struct(kind):
@@ -108,14 +115,14 @@ def holds_images(kind: Any) -> bool:
 
 
 def names_of(file: Path, metadata: dict[bytes, bytes], column: str) -> list[str] | None:
-    """Names of the classes, where a shard's schema has them.
+    """Return the names of the classes, or None if the shard's schema has none.
 
     Raises:
-        ValueError: It has something else in their place.
+        UsageError: a schema with something else instead of names.
     """
     try:
         info = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
         names = info.get("features", {}).get(column, {}).get("names")
     except (ValueError, AttributeError) as error:
-        raise UsageError(f"{file} has a schema whose class names cannot be read ({error}); get it again") from error
+        raise UsageError(f"{file} has a schema whose class names cannot be read ({error}). Download it again.") from error
     return list(map(str, names)) if names else None
