@@ -90,7 +90,7 @@ def test_nothing_found_is_one_line(hub, reslight, monkeypatch):
     for words, code, says in (
         (("vgg*",), 2, "PATTERN is 'vgg*'"),
         (("--remote", "acme"), 2, "--remote is acme: the Hub shows no repository"),
-        (("vgg*", "--remote", "acme"), 2, "whose name matches 'vgg*'"),
+        (("vgg*", "--remote", "acme"), 2, "with a name like 'vgg*'"),
         (("--remote", "a/b"), 2, "'a/b' is not the name of an owner on the Hub. Write OWNER, as in OWNER/NAME"),
         (("--remote", "../x"), 2, "'../x' is not the name of an owner on the Hub"),
     ):

@@ -268,12 +268,12 @@ def test_timms_names_and_arguments():
     assert timm_architecture(changed) is None
     assert timm_architecture(create_model("resnet18", num_classes=3, in_channels=1, drop_path=0.1, zero_init=True).config) == "resnet18"
     assert timm_architecture(create_model("resnet20").config) is None
-    for arguments, said in [
+    for arguments, message in [
         ({"aa_layer": "blur"}, "timm's model_args has the unknown key 'aa_layer'"),
         ({"num_classes": 0}, "num_classes is 0: it must be"),
         ({"layers": "deep"}, "depths is 'deep': it must be"),
     ]:
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             timm_config("resnet18", arguments)
     with pytest.raises(ValueError, match="timm cannot build this network: groups is 2, not 1"):
         timm_config("resnetv2_50", {"cardinality": 2})
@@ -309,7 +309,7 @@ def test_transformers_defaults_are_resnet50():
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"downsample_in_first_stage": True}, "downsample_in_first_stage is True"),
@@ -320,8 +320,8 @@ def test_transformers_defaults_are_resnet50():
         ({"depths": 3}, "depths is 3: it must be"),
     ],
 )
-def test_descriptions_of_transformers_that_are_refused(fields, said):
-    with pytest.raises(ValueError, match=said):
+def test_descriptions_of_transformers_that_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
         from_transformers_config(fields)
 
 
@@ -418,10 +418,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("state", "source", "said"), REFUSED.values(), ids=REFUSED)
-def test_refused(state, source, said, request):
+@pytest.mark.parametrize(("state", "source", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused(state, source, message, request):
     known = {"dephts": (2, 2, 2)} if "unknown field" in request.node.name else None
-    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         to_reslight(state, source, known)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
@@ -434,7 +434,7 @@ def test_a_pre_activation_net_of_kuangliu_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "fields", "target", "said"),
+    ("name", "fields", "target", "message"),
     [
         ("resnet20", {}, "torchvision", "torchvision cannot build this network: shortcut is A, not B; stem is small, not imagenet"),
         ("resnet50d", {}, "torchvision", "stem is deep, not imagenet; avg_down is True, not False"),
@@ -447,10 +447,10 @@ def test_a_pre_activation_net_of_kuangliu_is_refused():
         ("resnet18", {}, "caffe", "library is 'caffe'"),
     ],
 )
-def test_networks_that_a_library_does_not_have(name, fields, target, said):
+def test_networks_that_a_library_does_not_have(name, fields, target, message):
     config = create_model(name, **fields).config
     for function in (lambda: from_reslight(config, {}, target), lambda: build(config, target)):
-        with pytest.raises(ValueError, match=re.escape(said)):
+        with pytest.raises(ValueError, match=re.escape(message)):
             function()
 
 

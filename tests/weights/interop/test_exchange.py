@@ -129,10 +129,10 @@ def test_the_config_beside_a_file_of_transformers_is_read(reslight):
 def test_odd_tensors_and_channels_are_refused(reslight):
     torch.save({"fc.weight": torch.zeros(3, 3).to_sparse()}, "sparse.pth")
     assert "fc.weight in sparse.pth is a sparse or meta tensor" in reslight("convert", "sparse.pth", "out", "--from", "torchvision").err
-    torch.save(package.create_model("resnet18", in_channels=1).state_dict(), "grey.pth")
-    answer = reslight("convert", "grey.pth", "out", "--from", "torchvision")
-    assert "grey.pth has 1 input channels: mean and std have 3 numbers" in answer.err
-    assert reslight("convert", "grey.pth", "out", "--from", "torchvision", "--mean", 0.5, "--std", 0.2).code == 0
-    answer = reslight("convert", "grey.pth", "none", "--from", "akamaster", "--check")
+    torch.save(package.create_model("resnet18", in_channels=1).state_dict(), "gray.pth")
+    answer = reslight("convert", "gray.pth", "out", "--from", "torchvision")
+    assert "gray.pth has 1 input channels: mean and std have 3 numbers" in answer.err
+    assert reslight("convert", "gray.pth", "out", "--from", "torchvision", "--mean", 0.5, "--std", 0.2).code == 0
+    answer = reslight("convert", "gray.pth", "none", "--from", "akamaster", "--check")
     assert "library is akamaster" in answer.err
     assert not Path("none").exists()

@@ -56,15 +56,10 @@ def _add_convert(commands: Commands) -> None:
     parser = commands.add_parser("convert", help="convert another library's weights to a folder, or a folder to another library's file")
     parser.add_argument("source", metavar="FILE|FOLDER", help="with --from a .safetensors, .pth or .th file; with --to a folder or a name")
     parser.add_argument("output", metavar="OUT", help="with --from a folder; with --to a file, .safetensors or .pth")
-    way = parser.add_mutually_exclusive_group(required=True)
-    for option, text in (("--from", "the library that wrote FILE"), ("--to", "the library to write OUT for")):
-        way.add_argument(
-            option,
-            dest="came_from" if option == "--from" else "to",
-            choices=FORMATS,
-            metavar="LIBRARY",
-            help=f"{text}: {', '.join(FORMATS)}",
-        )
+    direction = parser.add_mutually_exclusive_group(required=True)
+    for word, about in (("from", "the library that wrote FILE"), ("to", "the library to write OUT for")):
+        about = f"{about}: {', '.join(FORMATS)}"
+        direction.add_argument(f"--{word}", dest=f"{word}_library", choices=FORMATS, metavar="LIBRARY", help=about)
     parser.add_argument("--check", action="store_true", help="compare logits with that library's network; the library must be installed")
     for statistic in ("mean", "std"):
         parser.add_argument(f"--{statistic}", type=float, nargs="+", metavar="X", help=f"{statistic} of the images' channels, 0 to 1")
@@ -174,15 +169,22 @@ def classify(source: str, images: Sequence[str]) -> bool:
 
 
 def convert(
-    source: str, output: str, *, came_from: str | None, to: str | None, check: bool, mean: list[float] | None, std: list[float] | None
+    source: str,
+    output: str,
+    *,
+    from_library: str | None,
+    to_library: str | None,
+    check: bool,
+    mean: list[float] | None,
+    std: list[float] | None,
 ) -> None:
     """Convert another library's file to a folder of weights, or weights to another library's file.
 
     Args:
         source: The file, or the folder or name of weights.
         output: The folder or the file to write.
-        came_from: The library that wrote the file; None to write one.
-        to: The library to write a file for; None to read one.
+        from_library: The library that wrote the file; None to write one.
+        to_library: The library to write a file for; None to read one.
         check: Build that library's network and compare logits.
         mean: Mean of each channel, 0 to 1; as in that library's own scripts if None.
         std: Std of each channel, 0 to 1; as in that library's own scripts if None.
@@ -195,23 +197,24 @@ def convert(
     from reslight.weights.interop.agreement import compare_with_library, import_library
     from reslight.weights.interop.exchange import export_file, import_file, read_config_beside
 
+    library = str(from_library or to_library)
     if check:
-        import_library(str(came_from or to))
-    if came_from:
+        import_library(library)
+    if from_library:
         given = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values}
-        net, preprocess = import_file(Path(source), Path(output), came_from, preprocess=given)
-        is_described = read_config_beside(Path(source), came_from) is not None
+        net, preprocess = import_file(Path(source), Path(output), library, preprocess=given)
+        is_described = read_config_beside(Path(source), library) is not None
         print(f"written {output}: {sum(p.numel() for p in net.parameters()):,} parameters, {net.config.num_classes} classes")
-        origin = "as given" if mean or std else f"as in {came_from}'s own scripts; change them with --mean and --std"
-        is_stride_assumed = net.config.block == "bottleneck" and came_from == "transformers"
+        origin = "as given" if mean or std else f"as in {library}'s own scripts; change them with --mean and --std"
+        is_stride_assumed = net.config.block == "bottleneck" and library == "transformers"
         stride = "; bottlenecks are assumed to have their stride on the 3x3" if is_stride_assumed else ""
         print("network from the config.json beside the file" if is_described else f"network inferred from names and shapes{stride}")
         print(f"images {preprocess.size} x {preprocess.size}, mean {list(preprocess.mean)}, std {list(preprocess.std)}, {origin}")
     else:
-        net = export_file(source, Path(output), str(to))
-        print(f"written {output}, for load_state_dict of {to}")
+        net = export_file(source, Path(output), library)
+        print(f"written {output}, for load_state_dict of {library}")
     if check:
-        found = compare_with_library(net, str(came_from or to))
+        found = compare_with_library(net, library)
         difference = f"largest difference of a logit {found.max_difference:.1e}, the same class in {found.same_class:.0%}"
         print(f"checked on {found.images} images: {difference}")
 
