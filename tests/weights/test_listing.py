@@ -103,7 +103,7 @@ def test_nothing_found_is_one_line(hub, reslight, monkeypatch):
     assert f"error: listing the repositories of acme failed: {hub.endpoint} answered with status 503" in answer.err.splitlines()[-1]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     answer = reslight("weights", "--remote", "acme")
-    assert "HF_HUB_OFFLINE is set; unset it" in answer.err
+    assert "HF_HUB_OFFLINE is set" in answer.err
 
 
 @pytest.mark.parametrize(
