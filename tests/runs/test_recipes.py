@@ -50,7 +50,8 @@ def parsed(reslight, cache) -> Callable[..., dict[str, Any]]:
 
     def parse(name: str, *words: str) -> dict[str, Any]:
         if (name, *words) not in cache:
-            answer = reslight("fit", "--config", name, *words, "--print_config")
+            root = ["--data.root", "images"] if name.partition("/")[0] in ("finetune", "imagenet") else []
+            answer = reslight("fit", "--config", name, *words, *root, "--print_config")
             assert answer.code == 0, answer.err
             cache[name, *words] = yaml.safe_load(answer.out)
         return cache[name, *words]
@@ -197,7 +198,10 @@ def test_the_rest_of_the_imagenet_recipes(parsed):
 def defaults(owner: Any) -> dict[str, Any]:
     if hasattr(owner, "__dataclass_fields__"):
         return {field.name: field.default for field in fields(owner)}
-    return {name: parameter.default for name, parameter in inspect.signature(owner).parameters.items()}
+    known: dict[str, Any] = {}
+    for base in reversed(inspect.getmro(owner)):  # a dataset passes what it leaves as it is to its base class
+        known |= {name: parameter.default for name, parameter in inspect.signature(base.__init__).parameters.items()}
+    return known
 
 
 def leaves(content: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
