@@ -35,7 +35,9 @@ def write_files(files: Mapping[Path, Content]) -> None:
         raise OSError(f"{path} cannot be written: {error.strerror or error}. Make room, or choose another folder.") from error
     finally:
         for temporary in unfinished.values():
-            temporary.unlink(missing_ok=True)
+            # An error here, such as a path below a file, would hide the one that is being raised.
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
     for folder in {path.parent for path in files}:
         _sync_folder(folder)
 

@@ -294,4 +294,4 @@ def test_an_array_of_pointers_is_refused_before_numpy_sees_it(small, flags, tmp_
     )
     answer = subprocess.run([sys.executable, "-c", code, small.name, str(folder)], capture_output=True, text=True)
     assert answer.returncode == 0, answer
-    assert "it holds an array of 'O8', and images are bytes" in answer.stdout
+    assert "it has an array of 'O8', but images are bytes" in answer.stdout

@@ -108,7 +108,7 @@ def test_a_broken_image_is_named(small, tmp_path):
         file.write_bytes(damaged)
         text = small.refusal(tmp_path)
         assert text.startswith(f"{file} cannot be read as an image (")
-        assert text.endswith("); put a sound copy in its place")
+        assert text.endswith("). Replace it by a sound copy.")
 
 
 def test_damage_never_passes(small, tmp_path):

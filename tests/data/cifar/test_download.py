@@ -165,9 +165,9 @@ def failure(small, root: Path) -> str:
         small.data(root).load_split("train")
     text = str(raised.value)
     assert "\n" not in text
-    assert text.startswith(f"there are no training images of CIFAR-10 in {root} or {root / 'cifar10'}, and ")
+    assert text.startswith(f"data.root is {root}: there are no training images of CIFAR-10 in it or in {root / 'cifar10'}, and ")
     assert text.endswith(
-        "; put the python archive, its folder, the Hub's parquet files, or train/CLASS/IMAGE and test/CLASS/IMAGE there, or set data.root"
+        ". Put the python archive, its folder, the Hub's parquet files, or train/CLASS/IMAGE and test/CLASS/IMAGE there, or set data.root."
     )
     return text
 
@@ -233,7 +233,7 @@ def test_when_both_fail_it_is_told_and_nothing_is_left(small, hub, author, fault
     text = failure(small, tmp_path / "new" / "data")
     hubs, authors = REASONS[fault]
     assert f", and no host could be reached and gave the files: {hub.address}/datasets/uoft-cs/cifar10 ({hubs}" in text
-    assert f"), https://www.cs.toronto.edu/~kriz/cifar.html ({authors}); put " in text
+    assert f"), https://www.cs.toronto.edu/~kriz/cifar.html ({authors}). Put " in text
     assert not (tmp_path / "new").exists()
     assert socket.getdefaulttimeout() is None
 
@@ -251,7 +251,7 @@ def test_without_a_network_it_is_told_at_once(small, closed, tmp_path, monkeypat
 
 def test_offline_nothing_is_asked(small, hub, author, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert ", and nothing was downloaded because HF_HUB_OFFLINE is set; put " in failure(small, tmp_path / "data")
+    assert ", and nothing was downloaded because HF_HUB_OFFLINE is set. Put " in failure(small, tmp_path / "data")
     assert hub.asked == author.asked == []
     assert not (tmp_path / "data").exists()
 
@@ -285,7 +285,7 @@ def test_what_was_there_is_kept(small, hub, tmp_path):
     """A damaged file is not replaced by a download behind one's back."""
     (file := tmp_path / "data" / "cifar10" / "train.parquet").parent.mkdir(parents=True)
     file.write_bytes(b"PAR1")
-    assert small.refusal(tmp_path / "data").startswith(f"{file} is damaged or was cut short (")
+    assert small.refusal(tmp_path / "data").startswith(f"{file} is damaged or cut short (")
     assert hub.asked == []
 
 
