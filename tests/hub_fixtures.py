@@ -1,4 +1,4 @@
-"""A Hub on this machine, and a folder that was pushed there."""
+"""A Hub on this machine, and a folder that was pushed to it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from reslight import Preprocess, create_model
 from reslight.hub import client
 from reslight.weights import push as pushing
 
-FEED = Preprocess(size=8, mean=(0.5,), std=(0.2,))
+PREPROCESS = Preprocess(size=8, mean=(0.5,), std=(0.2,))
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 def folder() -> Path:
     torch.manual_seed(3)
     net = create_model("resnet8", in_channels=1)
-    package.save(net, "w", preprocess=FEED, license="mit")
+    package.save(net, "w", preprocess=PREPROCESS, license="mit")
     return Path("w")
 
 

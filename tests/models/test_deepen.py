@@ -154,7 +154,7 @@ def test_a_name_gives_the_depths_and_the_net_its_options():
 
 
 @pytest.mark.parametrize(
-    ("net", "to", "said"),
+    ("net", "to", "message"),
     [
         ("resnet56", "resnet20", "resnet20 has depths (3, 3, 3): the network has (9, 9, 9). Use resnet110, resnet1202"),
         ("resnet20", "resnet20", "resnet20 has depths (3, 3, 3): the network has them already. Use resnet32, resnet44,"),
@@ -178,13 +178,13 @@ def test_a_name_gives_the_depths_and_the_net_its_options():
         ),
     ],
 )
-def test_what_is_no_deeper_version(net: str, to: Any, said: str):
-    with torch.device("meta"), pytest.raises(ValueError, match=re.escape(said)):
+def test_architectures_that_are_not_deeper_are_refused(net: str, to: Any, message: str):
+    with torch.device("meta"), pytest.raises(ValueError, match=re.escape(message)):
         deepen(create_model(net), to)
 
 
 @pytest.mark.parametrize("fields", [{"block": "bottleneck"}, {"preact": True}])
-def test_a_plain_net_that_has_no_identity_is_refused(fields: dict[str, Any]):
+def test_a_plain_network_without_identity_blocks_is_refused(fields: dict[str, Any]):
     net = ResNet(config((1, 1), shortcut="none", **fields))
     with pytest.raises(ValueError, match="this plain network cannot be deepened"):
         deepen(net, config((2, 1), shortcut="none", **fields))

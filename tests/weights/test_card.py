@@ -15,8 +15,8 @@ TESTED = EvalResult(
 
 
 def record(**fields) -> Record:
-    feed = Preprocess(size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
-    known = {"net": VARIANTS["resnet20"], "preprocess": feed, "name": "resnet20", "data": {"name": "cifar10"}, "metrics": (TESTED,)}
+    preprocess = Preprocess(size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+    known = {"net": VARIANTS["resnet20"], "preprocess": preprocess, "name": "resnet20", "data": {"name": "cifar10"}, "metrics": (TESTED,)}
     return Record(**(known | fields))
 
 
@@ -78,8 +78,8 @@ def test_cards_of_earlier_versions_are_regenerated(marker):
 
 
 def test_timm_is_named_where_it_can_load_them():
-    feed = Preprocess(size=224, mean=(0.5,) * 3, std=(0.2,) * 3)
-    text = card(record(net=VARIANTS["resnet50"], preprocess=feed, name="resnet50"), 1)
+    preprocess = Preprocess(size=224, mean=(0.5,) * 3, std=(0.2,) * 3)
+    text = card(record(net=VARIANTS["resnet50"], preprocess=preprocess, name="resnet50"), 1)
     assert front(text)["library_name"] == "timm"
     assert "timm.create_model(" in text
     assert "import reslight.weights.timm" not in text

@@ -46,15 +46,15 @@ def test_twice_gives_the_same_bytes_whatever_the_number_of_threads(tmp_path):
 def test_every_variant_comes_back_to_the_bit(name, tmp_path, monkeypatch):
     # The golden logits of large networks take long and are another test's matter
     monkeypatch.setattr(
-        "reslight.weights.golden.logits_of", lambda net, feed, pixels, dtype: torch.zeros(len(pixels), net.config.num_classes)
+        "reslight.weights.golden.logits_of", lambda net, preprocess, pixels, dtype: torch.zeros(len(pixels), net.config.num_classes)
     )
     net = create_model(name)
-    feed = Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
-    reslight.save(net, tmp_path / "w", preprocess=feed)
+    preprocess = Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    reslight.save(net, tmp_path / "w", preprocess=preprocess)
     back = reslight.load(tmp_path / "w")
     assert not back.training
     assert back.config == net.config
-    assert back.preprocess == feed
+    assert back.preprocess == preprocess
     state = net.state_dict()
     assert list(back.state_dict()) == list(state)
     assert all(torch.equal(value, state[key]) for key, value in back.state_dict().items())
@@ -106,14 +106,14 @@ def test_the_file_may_be_replaced_while_the_network_is_in_use(folder):
 def test_timm_builds_and_loads_it(tmp_path):
     timm = pytest.importorskip("timm")
     net = scrambled(create_model("resnet18", num_classes=7))
-    feed = Preprocess(size=64, resize=72, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="bicubic")
-    reslight.save(net, tmp_path / "w", preprocess=feed, labels=list("abcdefg"))
+    preprocess = Preprocess(size=64, resize=72, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="bicubic")
+    reslight.save(net, tmp_path / "w", preprocess=preprocess, labels=list("abcdefg"))
     theirs = timm.create_model(f"local-dir:{tmp_path / 'w'}", pretrained=True).eval()
     x = torch.randn(2, 3, 64, 64)
     assert torch.equal(theirs(x), net.eval()(x))
     config = timm.data.resolve_data_config(model=theirs)
     assert (tuple(config["input_size"]), config["interpolation"], config["crop_pct"]) == ((3, 64, 64), "bicubic", 64 / 72)
-    assert (tuple(config["mean"]), tuple(config["std"])) == (feed.mean, feed.std)
+    assert (tuple(config["mean"]), tuple(config["std"])) == (preprocess.mean, preprocess.std)
 
 
 def test_other_things_are_not_written_over(tmp_path):

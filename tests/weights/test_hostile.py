@@ -1,4 +1,4 @@
-"""Folders that somebody made to harm: each refused in one line, within two seconds and 300 MB, with nothing written."""
+"""Hostile folders: each is refused in one line, within two seconds of CPU time and 300 MB, and nothing is written."""
 
 import hashlib
 import json
@@ -94,9 +94,9 @@ def moved(edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
 
 def of_timm(**fields: Any) -> Callable[[Path], None]:
     """What timm could have written."""
-    feed = {"input_size": [3, 224, 224], "mean": [0.5] * 3, "std": [0.2] * 3}
-    said = {"architecture": "resnet18", "num_classes": 10, "pretrained_cfg": feed} | fields
-    return config(json.dumps(said).encode())
+    preprocess = {"input_size": [3, 224, 224], "mean": [0.5] * 3, "std": [0.2] * 3}
+    written = {"architecture": "resnet18", "num_classes": 10, "pretrained_cfg": preprocess} | fields
+    return config(json.dumps(written).encode())
 
 
 CORPUS: dict[str, Callable[[Path], None]] = {

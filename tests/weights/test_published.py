@@ -19,7 +19,7 @@ LOGGED = [name for name in HERE if not name.endswith(".digits")]  # a minute of 
 
 
 def counted(name: str) -> tuple[int, int]:
-    """Test images that it has right, of how many, as its card says."""
+    """Return how many test images are correct, and of how many, according to config.json."""
     (tested,) = (one for one in read_description(bundled(name)).record.metrics if one.split == "test")
     return tested.correct1, tested.total
 
@@ -36,7 +36,7 @@ def test_it_is_what_its_row_and_its_card_say(name: str):
     assert {value.dtype for value in package.load(name).state_dict().values()} == {torch.float32, torch.int64}
 
 
-def test_the_digits_are_measured_again(reslight):
+def test_the_digits_are_evaluated_again(reslight):
     answer = reslight("verify", "resnet8.digits")
     assert answer.code == 0
     assert answer.out.count("\nok ") + 1 == len(answer.out.splitlines()) == 5
@@ -45,12 +45,12 @@ def test_the_digits_are_measured_again(reslight):
 
 @needs_real_images
 @pytest.mark.parametrize("name", LOGGED)
-def test_it_is_measured_again_on_the_real_images(reslight, name: str):
+def test_it_is_evaluated_again_on_the_real_images(reslight, name: str):
     answer = reslight("verify", name, "--data", REAL)
     assert answer.code == 0, answer.out + answer.err
     correct, total = counted(name)
     assert total == 10_000
-    assert f"test: {correct} of {total} right" in answer.out
+    assert f"test: {correct} of {total} correct" in answer.out
     assert "DIFFERS" not in answer.out
 
 

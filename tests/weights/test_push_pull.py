@@ -1,4 +1,4 @@
-"""Push and pull through the unmodified client, over HTTP, against the tests' own Hub; and everything that can go wrong on the way."""
+"""Push and pull through the unmodified client, over HTTP, against the tests' own Hub; and everything that can go wrong."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from reslight.weights import push
 from reslight.weights.card import card
 from reslight.weights.folder import read_description
 
-FEED = Preprocess(size=8, mean=(0.5,), std=(0.2,))
+PREPROCESS = Preprocess(size=8, mean=(0.5,), std=(0.2,))
 FILES = ("README.md", "config.json", "golden.safetensors", "model.safetensors")
 
 
@@ -81,10 +81,10 @@ def same_but_card(folder: Path, files: dict[str, bytes]) -> bool:
     return all(files[name] == (folder / name).read_bytes() for name in FILES if name != "README.md")
 
 
-def test_what_a_person_wrote_on_the_hub_stays(hub, pushed):
+def test_the_users_text_on_the_hub_is_kept(hub, pushed):
     text = hub.files("acme/net")["README.md"].decode()
     hub.commit("acme/net", {"README.md": f"{text}\n## Mine\n\nBe kind.\n".replace("tags:", "base_model: acme/other\ntags:", 1).encode()})
-    package.save(create_model("resnet8", in_channels=1), pushed, preprocess=FEED)
+    package.save(create_model("resnet8", in_channels=1), pushed, preprocess=PREPROCESS)
     package.push(pushed, "acme/net")
     text = hub.files("acme/net")["README.md"].decode()
     assert "## Mine\n\nBe kind." in text
@@ -100,7 +100,7 @@ def test_what_a_person_wrote_on_the_hub_stays(hub, pushed):
 @pytest.mark.parametrize("front", ["a: [", "!!python/object/apply:os.system [touch evil]", "- 1", "a: *b"])
 def test_a_card_on_the_hub_that_cannot_be_read_keeps_its_text(hub, pushed, front):
     hub.commit("acme/net", {"README.md": f"---\n{front}\n---\n# Mine\n\nMy own text.\n".encode()})
-    package.save(create_model("resnet8", in_channels=1), "new", preprocess=FEED)
+    package.save(create_model("resnet8", in_channels=1), "new", preprocess=PREPROCESS)
     package.push("new", "acme/net")
     card = hub.files("acme/net")["README.md"].decode()
     assert "My own text." in card
@@ -133,7 +133,7 @@ def test_a_branch_that_moves_between_two_files_does_not_mix_them(hub, pushed, mo
     def meanwhile(api, repository, commit, known):
         path = taking(api, repository, commit, known)
         if known.path == "config.json":
-            package.save(create_model("resnet20", in_channels=1), "other", preprocess=FEED)
+            package.save(create_model("resnet20", in_channels=1), "other", preprocess=PREPROCESS)
             hub.commit("acme/net", {name: (Path("other") / name).read_bytes() for name in FILES})
         return path
 
@@ -199,18 +199,18 @@ MODEL = "resolve/.*model.safetensors"
         ("POST", "paths-info", "status", {"status": 502}),
     ],
 )
-def test_what_passes_is_waited_for(hub, pushed, method, pattern, kind, detail):
+def test_transient_errors_are_retried(hub, pushed, method, pattern, kind, detail):
     hub.fault(method, pattern, kind, **detail)
     assert weights_equal(package.load("acme/net"), package.load(pushed))
     assert hub.faults[0].left == 0, "the fault was met"
 
 
-def test_what_does_not_pass_ends_in_one_line(hub, pushed, caplog):
+def test_lasting_errors_end_in_one_line(hub, pushed, caplog):
     hub.fault("GET", MODEL, "status", times=100, status=503)
     with pytest.raises(ConnectionError, match=f"model.safetensors of acme/net failed: {hub.endpoint} answered with status 503") as stopped:
         package.load("acme/net")
     assert "\n" not in str(stopped.value)
-    assert "next attempt in 4 s" in caplog.text, "the waiting is said"
+    assert "next attempt in 4 s" in caplog.text, "the waiting is logged"
     hub.faults.clear()
     hub.fault("GET", MODEL, "corrupt", times=100)
     with pytest.raises(ValueError, match="was downloaded twice and is not the file that the Hub lists"):
@@ -230,7 +230,7 @@ def test_what_does_not_pass_ends_in_one_line(hub, pushed, caplog):
         ("acme/n et", "token", ValueError, "'acme/n et' is not the name of a model on the Hub. Write OWNER/NAME"),
     ],
 )
-def test_a_repository_that_cannot_be_had_is_said_in_one_line(hub, pushed, monkeypatch, source, token, kind, says):
+def test_a_repository_that_cannot_be_downloaded_is_an_error_of_one_line(hub, pushed, monkeypatch, source, token, kind, says):
     hub.create("acme/private", {"config.json": b"{}"}, private=True)
     hub.create("acme/gated", {"config.json": b"{}", "model.safetensors": b"x"}, gated=True)
     hub.create("acme/empty")
@@ -240,7 +240,7 @@ def test_a_repository_that_cannot_be_had_is_said_in_one_line(hub, pushed, monkey
     assert "\n" not in str(stopped.value)
 
 
-def test_nobody_is_there(hub, folder, monkeypatch):
+def test_a_hub_that_cannot_be_reached(hub, folder, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     for call in (lambda: package.load("acme/net"), lambda: package.push(folder, "acme/net")):
         with pytest.raises(ConnectionError, match=r"http://127.0.0.1:9 cannot be reached .*\. Check the network"):
@@ -280,8 +280,8 @@ def test_a_commit_that_broke_is_made_exactly_once(hub, folder, kind, detail):
     assert len(hub.commits("acme/net")) == 2
 
 
-def test_somebody_else_was_faster(hub, pushed, monkeypatch):
-    package.save(create_model("resnet8", in_channels=1), pushed, preprocess=FEED)
+def test_a_branch_that_moved_is_not_overwritten(hub, pushed, monkeypatch):
+    package.save(create_model("resnet8", in_channels=1), pushed, preprocess=PREPROCESS)
     merge = push._merged
 
     def meanwhile(*arguments):
@@ -295,7 +295,7 @@ def test_somebody_else_was_faster(hub, pushed, monkeypatch):
 
 
 def test_a_token_that_may_only_read(hub, pushed, monkeypatch):
-    package.save(create_model("resnet8", in_channels=1), pushed, preprocess=FEED)
+    package.save(create_model("resnet8", in_channels=1), pushed, preprocess=PREPROCESS)
     monkeypatch.setenv("HF_TOKEN", hub.reader)
     with pytest.raises(PermissionError, match=r"the token has no right to do this with acme/net. Use one with write access"):
         package.push(pushed, "acme/net")
@@ -321,7 +321,7 @@ def test_a_hostile_etag_writes_nothing_elsewhere(hub, pushed, tmp_path):
     assert [path for path in tmp_path.rglob("*") if "evil" in path.name], "which is what the guard is for"
 
 
-def test_what_takes_long_is_said(hub, pushed, monkeypatch, caplog):
+def test_a_slow_request_is_logged(hub, pushed, monkeypatch, caplog):
     monkeypatch.setattr(client, "SLOW", 0.05)
     package.load("acme/net")
     assert not caplog.text
@@ -416,7 +416,7 @@ def test_without_network_the_cache_serves(hub, pushed, monkeypatch, caplog):
 def test_the_cache_may_be_read_only(hub, pushed, monkeypatch):
     package.load("acme/net")
     monkeypatch.setattr("reslight.weights.pull.write_files", no_right)
-    package.save(create_model("resnet8", in_channels=1), "new", preprocess=FEED)
+    package.save(create_model("resnet8", in_channels=1), "new", preprocess=PREPROCESS)
     package.push("new", "acme/net")
     assert weights_equal(package.load("acme/net"), package.load("new"))
 
@@ -430,7 +430,7 @@ def test_revisions_with_a_slash(hub, pushed, revision):
     if revision == "feature/x":
         package.push(pushed, f"acme/net@{revision}")
     else:
-        package.save(create_model("resnet8", in_channels=1), pushed, preprocess=FEED)
+        package.save(create_model("resnet8", in_channels=1), pushed, preprocess=PREPROCESS)
         package.push(pushed, "acme/net", create_pr=True)
     assert weights_equal(package.load(f"acme/net@{revision}"), package.load(pushed))
 
@@ -445,10 +445,10 @@ def test_private_is_not_public_on_a_branch_either(hub, pushed):
         package.push(pushed, f"acme/net@{'0' * 40}")
 
 
-def test_tags_that_a_person_added_on_the_hub_stay(hub, pushed):
+def test_the_users_tags_on_the_hub_are_kept(hub, pushed):
     card = hub.files("acme/net")["README.md"].replace(b"tags:\n", b"tags:\n- mine\n")
     hub.commit("acme/net", {"README.md": card})
-    package.save(create_model("resnet8", in_channels=1), "new", preprocess=FEED)
+    package.save(create_model("resnet8", in_channels=1), "new", preprocess=PREPROCESS)
     package.push("new", "acme/net")
     assert b"\n- mine\n" in hub.files("acme/net")["README.md"]
 
@@ -462,7 +462,7 @@ def test_pull_writes_over_nothing_of_yours(hub, pushed, caplog):
     assert not caplog.text
     card = Path("mine/README.md")
     card.write_text(card.read_text() + "\nMy own words.\n")
-    package.save(create_model("resnet8", in_channels=1), "new", preprocess=FEED, run={"seed": 77})
+    package.save(create_model("resnet8", in_channels=1), "new", preprocess=PREPROCESS, run={"seed": 77})
     package.push("new", "acme/net")
     package.pull("acme/net", "mine")
     assert "mine held other weights (sha256" in caplog.text
@@ -490,7 +490,7 @@ def test_threads_may_pull_to_one_folder(hub, pushed):
     assert weights_equal(package.load("copy"), package.load(pushed))
 
 
-def test_a_commit_that_cannot_be_read_back_is_said_to_be_there(hub, folder, monkeypatch):
+def test_a_commit_that_cannot_be_read_back_is_reported_as_published(hub, folder, monkeypatch):
     commit = push._commit
 
     def then_the_hub_fails(*arguments):
@@ -504,7 +504,7 @@ def test_a_commit_that_cannot_be_read_back_is_said_to_be_there(hub, folder, monk
     assert "model.safetensors" in hub.files("acme/net")
 
 
-def test_an_endpoint_that_is_none(monkeypatch):
+def test_an_endpoint_that_is_not_a_url(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "foo")
     with pytest.raises(ValueError, match="HF_ENDPOINT is 'foo': it must begin with http:// or https://"):
         package.load("acme/net")

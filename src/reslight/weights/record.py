@@ -127,7 +127,7 @@ class Record:
             "net": self.net.to_dict(),
             "preprocess": self.preprocess.to_dict(),
             "labels": None if self.labels is None else list(self.labels),
-            "metrics": [{one.name: getattr(measured, one.name) for one in fields(measured)} for measured in self.metrics],
+            "metrics": [{one.name: getattr(result, one.name) for one in fields(result)} for result in self.metrics],
         }
 
     @classmethod

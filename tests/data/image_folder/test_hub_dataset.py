@@ -1,4 +1,4 @@
-"""Data sets of the Hub, through the unmodified client, from the tests' own Hub."""
+"""Datasets of the Hub, through the unmodified client, from the tests' own Hub."""
 
 import errno
 from collections.abc import Iterator
@@ -37,22 +37,22 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         yield server
 
 
-def test_a_data_set_by_its_name(hub: HubServer, monkeypatch: pytest.MonkeyPatch):
+def test_a_dataset_by_its_name(hub: HubServer, monkeypatch: pytest.MonkeyPatch):
     first = hub.create("acme/pictures", FILES)
     found = find_image_set("acme/pictures")
     assert [found.splits["train"].images.read(n) for n in range(3)] == [b"one", b"two", b"three"]
     assert found.splits["test"].labels.tolist() == [0, 1]
-    assert not any("README" in request.path for request in hub.requests), "nothing else is taken"
+    assert not any("README" in request.path for request in hub.requests), "nothing else is downloaded"
     hub.commit("acme/pictures", {"data/train-00001-of-00002.parquet": shard(b"other")})
     assert find_image_set("acme/pictures").splits["train"].images.read(2) == b"other"
     assert find_image_set(f"acme/pictures@{first}").splits["train"].images.read(2) == b"three"
     taken = len(hub.requests)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert find_image_set("acme/pictures").splits["train"].images.read(2) == b"other"
-    assert len(hub.requests) == taken, "offline asks nobody"
+    assert len(hub.requests) == taken, "offline no request is sent"
 
 
-def test_gated_and_private_sets_need_a_token(hub: HubServer, monkeypatch: pytest.MonkeyPatch):
+def test_gated_and_private_datasets_need_a_token(hub: HubServer, monkeypatch: pytest.MonkeyPatch):
     hub.create("acme/gated", FILES, gated="manual")
     hub.create("acme/private", FILES, private=True)
     monkeypatch.setenv("HF_TOKEN", hub.stranger)
@@ -69,7 +69,7 @@ def test_gated_and_private_sets_need_a_token(hub: HubServer, monkeypatch: pytest
         fetch("acme/gated")
 
 
-def test_a_folder_that_is_here_comes_first(hub: HubServer, tmp_path: Path):
+def test_a_local_folder_comes_first(hub: HubServer, tmp_path: Path):
     (tmp_path / "acme/pictures").mkdir(parents=True)
     assert not is_remote("acme/pictures")
     assert is_remote("acme/other@refs/convert/parquet")
