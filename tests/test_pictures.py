@@ -141,6 +141,12 @@ def test_imagenet_from_its_layout_to_a_classified_picture(reslight, tmp_path: Pa
     assert answer.out.count("tench") + answer.out.count("English springer") > 0
 
 
+def test_a_missing_root(reslight):
+    answer = reslight("fit", "--data", "Folder", "--data.root", "nowhere", "--model.net", "resnet8")
+    assert answer.code == 2
+    assert answer.err.splitlines()[-1].startswith("reslight: error: data.root is nowhere: there is no such folder. ")
+
+
 @pytest.fixture
 def three_classes(tmp_path: Path) -> Path:
     """A training and a test split of three classes, one of which has an accent that is composed (NFC)."""

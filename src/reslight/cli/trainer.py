@@ -313,6 +313,8 @@ def run(arguments: list[str], *, debug: bool = False) -> None:
             raise
         if own := raised_inside(error, UsageError):
             raise UsageError(str(own)) from error
+        if unreadable := raised_inside(error, OSError):  # such as a missing data.root
+            raise unreadable from None
         if missing := raised_inside(error, ImportError):
             raise MissingPackageError(f"{_one_line(missing)}. Install the package, or remove the setting that needs it") from error
         if isinstance(error, MisconfigurationException) or _raised_by_lightning(error):
