@@ -8,7 +8,7 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
-from reslight.data.augment.crop import Center, RandomResizedCrop, ScaleJitter, resized, shorter_to
+from reslight.data.augment.crop import Center, RandomResizedCrop, ScaleJitter, resized, scaled_size
 from reslight.preprocess import Preprocess
 
 INDICES = torch.arange(4000)
@@ -134,4 +134,4 @@ def test_random_parts_are_functions_of_seed_epoch_and_index():
 
 def test_shorter_side_as_in_torchvision():
     for height, width in ((61, 83), (83, 61), (500, 333)):
-        assert shorter_to(40, height, width) == tuple(v2.Resize(40)(torch.empty(3, height, width)).shape[-2:])
+        assert scaled_size(40, height, width) == tuple(v2.Resize(40)(torch.empty(3, height, width)).shape[-2:])

@@ -191,11 +191,11 @@ def test_quantile_is_exact_enough_and_distributed_as_beta(alpha):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mixup": -0.1}, r"mix.mixup is -0.1, must be 0 \(off\) or more, and finite"),
-        ({"cutmix": math.inf}, "mix.cutmix is inf, must be 0"),
-        ({"cutmix": math.nan}, "mix.cutmix is nan, must be 0"),
-        ({"prob": 1.2}, "mix.prob is 1.2, must be 0 to 1"),
-        ({"until_epoch": -1}, "mix.until_epoch is -1, must be 0 or more"),
+        ({"mixup": -0.1}, r"mix.mixup is -0.1: it must be 0 \(off\) or more, and finite"),
+        ({"cutmix": math.inf}, "mix.cutmix is inf: it must be 0"),
+        ({"cutmix": math.nan}, "mix.cutmix is nan: it must be 0"),
+        ({"prob": 1.2}, "mix.prob is 1.2: it must be 0 to 1"),
+        ({"until_epoch": -1}, "mix.until_epoch is -1: it must be 0 or more"),
     ],
 )
 def test_bad_fields(settings, message):

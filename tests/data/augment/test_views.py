@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
-from reslight.data.augment.views import MultiScale, TenCrop, gathered
+from reslight.data.augment.views import MultiScale, TenCrop, group_by_shape
 
 IMAGE = torch.randint(0, 256, (3, 61, 83), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -46,19 +46,19 @@ def test_multi_scale_is_all_of_the_image_and_its_mirror_image():
 
 def test_views_of_one_shape_are_one_tensor():
     wide, tall = torch.zeros(2, 3, 4, 6), torch.ones(1, 3, 6, 4)
-    groups = gathered([[wide, tall], [tall + 1], [wide + 3]])
+    groups = group_by_shape([[wide, tall], [tall + 1], [wide + 3]])
     assert [(tuple(group.images.shape), group.owners.tolist()) for group in groups] == [
         ((4, 3, 4, 6), [0, 0, 2, 2]),
         ((2, 3, 6, 4), [0, 1]),
     ]
     assert groups[0].images[:, 0, 0, 0].tolist() == [0, 0, 3, 3]
     assert groups[1].images[:, 0, 0, 0].tolist() == [1, 2]
-    assert gathered([]) == []
+    assert group_by_shape([]) == []
 
 
 def test_every_view_keeps_its_owner_and_pixels():
     images = [torch.full((1, *shape), value, dtype=torch.uint8) for value, shape in enumerate([(8, 8), (8, 12), (12, 8), (8, 8), (16, 24)])]
-    groups = gathered([MultiScale((4, 6))(image) for image in images])
+    groups = group_by_shape([MultiScale((4, 6))(image) for image in images])
     assert [(*group.images.shape[2:], group.owners.tolist()) for group in groups] == [
         (4, 4, [0, 0, 3, 3]),
         (6, 6, [0, 0, 3, 3]),
@@ -69,5 +69,5 @@ def test_every_view_keeps_its_owner_and_pixels():
     ]
     for group in groups:
         assert torch.equal(group.images[:, 0, 0, 0].long(), group.owners)
-    (crops,) = gathered([TenCrop(4, 5)(image) for image in images])
+    (crops,) = group_by_shape([TenCrop(4, 5)(image) for image in images])
     assert crops.owners.tolist() == [place for place in range(5) for _ in range(10)]

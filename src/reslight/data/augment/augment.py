@@ -1,6 +1,6 @@
-"""Augmentation of whole uint8 batches, on whatever device they are.
+"""Augment whole uint8 batches, on any device.
 
-Every parameter is a function of (seed, epoch, index of the image), so a batch is augmented alike however it is cut up.
+Every parameter is a function of (seed, epoch, index of the image), so the result does not depend on how a batch is divided.
 torchvision's transform classes draw one set of parameters per call from a global generator, so only its kernels are
 used.
 """
@@ -31,66 +31,67 @@ class Augment:
     pad: int = 0
     """Pixels added on each side before a random crop of the original size; 0 for no crop."""
     pad_mode: PadMode = "constant"
-    """What the added pixels are: `constant` (see `fill`) or `reflect`, the image mirrored about its edge pixels."""
+    """The added pixels: `constant` (see `fill`) or `reflect`, the image mirrored at its edge pixels."""
     fill: int | tuple[int, ...] = 0
-    """Value, 0 to 255, of what is blanked or comes from outside the image; one, or one for each channel."""
+    """Value, 0 to 255, of blanked pixels and of pixels from outside the image; one for all channels, or one for each."""
     flip: Flip = "none"
     """Left-right flips: `random` (each image with probability 1/2), or `alternating` (each image in every other epoch,
-    half of them from the first epoch on)."""
+    half of the images from the first epoch on)."""
     cutout: int = 0
-    """Side, in pixels, of the square that is blanked around a random center and may reach over the edge; 0 for none."""
+    """Side, in pixels, of a square around a random center that is blanked; it may extend over the edge; 0 for none."""
     policy: Policy = "none"
-    """Operations on colour and shape that are drawn for each image: `randaugment` (`policy_ops` of them, at level
-    `magnitude`), or `trivialaugment` (one, at any level)."""
+    """Random operations on color and shape: `randaugment` (`policy_ops` for each image, at level `magnitude`), or
+    `trivialaugment` (one for each image, at a random level)."""
     policy_ops: int = 2
     """Operations of RandAugment for each image, one after the other."""
     magnitude: float = 9.0
     """Level of RandAugment's operations, 0 to 30, rounded."""
     magnitude_std: float = 0.0
-    """Standard deviation of that level, drawn for each operation and kept within 0 to 30; 0 for always the same."""
+    """Std of the level, which is drawn for each operation and clipped to 0 to 30; 0 for the same level everywhere."""
     pca: float = 0.0
-    """Standard deviation of AlexNet's colour noise, along the principal components of RGB values; the paper's is 0.1,
-    0 for none."""
+    """Std of AlexNet's color noise along the principal components of RGB values; the paper uses 0.1; 0 for none."""
     random_erasing: float = 0.0
-    """Probability of an image to have a random box erased, of 2 to 33 percent of its area; 0 for none."""
+    """Probability that a random box of an image, of 2 to 33 percent of its area, is blanked; 0 for none."""
 
     def __post_init__(self) -> None:
         """Check every field.
 
         Raises:
-            ValueError: A field is out of range.
+            UsageError: a field that is out of range.
         """
         for name in ("pad", "cutout"):
             if getattr(self, name) < 0:
-                raise UsageError(f"augment.{name} is {getattr(self, name)}, must be 0 (off) or more pixels")
+                raise UsageError(f"data.augment.{name} is {getattr(self, name)}: it must be 0 (off) or more pixels.")
         for name, allowed in (("pad_mode", get_args(PadMode)), ("flip", get_args(Flip)), ("policy", get_args(Policy))):
             if getattr(self, name) not in allowed:
-                raise UsageError(f"augment.{name} is {getattr(self, name)!r}, must be one of: {', '.join(allowed)}")
+                raise UsageError(f"data.augment.{name} is {getattr(self, name)!r}: it must be one of {', '.join(allowed)}.")
         if any(not 0 <= value <= 255 for value in self._fill_values):
-            raise UsageError(f"augment.fill is {self.fill}, must be 0 to 255, as pixels before normalisation")
+            raise UsageError(f"data.augment.fill is {self.fill}: it must be 0 to 255, the values of pixels before normalisation.")
         if self.policy_ops < 1:
-            raise UsageError(f"augment.policy_ops is {self.policy_ops}, must be at least 1; use policy none for no operations")
+            raise UsageError(f"data.augment.policy_ops is {self.policy_ops}: it must be 1 or more. Set policy to none for no operations.")
         for name, most in (("magnitude", LEVELS - 1), ("random_erasing", 1)):
             if not 0 <= getattr(self, name) <= most:
-                raise UsageError(f"augment.{name} is {getattr(self, name)}, must be 0 to {most}")
+                raise UsageError(f"data.augment.{name} is {getattr(self, name)}: it must be 0 to {most}.")
         for name in ("magnitude_std", "pca"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"augment.{name} is {getattr(self, name)}, must be 0 (off) or more, and finite")
+                raise UsageError(f"data.augment.{name} is {getattr(self, name)}: it must be 0 (off) or more, and finite.")
 
     def check(self, channels: int, size: int) -> None:
-        """Check that images of `channels` and `size` x `size` pixels can be augmented so.
+        """Check that the settings fit images of `channels` and `size` x `size` pixels.
 
         Raises:
-            ValueError: They cannot.
+            UsageError: a field that does not fit.
         """
         if self.pad_mode == "reflect" and self.pad >= size:
-            raise UsageError(f"augment.pad is {self.pad}, must be below the image size {size} to reflect; use {size - 1} or less")
+            raise UsageError(
+                f"data.augment.pad is {self.pad}: with pad_mode reflect it must be below the image size {size}. Use {size - 1} or less."
+            )
         if len(self._fill_values) not in (1, channels):
-            raise UsageError(f"augment.fill has {len(self._fill_values)} values, must have 1 or {channels} (channels)")
+            raise UsageError(f"data.augment.fill is {self.fill}: it must have 1 value, or {channels}, one for each channel.")
         if self.policy != "none" and channels not in (1, 3):
-            raise UsageError(f"augment.policy is {self.policy}, for images of 1 or 3 channels, these have {channels}; use none")
+            raise UsageError(f"data.augment.policy is {self.policy}: it needs images with 1 or 3 channels, not {channels}. Use none.")
         if self.pca and channels != 3:
-            raise UsageError(f"augment.pca is {self.pca}, for images of 3 channels (RGB), these have {channels}; use 0")
+            raise UsageError(f"data.augment.pca is {self.pca}: it needs RGB images, with 3 channels, not {channels}. Use 0.")
 
     def __call__(self, images: Tensor, indices: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Augment a batch.
@@ -121,7 +122,7 @@ class Augment:
         return images
 
     def _drawn(self, indices: Tensor, height: int, width: int, seed: int, epoch: int) -> dict[Draw, Tensor]:
-        """Whole numbers, int64 `(N,)` each, in one pass: on a small batch the number of operations is the cost."""
+        """Draw integers, int64 `(N,)` each, in one pass: for a small batch, the number of operations determines the cost."""
         ranges: dict[Draw, int] = {}
         if self.flip == "random":
             ranges[Draw.FLIP] = 2
@@ -156,7 +157,7 @@ class Augment:
         return (self.fill,) if isinstance(self.fill, int) else self.fill
 
     def _padded(self, images: Tensor) -> Tensor:
-        # torchvision refuses one fill for each channel, though it would not be used, when it reflects
+        # When it reflects, torchvision refuses a fill for each channel, although it would not use it.
         fill = list(self._fill_values) if self.pad_mode == "constant" else None
         padded: Tensor = tvf.pad_image(images, [self.pad] * 4, fill=fill, padding_mode=self.pad_mode)
         return padded
@@ -173,15 +174,15 @@ def flip(images: Tensor, is_flipped: Tensor) -> Tensor:
         `(N, C, H, W)`, a copy.
     """
     is_channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-    if is_channels_last and images.device.type == "cpu":  # as decoded files are: large, so that each is worth a call of its own
+    if is_channels_last and images.device.type == "cpu":  # decoded files, large enough for a call for each image
         flipped = torch.empty_like(images)
-        for place, is_mirrored in enumerate(is_flipped.tolist()):
-            flipped[place] = images[place].flip(-1) if is_mirrored else images[place]
+        for number, is_mirrored in enumerate(is_flipped.tolist()):
+            flipped[number] = images[number].flip(-1) if is_mirrored else images[number]
         return flipped
-    # Choosing whole images from both versions takes a third of the time of torch.where over their pixels
+    # Selecting whole images from both versions takes a third of the time of torch.where over their pixels.
     both = torch.cat((images, tvf.horizontal_flip_image(images)))
     chosen = torch.arange(len(images), device=images.device) + is_flipped * len(images)
-    if is_channels_last:  # index_select would write planes, value by value
+    if is_channels_last:  # on this layout index_select would copy value by value
         return both.permute(0, 2, 3, 1).index_select(0, chosen).permute(0, 3, 1, 2)
     return both.index_select(0, chosen)
 
@@ -200,9 +201,9 @@ def crop(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> 
         `(N, C, height, width)`, a copy.
     """
     count, channels, full_height, full_width = images.shape
-    # Row k of `runs` is the run of `width` values that starts at value k of the batch. A view: rows overlap and cost no
-    # memory, and index_select copies a row at a time. Four times as fast on a CPU as indexing a batch of 2-d windows,
-    # which goes value by value.
+    # Row k of `runs` has the `width` values of the batch from value k on. It is a view: rows overlap and take no memory, and
+    # index_select copies a row at a time. On a CPU this is four times as fast as indexing a batch of 2-d windows, which
+    # copies value by value.
     runs = images.flatten().unfold(0, width, 1)
     device = images.device
     planes = torch.arange(0, images.numel(), full_height * full_width, device=device).view(count, channels, 1)
@@ -216,11 +217,10 @@ def cutout(images: Tensor, y: Tensor, x: Tensor, side: int, fill: tuple[int, ...
 
     Args:
         images: `(N, C, H, W)`.
-        y: int64 `(N,)`: row of the center; the square takes `side // 2` rows above it, and it and the rows below for
-            the rest.
-        x: int64 `(N,)`: column of the center, likewise.
+        y: int64 `(N,)`: row of the center; `side // 2` rows of the square are above it.
+        x: int64 `(N,)`: column of the center; `side // 2` columns are left of it.
         side: Side of the square in pixels.
-        fill: Value of the square, one or one for each channel.
+        fill: Value of the square, one for all channels or one for each.
 
     Returns:
         `(N, C, H, W)`, a copy.

@@ -1,7 +1,7 @@
-"""Which part of an image a network sees, and at which size: the only steps that come before the batch.
+"""Crops and resizing: the only steps that are applied to single images, before the batch.
 
-Random parts are functions of (seed, epoch, number of the image), as all augmentation: the numbers of a batch are drawn
-in one pass, and become a box once the image's size is known.
+Random crops are functions of (seed, epoch, index of the image), as all augmentation: the numbers of a batch are drawn in
+one pass, and give a box when the image's size is known.
 """
 
 import math
@@ -18,13 +18,13 @@ from reslight.data.rng import Draw, uniform
 from reslight.preprocess import Interpolation, middle
 
 ATTEMPTS = 10
-"""Random boxes that are tried, as in torchvision, before the middle is taken."""
-_ATTEMPT = 2**40
-"""An attempt's numbers are those of the image that is so many further; no set has as many."""
+"""Random boxes that are tried, as in torchvision, before the center is taken."""
+_RETRY_OFFSET = 2**40
+"""Offset added to the image index for each retry, so that retries draw independent numbers. Larger than any dataset."""
 
 
 class Window(NamedTuple):
-    """A part of an image, and the size that it gets."""
+    """A part of an image, and the size that it is resized to."""
 
     top: int
     left: int
@@ -35,42 +35,42 @@ class Window(NamedTuple):
 
 
 class Geometry(Protocol):
-    """What is done to an image's size."""
+    """A crop of an image to a fixed size."""
 
     @property
     def size(self) -> int:
-        """Height and width, in pixels, of what comes out."""
+        """Height and width of the result, in pixels."""
 
     def draw(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
-        """Random numbers in [0, 1) for images numbered `indices`, `(N,)`: float32 `(N, ...)`."""
+        """Return random numbers in [0, 1), float32 `(N, ...)`, for the images with these indices, int64 `(N,)`."""
 
     def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
-        """uint8 `(C, H, W)` and its row of `draw` -> uint8 `(C, size, size)`."""
+        """Return uint8 `(C, size, size)` for an image, uint8 `(C, H, W)`, and its row of `draw`."""
 
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A random part of the image, of random area and shape, resized (Szegedy et al. 2014, arXiv:1409.4842, section 6).
+    """Crops a box of random area and shape and resizes it (Szegedy et al. 2014, arXiv:1409.4842, section 6).
 
     The distribution is that of torchvision's transform of this name.
     """
 
     size: int
-    """Height and width, in pixels, of what comes out."""
+    """Height and width of the result, in pixels."""
     scale: tuple[float, float] = (0.08, 1.0)
     """Least and greatest share of the image's area."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Least and greatest width over height."""
+    """Least and greatest width divided by height."""
     interpolation: Interpolation = "bilinear"
 
     def draw(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
-        """float32 `(N, 10, 4)`: for each attempt area, ratio, row and column."""
-        attempts = indices.unsqueeze(1) + torch.arange(ATTEMPTS) * _ATTEMPT
+        """Return float32 `(N, 10, 4)`: area, ratio, row and column of each attempt."""
+        attempts = indices.unsqueeze(1) + torch.arange(ATTEMPTS) * _RETRY_OFFSET
         draws = (Draw.RESIZED_AREA, Draw.RESIZED_RATIO, Draw.RESIZED_Y, Draw.RESIZED_X)
         return uniform(seed, epoch, attempts, draws).permute(1, 2, 0)
 
     def window(self, height: int, width: int, numbers: Sequence[Sequence[float]]) -> Window:
-        """The part of an image of `height` x `width` pixels: the first attempt that lies within it, else the middle."""
+        """Return the box in an image of `height` x `width` pixels: the first attempt within the image, else its center."""
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for u_area, u_ratio, u_y, u_x in numbers:
             area = height * width * (self.scale[0] + (self.scale[1] - self.scale[0]) * u_area)
@@ -86,7 +86,7 @@ class RandomResizedCrop:
         return Window((height - h) // 2, (width - w) // 2, h, w, (self.size, self.size))
 
     def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
-        """Cut the window out and resize it."""
+        """Crop and resize."""
         window = self.window(image.shape[1], image.shape[2], numbers.tolist())
         part = image[:, window.top : window.top + window.height, window.left : window.left + window.width]
         return resized(part, window.size, self.interpolation)
@@ -94,23 +94,23 @@ class RandomResizedCrop:
 
 @dataclass(frozen=True)
 class ScaleJitter:
-    """The shorter side resized to a random length, then a random square: the paper's (section 3.4), after VGG."""
+    """Resizes the short side to a random length and crops a random square: the paper's (section 3.4), after VGG."""
 
     size: int
-    """Height and width, in pixels, of what comes out."""
+    """Height and width of the result, in pixels."""
     short_side: tuple[int, int] = (256, 480)
-    """Least and greatest length of the shorter side, in pixels."""
+    """Least and greatest length of the short side, in pixels."""
     interpolation: Interpolation = "bilinear"
 
     def draw(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
-        """float32 `(N, 3)`: length, row and column."""
+        """Return float32 `(N, 3)`: length, row and column."""
         return uniform(seed, epoch, indices, (Draw.JITTER, Draw.RESIZED_Y, Draw.RESIZED_X)).T
 
     def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
-        """Resize and cut out."""
+        """Resize and crop."""
         u_length, u_y, u_x = numbers.tolist()
         low, high = self.short_side
-        image = resized(image, shorter_to(low + int(u_length * (high - low + 1)), *image.shape[-2:]), self.interpolation)
+        image = resized(image, scaled_size(low + int(u_length * (high - low + 1)), *image.shape[-2:]), self.interpolation)
         height, width = image.shape[-2:]
         top, left = int(u_y * (height - self.size + 1)), int(u_x * (width - self.size + 1))
         return image[:, top : top + self.size, left : left + self.size]
@@ -118,39 +118,44 @@ class ScaleJitter:
 
 @dataclass(frozen=True)
 class Center:
-    """The shorter side resized, then the middle: as `Preprocess` does in evaluation."""
+    """Resizes the short side and crops the center, as `Preprocess` does in evaluation."""
 
     size: int
-    """Height and width, in pixels, of what comes out."""
+    """Height and width of the result, in pixels."""
     resize: int
-    """Length of the shorter side, in pixels."""
+    """Length of the short side, in pixels."""
     interpolation: Interpolation = "bilinear"
 
     def draw(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
-        """Nothing: float32 `(N, 0)`."""
+        """Return float32 `(N, 0)`: the crop is not random."""
         return torch.empty(len(indices), 0)
 
     def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
-        """Resize and cut out."""
-        top, left, height, width = middle(image.shape[1], image.shape[2])
-        image = image[:, top : top + height, left : left + width]
-        image = resized(image, shorter_to(self.resize, *image.shape[-2:]), self.interpolation)
+        """Resize and crop."""
+        image = without_strip(image)
+        image = resized(image, scaled_size(self.resize, *image.shape[-2:]), self.interpolation)
         height, width = image.shape[-2:]
         top, left = round((height - self.size) / 2), round((width - self.size) / 2)
         return image[:, top : top + self.size, left : left + self.size]
 
 
-def shorter_to(side: int, height: int, width: int) -> tuple[int, int]:
-    """Height and width with the shorter one `side`, the other rounded down, as in torchvision."""
+def without_strip(image: Tensor) -> Tensor:
+    """Return the image, or the middle of a very long one, see `preprocess.middle`."""
+    top, left, height, width = middle(image.shape[1], image.shape[2])
+    return image[:, top : top + height, left : left + width]
+
+
+def scaled_size(side: int, height: int, width: int) -> tuple[int, int]:
+    """Return height and width scaled to a short side of `side` pixels, the long side rounded down, as in torchvision."""
     return (side, int(side * width / height)) if height <= width else (int(side * height / width), side)
 
 
 def resized(image: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """Resize uint8 `(C, H, W)`, antialiased; the result lies in memory as a decoder's does, (H, W, C)."""
+    """Resize uint8 `(C, H, W)`, antialiased; the result has the memory layout of a decoder's output, (H, W, C)."""
     if tuple(image.shape[-2:]) == size:
         return image
-    # torchvision's fast kernel wants a whole batch in channels_last; given a part of an image it works on planes, at half the speed.
-    # The same bits either way.
+    # torchvision's fast kernel needs a whole batch in channels_last; for a part of an image it works on planes, at half the speed.
+    # The result is the same to the bit.
     batch = image.permute(1, 2, 0).contiguous().permute(2, 0, 1).unsqueeze(0)
     out: Tensor = tvf.resize_image(batch, list(size), InterpolationMode(interpolation), antialias=True)
     return out[0]

@@ -1,7 +1,7 @@
-"""Boxes of an image that are blanked, and random erasing (Zhong et al. 2017, arXiv:1708.04896).
+"""Blank a box of an image; random erasing (Zhong et al. 2017, arXiv:1708.04896).
 
-The distribution is torchvision's: a share of the area, and a shape uniform on a logarithmic scale, until a box is
-smaller than the image in both directions.
+The distribution is torchvision's: a share of the area, and a shape that is uniform on a logarithmic scale, drawn until a
+box is smaller than the image in both directions.
 """
 
 import math
@@ -14,11 +14,11 @@ from reslight.data.rng import Draw, uniform
 SCALE = (0.02, 0.33)
 """Least and greatest share of the image's area."""
 RATIO = (0.3, 3.3)
-"""Least and greatest height over width."""
+"""Least and greatest height divided by width."""
 ATTEMPTS = 10
-"""Random boxes that are tried before an image is left as it is."""
-_ATTEMPT = 2**40
-"""An attempt's numbers are those of the image that is so many further; no set has as many."""
+"""Random boxes that are tried before an image is left unchanged."""
+_RETRY_OFFSET = 2**40
+"""Offset added to the image index for each retry, so that retries draw independent numbers. Larger than any dataset."""
 
 
 def random_erase(images: Tensor, indices: Tensor, *, probability: float, fill: tuple[int, ...], seed: int, epoch: int) -> Tensor:
@@ -27,8 +27,8 @@ def random_erase(images: Tensor, indices: Tensor, *, probability: float, fill: t
     Args:
         images: `(N, C, H, W)`; not changed.
         indices: int64 `(N,)` on the same device: each image's number in its split.
-        probability: Of an image to be erased from.
-        fill: Value of the box, one or one for each channel.
+        probability: Probability that a box of an image is blanked.
+        fill: Value of the box, one for all channels or one for each.
         seed: Seed of the run.
         epoch: Epoch, counted from 0.
 
@@ -44,10 +44,10 @@ def random_boxes(indices: Tensor, height: int, width: int, seed: int, epoch: int
     """Draw a box in each image of `height` x `width` pixels.
 
     Returns:
-        int64 `(N,)` each: first row, first column, rows and columns; no rows where all attempts were too large.
+        int64 `(N,)` each: first row, first column, rows and columns; 0 rows if all attempts were too large.
     """
-    attempts = indices.unsqueeze(1) + torch.arange(ATTEMPTS, device=indices.device) * _ATTEMPT
-    # float64: the nearest whole number must be the same one on every device
+    attempts = indices.unsqueeze(1) + torch.arange(ATTEMPTS, device=indices.device) * _RETRY_OFFSET
+    # float64, so that the nearest whole number is the same on every device
     draws = (Draw.ERASE_AREA, Draw.ERASE_RATIO, Draw.ERASE_Y, Draw.ERASE_X)
     u_area, u_ratio, u_y, u_x = uniform(seed, epoch, attempts, draws).double()
     area = (u_area * (SCALE[1] - SCALE[0]) + SCALE[0]) * (height * width)
@@ -56,22 +56,22 @@ def random_boxes(indices: Tensor, height: int, width: int, seed: int, epoch: int
     rows, columns = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
     fits = (rows < height) & (columns < width)
     top, left = (u_y * (height - rows + 1)).long(), (u_x * (width - columns + 1)).long()
-    # argmax finds the first of several; where there is none, its box loses its rows
+    # argmax finds the first attempt that fits; without one, the box gets 0 rows.
     first = fits.byte().argmax(1, keepdim=True)
     top, left, rows, columns = (numbers.gather(1, first).squeeze(1) for numbers in (top, left, rows * fits, columns))
     return top, left, rows, columns
 
 
 def blank(images: Tensor, top: Tensor, left: Tensor, height: Tensor | int, width: Tensor | int, fill: tuple[int, ...]) -> Tensor:
-    """Give a box of each image one value.
+    """Fill a box of each image with one value.
 
     Args:
         images: `(N, C, H, W)`.
-        top: int64 `(N,)`: first row of the box, which may reach over the edges.
+        top: int64 `(N,)`: first row of the box, which may extend over the edges.
         left: int64 `(N,)`: first column.
         height: Rows, of all boxes or int64 `(N,)`; 0 for no box.
-        width: Columns, likewise.
-        fill: The value, one or one for each channel.
+        width: Columns, of all boxes or int64 `(N,)`.
+        fill: The value, one for all channels or one for each.
 
     Returns:
         `(N, C, H, W)`, a copy.
@@ -84,7 +84,7 @@ def blank(images: Tensor, top: Tensor, left: Tensor, height: Tensor | int, width
 
 
 def inside(rows: int, columns: int, top: Tensor, left: Tensor, height: Tensor | int, width: Tensor | int) -> Tensor:
-    """Say which pixels of images of `rows` x `columns` lie in a box of each.
+    """Return a mask of the pixels inside a box of each image.
 
     Args:
         rows: Height of the images.

@@ -1,13 +1,13 @@
-"""RandAugment and TrivialAugment: operations that are drawn for each image from a table.
+"""RandAugment and TrivialAugment: random operations for each image, drawn from a table.
 
     RandAugment       Cubuk et al. 2019, arXiv:1909.13719
     TrivialAugment    Mueller and Hutter 2021, arXiv:2103.10158, the wide space
 
-Operations, magnitudes and kernels are torchvision's, and so is every pixel. But nearly each image of a batch has an
-operation, a level and a sign of its own, and a kernel for each would cost more than a small network does. So what moves
-pixels is kept as the list of where they come from, and what changes each value by itself as a table of values; the
-kernel makes them, once, and all images of a batch that need one are gathered in a single pass. The rest is run once for
-all images with the same operation, level and sign.
+Operations, magnitudes, kernels and every resulting pixel are torchvision's. But nearly every image of a batch has its own
+operation, level and sign, and a kernel call for each would cost more than a small network. So an operation that moves
+pixels is stored as the source of each pixel, and an operation on single values as a table of values; torchvision's kernel
+computes both once, and one gather applies them to all images of a batch. Other operations run once for all images with the
+same operation, level and sign.
 """
 
 import math
@@ -29,19 +29,19 @@ Fill = tuple[int, ...]
 
 LEVELS = 31
 """Magnitudes of each operation, level 0 the weakest."""
-_PASS = 2**40
-"""A further operation's numbers are those of the image that is so many further; no set has as many."""
+_OP_OFFSET = 2**40
+"""Offset added to the image index for each further operation, so that operations draw independent numbers. Larger than any dataset."""
 
 
 class Op(NamedTuple):
-    """What can be done to images."""
+    """An operation on images."""
 
     kernel: Callable[[Tensor, float, Fill], Tensor]
     """uint8 `(N, C, H, W)`, signed magnitude and fill -> uint8 `(N, C, H, W)`."""
     changes: Literal["places", "values", "images"]
-    """Whether it moves pixels, maps each value to another, or neither."""
+    """`places`: moves pixels; `values`: maps each value to another; `images`: neither."""
     is_signed: bool = False
-    """Whether half of the images get the negative magnitude."""
+    """Whether the magnitude is negative for half of the images."""
 
 
 class Range(NamedTuple):
@@ -50,18 +50,18 @@ class Range(NamedTuple):
     weakest: float
     strongest: float
     of: Literal["number", "height", "width"] = "number"
-    """Whether they are shares of the image's height or width."""
+    """What the magnitudes are multiplied by: 1, or the image's height or width."""
 
 
 class Step(NamedTuple):
-    """What is done to one image."""
+    """An operation with its magnitude, for one image."""
 
     name: str
     magnitude: float
 
     @property
     def group(self) -> object:
-        """Equal for images that are treated in one go."""
+        """A key that is equal for images that one call can process."""
         changes = OPS[self.name].changes
         return self if changes == "images" else changes
 
@@ -78,13 +78,13 @@ def _translate(images: Tensor, x: float, y: float, fill: Fill) -> Tensor:
 
 
 def _contrast(images: Tensor, factor: float) -> Tensor:
-    # torchvision's but for the mean: its float sum of an image of over 256 x 256 pixels hangs on the batch and the threads
+    # As in torchvision but for the mean: its float sum over more than 256 x 256 pixels depends on the batch and the threads.
     grey = tvf.rgb_to_grayscale_image(images)
     mean = grey.sum((1, 2, 3), dtype=torch.int64, keepdim=True) / grey[0].numel()
     return images.mul(factor).add_(mean, alpha=1.0 - factor).clamp_(0, 255).to(torch.uint8)
 
 
-# Their order is part of every published result: an operation is drawn by its place.
+# The order is part of every published result: an operation is drawn by its number.
 OPS: Mapping[str, Op] = MappingProxyType(
     {
         "Identity": Op(lambda images, by, fill: images, "images"),
@@ -104,7 +104,7 @@ OPS: Mapping[str, Op] = MappingProxyType(
     }
 )
 
-# An operation that is missing has no magnitude.
+# Operations that are missing here have no magnitude.
 SPACES: Mapping[Space, Mapping[str, Range]] = MappingProxyType(
     {
         "randaugment": {
@@ -148,14 +148,14 @@ def randaugment(
         ops: Operations for each image.
         magnitude: Level of all operations, 0 to 30, rounded.
         magnitude_std: Standard deviation of the level, drawn for each operation and kept within 0 to 30.
-        fill: Value of pixels from outside the image, one or one for each channel.
+        fill: Value of pixels from outside the image, one for all channels or one for each.
         seed: Seed of the run.
         epoch: Epoch, counted from 0.
 
     Returns:
         uint8 `(N, C, H, W)`.
     """
-    numbers = indices + torch.arange(ops, device=indices.device).unsqueeze(1) * _PASS
+    numbers = indices + torch.arange(ops, device=indices.device).unsqueeze(1) * _OP_OFFSET
     op, sign = integers(seed, epoch, numbers, (Draw.POLICY_OP, Draw.POLICY_SIGN), (len(OPS), 2))
     if magnitude_std:
         level = magnitude + magnitude_std * normal(seed, epoch, numbers, Draw.POLICY_LEVEL)
@@ -171,25 +171,25 @@ def trivialaugment(images: Tensor, indices: Tensor, *, fill: Fill, seed: int, ep
 
 
 def codes(op: Tensor, level: Tensor | int, sign: Tensor) -> Tensor:
-    """Return one number for an operation by its place in `OPS`, a level, and a sign that is 1 for the negative magnitude."""
+    """Return one number for an operation (its number in `OPS`), a level, and a sign (1 for a negative magnitude)."""
     return (op * LEVELS + level) * 2 + sign
 
 
 def apply(images: Tensor, chosen: Tensor, space: Space, fill: Fill) -> Tensor:
-    """Apply chosen operations.
+    """Apply operations to images.
 
     Args:
         images: uint8 `(N, C, H, W)`; not changed.
-        chosen: int64 `(P, N)`: for each pass the `codes` of what is done to each image.
-        space: Whose magnitudes.
-        fill: Value of pixels from outside the image, one or one for each channel.
+        chosen: int64 `(P, N)`: for each of P passes the `codes` of each image's operation.
+        space: The table of magnitudes.
+        fill: Value of pixels from outside the image, one for all channels or one for each.
 
     Returns:
         uint8 `(N, C, H, W)`.
     """
     height, width = images.shape[-2:]
     orders = chosen.argsort(stable=True)
-    # Here the host waits for the device, once: what is launched depends on what was drawn
+    # The host waits for the device here, once: the kernels to launch depend on the random numbers.
     for order, row in zip(orders, chosen.gather(1, orders).tolist(), strict=True):
         images, before = torch.empty_like(images), images.index_select(0, order)
         done = 0
@@ -202,7 +202,7 @@ def apply(images: Tensor, chosen: Tensor, space: Space, fill: Fill) -> Tensor:
 
 
 def _run(images: Tensor, steps: list[Step], fill: Fill) -> Tensor:
-    """Do what is to be done to each of some images of the same group."""
+    """Apply steps of the same group, one to each image."""
     op, device = OPS[steps[0].name], images.device
     if op.changes == "values":
         values = torch.stack([_values(step, device) for step in steps])
@@ -229,15 +229,15 @@ def _step(code: int, space: Space, height: int, width: int) -> Step:
     return Step(name, -magnitude if sign and OPS[name].is_signed else magnitude)
 
 
-@lru_cache(maxsize=1024)  # at 224 x 224 pixels all of a space's are 60 MB
+@lru_cache(maxsize=1024)  # all entries of a space take 60 MB at 224 x 224 pixels
 def _places(step: Step, height: int, width: int, device: torch.device) -> Tensor:
-    """Where each pixel comes from: int32 `(H * W,)`, with H * W for outside of the image."""
+    """Return the source of each pixel: int32 `(H * W,)`, with H * W for outside the image."""
     numbers = torch.arange(height * width, dtype=torch.float32).view(1, 1, height, width)
     return OPS[step.name].kernel(numbers, step.magnitude, (height * width,)).flatten().to(device, torch.int32)
 
 
 @lru_cache(maxsize=1024)
 def _values(step: Step, device: torch.device) -> Tensor:
-    """What becomes of each value: uint8 `(256,)`."""
+    """Return the new value of each value: uint8 `(256,)`."""
     values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     return OPS[step.name].kernel(values, step.magnitude, (0,)).flatten().to(device)

@@ -1,6 +1,6 @@
-"""Several views of each test image, whose probabilities are averaged: the paper's two ways of testing (section 3.4).
+"""Several views of each test image, whose probabilities are averaged: the paper's two test protocols (section 3.4).
 
-Views of one shape are one tensor, whichever images they are of; each says whose it is.
+Views of the same shape are one tensor, with the number of the image that each shows.
 """
 
 from collections.abc import Sequence
@@ -11,72 +11,67 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
-from reslight.data.augment.crop import resized, shorter_to
-from reslight.preprocess import Interpolation, middle
+from reslight.data.augment.crop import resized, scaled_size, without_strip
+from reslight.preprocess import Interpolation
 
 
 class Views(NamedTuple):
-    """Views of one shape, of the images of a batch."""
+    """Views of the same shape, of the images of a batch."""
 
     images: Tensor
-    """`(M, C, H, W)`: uint8 from the loader; normalised, in the network's dtype, once on the device."""
+    """`(M, C, H, W)`: uint8 from the loader; normalised, in the network's dtype, on the device."""
     owners: Tensor
-    """int64 `(M,)`: the place in the batch of the image that each shows."""
+    """int64 `(M,)`: the number in the batch of the image that each view shows."""
 
 
 @dataclass(frozen=True)
 class TenCrop:
-    """The four corners and the middle of the resized image, and the same mirrored (Krizhevsky et al. 2012, section 4.1)."""
+    """Crops the four corners and the center of the resized image, and mirrors them (Krizhevsky et al. 2012, section 4.1)."""
 
     size: int
     """Height and width, in pixels, of a crop."""
     resize: int
-    """Length of the shorter side, in pixels."""
+    """Length of the short side, in pixels."""
     interpolation: Interpolation = "bilinear"
 
     def __call__(self, image: Tensor) -> list[Tensor]:
-        """uint8 `(C, H, W)` -> one tensor `(10, C, size, size)`."""
-        image = resized(whole(image), shorter_to(self.resize, *whole(image).shape[-2:]), self.interpolation)
+        """Return one tensor, uint8 `(10, C, size, size)`, for an image, uint8 `(C, H, W)`."""
+        image = without_strip(image)
+        image = resized(image, scaled_size(self.resize, *image.shape[-2:]), self.interpolation)
         return [torch.stack(tvf.ten_crop(image, [self.size, self.size]))]
 
 
 @dataclass(frozen=True)
 class MultiScale:
-    """The whole image at several sizes, each also mirrored, for a network that is fully convolutional up to its mean over the image.
+    """Resizes the whole image to several sizes, and mirrors each, for a network that is fully convolutional up to its global mean.
 
-    Such a network's answer to a large image is the mean of its scores all over it (Simonyan and Zisserman 2014, section
-    3.2, whom the paper follows; the mirrored images are theirs).
+    The logits of such a network for a large image are the mean over all positions (Simonyan and Zisserman 2014, section 3.2,
+    whom the paper follows; the mirrored images are theirs).
     """
 
     short_sides: Sequence[int]
-    """Lengths of the shorter side, in pixels."""
+    """Lengths of the short side, in pixels."""
     interpolation: Interpolation = "bilinear"
 
     def __call__(self, image: Tensor) -> list[Tensor]:
-        """uint8 `(C, H, W)` -> for each length a tensor `(2, C, H', W')`."""
-        image = whole(image)
-        sizes = [shorter_to(side, *image.shape[-2:]) for side in self.short_sides]
+        """Return one tensor, uint8 `(2, C, H', W')`, for each length, for an image, uint8 `(C, H, W)`."""
+        image = without_strip(image)
+        sizes = [scaled_size(side, *image.shape[-2:]) for side in self.short_sides]
         scaled = [resized(image, size, self.interpolation) for size in sizes]
         return [torch.stack((one, tvf.horizontal_flip_image(one))) for one in scaled]
 
 
-def whole(image: Tensor) -> Tensor:
-    """The image, or the middle of one that is a strip, see `preprocess.middle`."""
-    top, left, height, width = middle(image.shape[1], image.shape[2])
-    return image[:, top : top + height, left : left + width]
-
-
 def group_by_shape(views: Sequence[Sequence[Tensor]]) -> list[Views]:
-    """Put views of the same shape together.
+    """Combine views of the same shape.
 
     Args:
-        views: Of each image of a batch, in order, its tensors `(n, C, H, W)`.
+        views: Tensors `(n, C, H, W)` of each image of a batch, in order.
     """
     by_shape: dict[torch.Size, list[tuple[Tensor, int]]] = {}
-    for place, tensors in enumerate(views):
+    for number, tensors in enumerate(views):
         for tensor in tensors:
-            by_shape.setdefault(tensor.shape[1:], []).append((tensor, place))
+            by_shape.setdefault(tensor.shape[1:], []).append((tensor, number))
     return [
-        Views(torch.cat([tensor for tensor, _ in group]), torch.tensor([place for tensor, place in group for _ in range(len(tensor))]))
+        Views(torch.cat([tensor for tensor, _ in group]), torch.tensor([number for tensor, number in group for _ in range(len(tensor))]))
         for group in by_shape.values()
     ]
