@@ -1,6 +1,6 @@
 """Every access to private parts of Lightning, one function each.
 
-pyproject.toml limits Lightning's version, and tests/training/test_lightning_private.py has a test for each function, which fails when
+pyproject.toml limits Lightning's version, and tests/test_lightning_private.py has a test for each function, which fails when
 Lightning renames what the function reads or writes.
 """
 
@@ -29,6 +29,14 @@ def batches_begun(trainer: Trainer) -> int:
     Unlike `current_epoch`, this number is correct from the first moment of a resumed run.
     """
     return trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def batches_completed(trainer: Trainer) -> int:
+    """Return the number of training batches of the whole run that are completed.
+
+    Lightning's epoch counter is one ahead after a resume from a checkpoint that was saved at the end of training or of an epoch.
+    """
+    return trainer.fit_loop.epoch_loop.batch_progress.total.completed
 
 
 def set_epochs_done(trainer: Trainer, epochs: int) -> None:

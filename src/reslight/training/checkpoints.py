@@ -12,9 +12,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from reslight import lightning_private
 from reslight.atomic import write_files
 from reslight.messages import UsageError
-from reslight.training import lightning_private
 from reslight.training.signals import NUMBERS, StopSignals
 
 

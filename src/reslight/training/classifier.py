@@ -13,10 +13,10 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from reslight import lightning_private
 from reslight.messages import UsageError
 from reslight.metrics import TrainingSums
 from reslight.renamed import new_value
-from reslight.training import lightning_private
 from reslight.training.evaluation import Batch, EvaluationModule
 from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
@@ -138,7 +138,7 @@ class ImageClassifier(EvaluationModule):
         batches, saved = self.trainer.num_training_batches, self._batches_per_epoch
         if saved not in (None, batches):
             raise UsageError(
-                f"an epoch has {batches} batches: it had {saved} in the checkpoint, which cannot resume within such an epoch. "
+                f"an epoch has {batches} batches: it had {saved} in the checkpoint, and a run cannot resume with longer or shorter epochs. "
                 "Set data.batch_size, data.val_size and trainer.limit_train_batches as they were."
             )
         optimizer = build_optimizer(self.optim, self.net)
@@ -162,8 +162,6 @@ class ImageClassifier(EvaluationModule):
         # A run of one step, which tests that everything works, is too short for a warm-up.
         schedule = replace(self.schedule, warmup=0) if getattr(self.trainer, "fast_dev_run", False) else self.schedule
         return LearningRate(schedule, self.optim.lr, total, per_epoch)
-
-    # -- training
 
     def on_train_start(self) -> None:
         """Give the optimizer the configuration's settings, in place of those in the state that a resume restored."""
@@ -227,8 +225,6 @@ class ImageClassifier(EvaluationModule):
             if rest:
                 return
         self.training_sums.reset()
-
-    # -- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `export` and an exact resume need, as plain values, with sums over all devices.

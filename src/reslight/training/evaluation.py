@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from reslight import lightning_private
 from reslight.metrics import ConfusionAndCalibration, EvalCounts, Evaluator
 from reslight.models import ResNetConfig
-from reslight.training import lightning_private
 from reslight.training.guards import check_total
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from reslight.lightning_private import batches_begun
 from reslight.training.classifier import ImageClassifier
-from reslight.training.lightning_private import batches_begun
 
 BAR_SECONDS = 0.2
 """Interval at which the bar's numbers are updated: reading the loss more often would stall a GPU."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from reslight.data.loading.encoded import EncodedSplit
 from reslight.data.loading.split import Batch, Split
 from reslight.data.rng import permutation
+from reslight.lightning_private import batches_completed
 from reslight.messages import UsageError
 
 AnySplit = Split | EncodedSplit
@@ -35,10 +36,7 @@ def position_of(trainer: Trainer | None) -> Position:
     """Return the trainer's position; (0, 0) without a trainer or outside training."""
     if trainer is None or not 0 < trainer.num_training_batches < math.inf:
         return Position(epoch=0, batch=0)
-    # Both follow from the number of finished batches. Lightning's own epoch counter is one ahead after resuming from a
-    # checkpoint that was saved at the end of training or at the start of an epoch.
-    done = trainer.fit_loop.epoch_loop.batch_progress.total.completed
-    return Position(*divmod(done, int(trainer.num_training_batches)))
+    return Position(*divmod(batches_completed(trainer), int(trainer.num_training_batches)))
 
 
 @dataclass(frozen=True)
