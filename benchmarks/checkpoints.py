@@ -1,7 +1,7 @@
-"""Milliseconds that training waits for one last.ckpt: weights, momentum, averages, and what else a run goes on from.
+"""Milliseconds that training waits for one last.ckpt with weights, momentum, average and the rest of a run's state.
 
-Written as `reslight fit` does: beside its place, flushed to the disk, renamed. Beside it what torch.save alone takes for
-the same contents, in the same folder.
+last.ckpt is written as `reslight fit` writes it: to a temporary file, flushed to the disk, renamed. It is compared with torch.save alone
+for the same contents in the same folder.
 """
 
 import argparse
@@ -24,7 +24,7 @@ WHOLE, BASE = "last.ckpt", "torch.save alone"
 
 
 class Writing(Callback):
-    """Writes checkpoints at the end of a run, against the clock."""
+    """Measures how long checkpoints take at the end of a run."""
 
     def __init__(self, folder: str, rounds: int) -> None:
         self.path, self.rounds = Path(folder) / "last.ckpt", rounds
@@ -49,7 +49,7 @@ def _ms(work: Callable[[], None]) -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     use_threads(options.threads)
-    introduce(f"One checkpoint of {options.net}, SGD with momentum and averaged weights")
+    introduce(f"One checkpoint of {options.net}, SGD with momentum, EMA of the weights")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder, warnings.catch_warnings(action="ignore"):
         writing = Writing(folder, options.rounds)
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = parser(__doc__, rounds=25)
     made.add_argument("--net", default="resnet20", help="architecture (default: resnet20)")
-    made.add_argument("--folder", type=Path, help="where to write; the file system counts (default: the system's temporary folder)")
+    made.add_argument("--folder", type=Path, help="folder on the file system to measure (default: the system's temporary folder)")
     return made.parse_args(arguments)
 
 

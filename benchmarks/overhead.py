@@ -1,7 +1,7 @@
-"""Milliseconds per step of everything around a network, on a net so small that little else is left.
+"""Milliseconds per step of everything around a network, on a network so small that little else is measured.
 
-A loop by hand (data road, forward, backward, optimizer) is what every side is compared with. `reslight fit` has its
-loss, top-1, schedule, progress bar, logger and checkpoints on; all sides share one data road.
+Every side is compared with a handwritten loop (data, forward, backward, optimizer). `reslight fit` has its loss, top-1, schedule,
+progress bar, logger and checkpoints on. All sides share the data pipeline.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seconds = alternate(sides, options.rounds)
     values = {name: [1000 * one for one in numbers] for name, numbers in seconds.items()}
     show("One step", "ms", values, base=BASE, digits=3)
-    print(f"\nOver the bare loop, ms per step, medians of the rounds (aim: reslight at most {TARGET_MS})")
+    print(f"\nOver the bare loop, ms per step, medians of the rounds (target: reslight at most {TARGET_MS})")
     over = {name: [one - base for one, base in zip(values[name], values[BASE], strict=True)] for name in sides if name != BASE}
     for name, numbers in over.items():
         print(f"  {name:{max(map(len, sides))}}  {statistics.median(numbers):>6.3f}  {min(numbers):.3f} - {max(numbers):.3f}")

@@ -1,22 +1,20 @@
-"""A tiny run through the command line; benchmarks/faults.py defines when two runs are the same."""
+"""A tiny run through the command line; benchmarks/sandbox.py says when two runs are the same."""
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from sandbox import SETTINGS, contents, rows
 
-FAULTS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "faults.py"))
-SETTINGS = FAULTS["SETTINGS"] | {"checkpoint": {"every_n_train_steps": 1}}
-rows, contents = FAULTS["rows"], FAULTS["contents"]
+TINY = SETTINGS | {"checkpoint": {"every_n_train_steps": 1}}
 
 
 @pytest.fixture
 def fit(reslight: Callable[..., Any]) -> Callable[..., Any]:
     """Return `fit(root, *words)`, which trains a tiny network in the folder `root/tiny/1`."""
-    Path("tiny.yaml").write_text(yaml.safe_dump(SETTINGS))
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
     return lambda root, *words: reslight("fit", "--config", "tiny.yaml", "--trainer.default_root_dir", root, *words)
 
 

@@ -1,7 +1,6 @@
-"""The number of processes changes neither what is seen, nor what is computed, nor what is counted."""
+"""The number of processes changes neither the samples, nor the weights, nor the evaluation."""
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from faults import killed_at_random
+from sandbox import Sandbox, seen_samples
 
-FAULTS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "faults.py"))
 LONG = (
-    "--trainer.precision 64-true --trainer.callbacks+=faults.Frozen --model.net.drop_path 0 --model.ema null "
+    "--trainer.precision 64-true --trainer.callbacks+=sandbox.Frozen --model.net.drop_path 0 --model.ema null "
     "--data.batch_size 12 --trainer.max_epochs 40 --trainer.limit_val_batches 0"
 )
-"""200 steps of 12 images. Batch norm is in eval mode, for in training its statistics are those of a process's share; and the
-arithmetic is in float64, for training is chaotic: the last bit of float32 decides where it goes."""
+"""200 steps of 12 images. Batch norm is in eval mode, since in training mode each process has statistics of its own. The arithmetic is
+in float64, since training is chaotic and amplifies differences in the last bit of float32."""
 DDP = "--config overlays/ddp --trainer.devices"
 SPLITS = {
     "accumulation of 2": "--trainer.accumulate_grad_batches 2",
@@ -30,8 +30,8 @@ ONE_STEP = "--trainer.max_steps 1 --trainer.max_epochs -1 --model.schedule.warmu
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return FAULTS["Lab"](tmp_path_factory.mktemp("devices"))
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return Sandbox(tmp_path_factory.mktemp("devices"))
 
 
 def state(run: Path) -> dict[str, torch.Tensor]:
@@ -50,45 +50,45 @@ def distance(one: Path, other: Path) -> float:
 @pytest.mark.parametrize(
     "words", [pytest.param(words, id=name, marks=pytest.mark.nightly if name in NIGHTLY else ()) for name, words in SPLITS.items()]
 )
-def test_each_split_of_a_batch_sees_the_same_pixels_and_computes_the_same(lab, words):
-    whole = lab.whole(LONG.split(), pixels=True)
-    part = lab.fresh()
-    ended = lab.run("part", f"{LONG} {words}".split(), pixels=True)
+def test_each_split_of_a_batch_has_the_same_pixels_and_weights(sandbox, words):
+    whole = sandbox.uninterrupted(LONG.split(), pixels=True)
+    part = sandbox.next_run()
+    ended = sandbox.run("part", f"{LONG} {words}".split(), pixels=True)
     assert ended.code == 0, ended.err
-    seen = FAULTS["seen"](part.parents[1])
+    seen = seen_samples(part.parents[1])
     assert len(seen) == 200 * 12
-    assert seen == FAULTS["seen"](whole.parents[1])
+    assert seen == seen_samples(whole.parents[1])
     assert distance(part, whole) < 1e-9
-    assert state(part).keys() == state(lab.whole(())).keys(), "neither DDP nor an average has names of its own"
-    assert distance(lab.whole(f"{LONG} {ONE_STEP}".split()), whole) > 0.01, "the run has gone somewhere"
+    assert state(part).keys() == state(sandbox.uninterrupted(())).keys(), "the names do not depend on DDP or an average"
+    assert distance(sandbox.uninterrupted(f"{LONG} {ONE_STEP}".split()), whole) > 0.01, "training changed the weights"
 
 
 @pytest.mark.slow
-def test_in_float32_the_first_step_is_the_same(lab):
+def test_in_float32_the_first_step_is_the_same(sandbox):
     words = f"{LONG} {ONE_STEP} --trainer.precision 32-true"
-    whole, part = lab.whole(words.split()), lab.fresh()
-    assert lab.run("part", f"{words} {SPLITS['2 processes']}".split()).code == 0
+    whole, part = sandbox.uninterrupted(words.split()), sandbox.next_run()
+    assert sandbox.run("part", f"{words} {SPLITS['2 processes']}".split()).code == 0
     assert distance(part, whole) < 1e-6
 
 
-def measured(lab: Any, processes: int, test_size: int, commands: dict[str, str]) -> dict[str, str]:
-    """What each command writes about the whole run, by file."""
-    run = lab.whole(())
+def evaluate(sandbox: Any, processes: int, test_size: int, commands: dict[str, str]) -> dict[str, str]:
+    """Return the text of each file that the commands write about the uninterrupted run."""
+    run = sandbox.uninterrupted(())
     words = f"--config tiny.yaml --data.images.test_size {test_size} --data.eval_batch_size 7 --ckpt_path {run}"
     words += f" {DDP} {processes}" if processes > 1 else ""
     for command, file in commands.items():
         (run / file).unlink(missing_ok=True)
         line = [sys.executable, "-m", "reslight", command, *words.split()]
-        done = subprocess.run(line, cwd=lab.folder, env=lab.environment(), capture_output=True, text=True, check=False, timeout=200)
+        done = subprocess.run(line, cwd=sandbox.folder, env=sandbox.environment(), capture_output=True, text=True, check=False, timeout=200)
         assert done.returncode == 0, done.stderr
     return {file: (run / file).read_text() for file in commands.values()}
 
 
 @pytest.mark.slow
-def test_each_image_is_counted_once_on_any_number_of_processes(lab):
+def test_each_image_is_counted_once_on_any_number_of_processes(sandbox):
     """40 images of test and 30 of validation in batches of 7: nothing divides."""
     commands = {"validate": "validate.json", "test": "test.json", "predict": "predictions.csv"}
-    one, *others = [measured(lab, processes, 40, commands) for processes in (1, 2, 3)]
+    one, *others = [evaluate(sandbox, processes, 40, commands) for processes in (1, 2, 3)]
     assert len(one["predictions.csv"].splitlines()) == 40 + 1
     for other in others:
         assert other["predictions.csv"] == one["predictions.csv"]
@@ -102,8 +102,8 @@ def test_each_image_is_counted_once_on_any_number_of_processes(lab):
 
 
 @pytest.mark.slow
-def test_each_image_is_counted_once_where_processes_outnumber_images(lab):
-    one, three = [measured(lab, processes, 2, {"test": "test.json", "predict": "predictions.csv"}) for processes in (1, 3)]
+def test_each_image_is_counted_once_where_processes_outnumber_images(sandbox):
+    one, three = [evaluate(sandbox, processes, 2, {"test": "test.json", "predict": "predictions.csv"}) for processes in (1, 3)]
     assert one["predictions.csv"] == three["predictions.csv"]
     expected, counts = [json.loads(files["test.json"])["counts"] for files in (one, three)]
     assert counts["total"] == 2
@@ -119,17 +119,17 @@ CUDA = (
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
-def test_on_a_gpu_a_killed_run_goes_on_to_the_bit(lab, monkeypatch, precision):
+def test_on_a_gpu_a_killed_run_resumes_exactly(sandbox, monkeypatch, precision):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     words = f"{CUDA} --trainer.precision {precision}".split()
-    outcome = FAULTS["killed_at_random"](lab, words, 2, seed=1)
+    outcome = killed_at_random(sandbox, words, 2, seed=1)
     assert outcome.good, outcome.happened
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs: torch has SyncBN on them alone")
-def test_synchronised_batch_norm_is_that_of_the_whole_batch(lab):
+def test_synchronized_batch_norm_is_that_of_the_whole_batch(sandbox):
     words = f"{ONE_STEP} --trainer.precision 64-true --trainer.accelerator gpu --model.net.drop_path 0 --model.ema null"
-    whole, part = lab.whole([*words.split(), "--trainer.devices", "1"]), lab.fresh()
-    assert lab.run("part", f"{words} {SPLITS['2 processes']} --trainer.sync_batchnorm true".split()).code == 0
+    whole, part = sandbox.uninterrupted([*words.split(), "--trainer.devices", "1"]), sandbox.next_run()
+    assert sandbox.run("part", f"{words} {SPLITS['2 processes']} --trainer.sync_batchnorm true".split()).code == 0
     assert distance(part, whole) < 1e-9

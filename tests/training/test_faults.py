@@ -1,12 +1,9 @@
 """The cases of benchmarks/faults.py, which end real processes; some run every day."""
 
-import runpy
-from pathlib import Path
-from typing import Any
-
 import pytest
+from faults import CASES
+from sandbox import Sandbox
 
-FAULTS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "faults.py"))
 DAILY = {
     "SIGKILL at four random steps",
     "SIGKILL while last.ckpt is written, TMPDIR on another file system",
@@ -19,16 +16,16 @@ DAILY = {
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return FAULTS["Lab"](tmp_path_factory.mktemp("faults"))
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    return Sandbox(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name if name in DAILY else pytest.param(name, marks=pytest.mark.nightly) for name in FAULTS["CASES"]])
-def test_nothing_is_lost(name: str, lab: Any):
-    outcome = FAULTS["CASES"][name](lab)
+@pytest.mark.parametrize("name", [name if name in DAILY else pytest.param(name, marks=pytest.mark.nightly) for name in CASES])
+def test_nothing_is_lost(name: str, sandbox: Sandbox):
+    outcome = CASES[name](sandbox)
     assert outcome.good, outcome.happened
 
 
 def test_the_daily_cases_exist():
-    assert FAULTS["CASES"].keys() >= DAILY
+    assert CASES.keys() >= DAILY

@@ -120,7 +120,7 @@ def test_a_second_signal_changes_nothing(fit, assert_same_run):
 def test_a_second_ctrl_c_does_not_wait(fit):
     answer = fit("part", "--checkpoint.every_n_train_steps", "null", *signalled(when="step", step=2, name="SIGINT", times=2))
     assert answer.code == 130
-    assert "kept   no checkpoint: the first epoch was not done" in answer.out
+    assert "no checkpoint" in answer.out
 
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])
