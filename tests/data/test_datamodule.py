@@ -6,11 +6,12 @@ import pickle
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule
 from tests.data.test_trainer import make_trainer
 from torch import nn
 
-from reslight.data import Augment, Batch, Digits, Mix, Split, Synthetic, SyntheticImages
+from reslight.data import CIFAR, Augment, Batch, Digits, Mix, Split, Synthetic, SyntheticImages
 from reslight.data.augment.augment import flip
 from reslight.data.augment.views import Views
 from reslight.preprocess import Preprocess, network_format
@@ -263,6 +264,31 @@ def conv(*shape):
 )
 def test_network_format(module, expected):
     assert network_format(module) == expected
+
+
+def settings_of(dataset):
+    parser = ArgumentParser()
+    parser.add_class_arguments(dataset, "data")
+    return parser, parser.get_defaults().data
+
+
+def test_the_command_line_finds_the_settings_that_a_dataset_does_not_name():
+    common = {"batch_size", "eval_batch_size", "val_size", "seed", "augment", "mix"}
+    for dataset, own in (
+        (Digits, set()),
+        (Synthetic, {"images"}),
+        (CIFAR, {"name", "root", "normalize", "allow_modified"}),
+    ):
+        parser, defaults = settings_of(dataset)
+        assert set(vars(defaults)) == common | own, dataset
+        assert "Seed of the order and the augmentation" in " ".join(parser.format_help().split())
+    assert (defaults.batch_size, defaults.eval_batch_size, defaults.val_size, defaults.augment.pad) == (128, 1000, 5000, 4)
+    assert (settings_of(Digits)[1].val_size, settings_of(Digits)[1].augment.pad) == (180, 1)
+
+
+def test_a_setting_that_does_not_exist_is_a_type_error():
+    with pytest.raises(TypeError, match="repeats"):
+        Digits(repeats=2)
 
 
 def test_construction_reads_nothing(monkeypatch):

@@ -1,4 +1,4 @@
-"""Data sets as Lightning data modules, and the pure functions they are made of."""
+"""Datasets as Lightning data modules, and the functions that they use."""
 
 from reslight.data.augment.augment import Augment
 from reslight.data.augment.mixup import Mix

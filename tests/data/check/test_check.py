@@ -161,9 +161,9 @@ def test_has_end_of_anything():
     ("content", "kind", "text"),
     [
         (b"", "empty", "is empty"),
-        (b"<html>", "unreadable", "is no picture that Pillow reads"),
-        (FORMATS["png"].replace(b"IDAT", b"IDAX"), "unreadable", "is no picture that Pillow reads"),
-        (b"\xff\xd8\xff\xd9", "unreadable", "is no picture that Pillow reads"),
+        (b"<html>", "unreadable", "is not an image that Pillow can read"),
+        (FORMATS["png"].replace(b"IDAT", b"IDAX"), "unreadable", "is not an image that Pillow can read"),
+        (b"\xff\xd8\xff\xd9", "unreadable", "is not an image that Pillow can read"),
         (FORMATS["jpeg"].replace(b"\xff\xdb", b"\xff\xef"), "unreadable", "cannot be read: "),
     ],
 )
@@ -257,8 +257,8 @@ def subfolders(root: Path) -> None:
 FIRST = f"train/{TENCH}/n01440764_10026.JPEG"
 PLANTED: dict[Callable[[Path], None], list[Found]] = {
     copies: [
-        ("unreadable", f"train/{CHURCH}/e.jpg", "is no picture that Pillow reads"),
-        ("unreadable", f"train/{CHURCH}/f.jpg", "is no picture that Pillow reads"),
+        ("unreadable", f"train/{CHURCH}/e.jpg", "is not an image that Pillow can read"),
+        ("unreadable", f"train/{CHURCH}/f.jpg", "is not an image that Pillow can read"),
         ("contradiction", f"train/{CHURCH}/b.jpg", f"is a copy of {FIRST}, which is in class {TENCH}"),
         ("leak", f"val/{CHURCH}/c.jpg", f"is a copy of {FIRST}, an image of train"),
         ("contradiction", f"val/{CHURCH}/c.jpg", f"is a copy of {FIRST}, which is in class {TENCH}"),

@@ -32,7 +32,7 @@ def pca_noise(images: Tensor, indices: Tensor, *, std: float, seed: int, epoch: 
     Args:
         images: uint8 `(N, 3, H, W)`, RGB; not changed.
         indices: int64 `(N,)` on the same device: each image's number in its split.
-        std: Standard deviation of each alpha; the paper's is 0.1.
+        std: Std of each alpha; the paper uses 0.1.
         seed: Seed of the run.
         epoch: Epoch, counted from 0.
 

@@ -147,7 +147,7 @@ def randaugment(
         indices: int64 `(N,)` on the same device: each image's number in its split.
         ops: Operations for each image.
         magnitude: Level of all operations, 0 to 30, rounded.
-        magnitude_std: Standard deviation of the level, drawn for each operation and kept within 0 to 30.
+        magnitude_std: Std of the level, which is drawn for each operation and clipped to 0 to 30.
         fill: Value of pixels from outside the image, one for all channels or one for each.
         seed: Seed of the run.
         epoch: Epoch, counted from 0.
