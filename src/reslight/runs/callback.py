@@ -67,8 +67,10 @@ class RunFolder(Callback):
         """After a signal, log which checkpoint the run can be resumed from."""
         if isinstance(exception, KeyboardInterrupt | Preempted) and trainer.is_global_zero and self.run:
             last = self.run.checkpoint()
-            saved = f"{last}; resume with --ckpt_path last" if last.is_file() else "no checkpoint: training stopped before the first one"
-            log.info("saved  %s", saved)
+            if last.is_file():
+                log.info("saved  %s; resume with --ckpt_path last", last)
+            else:
+                log.info("no checkpoint was saved: training stopped before the first one")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write summary.json."""
