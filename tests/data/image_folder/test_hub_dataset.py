@@ -95,7 +95,7 @@ def test_bytes_that_are_not_the_hubs(hub: HubServer, lfs: bool):
         ("acme/gated", "acme/gated is gated. Accept its terms at .* set HF_TOKEN"),
         ("acme/empty", "acme/empty has no parquet files. Most datasets have them at acme/empty@refs/convert/parquet"),
         ("acme/a--b", "data.root is acme/a--b: there is no such folder, and 'acme/a--b' is not the name of a dataset on the Hub"),
-        ("acme/odd", "acme/odd has parquet files, but none called after train, validation or test"),
+        ("acme/odd", "data.root is acme/odd: no name of its parquet files begins with train, validation or test"),
     ],
 )
 def test_mistakes_are_one_line(hub: HubServer, name: str, says: str):
