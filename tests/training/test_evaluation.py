@@ -1,8 +1,11 @@
 """Averages over views against sums by hand."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 
-from reslight.training.evaluation import average_views
+from reslight.training.evaluation import EvaluationModule, average_views
 
 
 def test_each_image_gets_the_mean_of_its_own_views():
@@ -17,3 +20,14 @@ def test_each_image_gets_the_mean_of_its_own_views():
     torch.testing.assert_close(average_views(net, views, 2, 3).exp(), expected)
     torch.testing.assert_close(average_views(net, views, 2, 3).softmax(dim=1), expected)
     assert average_views(net, [], 0, 3).shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", ["data_info", "describe"])
+def test_the_information_of_a_users_own_data_module(name):
+    """`describe` was the method's name before."""
+    module = SimpleNamespace(trainer=SimpleNamespace(datamodule=SimpleNamespace(**{name: lambda: {"name": "mine"}})), data_info={})
+    EvaluationModule._update_data_info(module)
+    assert module.data_info == {"name": "mine"}
+    module.trainer.datamodule = None
+    EvaluationModule._update_data_info(module)
+    assert module.data_info == {"name": "mine"}
