@@ -306,5 +306,5 @@ def test_a_full_disk_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_cifars_reader_shares_its_columns():
     assert shards.column_of(Path("x"), ["img", "fine_label"], shards.IMAGE_COLUMNS) == "img"
-    with pytest.raises(ValueError, match="has the columns a, b: .* img or image"):
+    with pytest.raises(ValueError, match=r"has the columns a, b: .* img or image"):
         shards.column_of(Path("x"), ["a", "b"], shards.IMAGE_COLUMNS)
