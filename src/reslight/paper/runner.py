@@ -115,8 +115,9 @@ def find_finished(plan: Plan) -> list[Finished]:
     found = []
     for condition in plan.experiment.conditions:
         for seed, run in sorted(_runs_by_seed(plan, condition).items()):
-            test = next((result for result in eval_results_of(run) if result.split == "test"), None)
-            if test and run.step == plan.steps(condition)[1]:
+            if run.step != plan.steps(condition)[1]:
+                continue
+            if test := next((result for result in eval_results_of(run) if result.split == "test"), None):
                 known = _responses(plan, condition, run) if plan.experiment.figure == "responses" else None
                 found.append(Finished(condition, seed, read_run(run), test.correct1, test.total, known))
     return found
