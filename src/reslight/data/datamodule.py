@@ -80,14 +80,12 @@ class ImageDataModule(LightningDataModule, ABC):
             if value < least:
                 raise UsageError(f"data.{key} is {value}: it must be {least} or more.")
         augment.check(preprocess.channels, preprocess.size)
-        self.name = name
-        self.labels = tuple(labels)
+        self.name, self.labels = name, tuple(labels)
         self.preprocess = preprocess
         self.batch_size = batch_size
         self.eval_batch_size = eval_size
         self.val_size = val_size
-        self.augment = augment
-        self.mix = mix
+        self.augment, self.mix = augment, mix
         self._seed = seed
         self._splits: dict[str, AnySplit] = {}
         self._normalizer: Normalizer | None = None
