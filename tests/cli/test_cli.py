@@ -22,7 +22,7 @@ def one_line(err: str) -> str:
 
 # What was typed, and parts of the answer: the setting with its value, what is allowed, and the fix.
 MISTAKES: dict[str, tuple[str, ...]] = {
-    "fti": ("no command fti", "fit?"),
+    "fti": ("fti: there is no such command", "fit?"),
     "models nothing*": ("nothing*", "`reslight models` lists all"),
     "models a b": ("b", "--help"),
     "fit": ("data is missing", "--config digits"),
@@ -228,7 +228,7 @@ def test_every_command_answers_help(reslight, command: str):
 
 def test_fit_help_explains_our_settings(reslight):
     out = " ".join(reslight("fit", "--help").out.split())
-    for text in ("Peak learning rate", "Half a cosine down", "The name of a variant", "exponential moving average", "Keep best.ckpt"):
+    for text in ("Peak learning rate", "Half a cosine down", "exponential moving average", "every_n_train_steps", "--ckpt_path"):
         assert text in out
 
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn, TypeVar
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from reslight.cli.settings import Setting
+from reslight.cli.command_line import Setting
 from reslight.messages import UsageError
 
 Found = TypeVar("Found", bound=BaseException)

@@ -12,26 +12,26 @@ Commands = Any
 
 
 TRAINER_COMMANDS = {
-    "fit": "train a network; everything it makes goes to runs/<config>/<n>",
-    "validate": "measure a run's network on the validation images",
-    "test": "measure a run's network on the test images",
-    "predict": "write what a run's network answers for the test images",
+    "fit": "train a network; results are saved in runs/<config>/<n>",
+    "validate": "evaluate a run's network on the validation images",
+    "test": "evaluate a run's network on the test images",
+    "predict": "write the predictions of a run's network for the test images",
 }
 """The commands that take LightningCLI to parse, with what they are for."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with a mistake in one line."""
+    """argparse whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
         if found := re.search(r"invalid choice: '([^']+)'", message):
             choices = re.findall(r"'?(\w+)'?[,)]", message.partition("choose from")[2])
-            hint = did_you_mean(found[1], choices, f"there are {', '.join(choices)}", count=1)
+            hint = did_you_mean(found[1], choices, f"choose one of {', '.join(choices)}", count=1)
             argument = message.removeprefix("argument ").partition(":")[0]
-            where = "there is no command" if argument == "COMMAND" else f"{argument if argument[0] == '-' else self.prog} knows no"
-            raise UsageError(f"{where} {found[1]}; {hint}")
-        raise UsageError(f"{message}; `{self.prog} --help` shows how")
+            what = "there is no such command" if argument == "COMMAND" else f"it is not a value of {argument}"
+            raise UsageError(f"{found[1]}: {what}. {hint[0].upper()}{hint[1:]}")
+        raise UsageError(f"{message}. `{self.prog} --help` shows the arguments")
 
 
 def runs(parser: argparse.ArgumentParser, command: Callable[..., Any], *, trains: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The settings of a run: keys of configurations and of the command line are checked here, before jsonargparse parses the values.
+"""The check of all keys, of configurations and of the command line, before jsonargparse parses the values.
 
 jsonargparse names only the end of an unknown key, or the class that it tried last. Here each key is looked up in the class that was
 chosen for it, so that the answer is the whole key, the class, and the nearest setting.
@@ -6,12 +6,8 @@ chosen for it, so that the answer is the whole key, the class, and the nearest s
 
 import importlib
 import inspect
-import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,12 +18,10 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from reslight import data
+from reslight.cli.command_line import Setting
 from reslight.data import ImageDataModule
 from reslight.messages import UsageError, did_you_mean, nearest, shortened
-from reslight.renamed import new_key, new_value, with_new_names
 from reslight.runs import config_files
-
-log = logging.getLogger(__name__)
 
 CHOICES: Mapping[str, tuple[type, ModuleType, str]] = {
     "data": (ImageDataModule, data, "dataset"),
@@ -51,149 +45,15 @@ OTHER_WORDS: Mapping[str, str] = {
     "pretrained": "Use --model.init_from NAME",
 }
 """What other programs call a setting, by the last part of the key, and what it is here."""
-_OBSOLETE = ("weights_only", "verbose", "return_predictions")
-"""Keys that configurations of earlier runs have, always with the default value."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A setting as it was written.
-
-    Args:
-        key: Its key with dots, without `init_args` and `class_path`.
-        value: Its value; a mapping for a group.
-        file: The configuration file that has it; None for the command line.
-    """
-
-    key: str
-    value: Any
-    file: Path | None = None
-
-    @property
-    def where(self) -> str:
-        """The file, as part of a message."""
-        return f" (in {self.file})" if self.file else ""
-
-
-def settings_in(content: Mapping[str, Any], file: Path, prefix: str = "") -> Iterator[Setting]:
-    """List the settings of a configuration file, a chosen class before its own settings."""
-    for name, value in content.items():
-        key = f"{prefix}{name}"
-        for one in value if isinstance(value, list) and key in CHOICES else [value]:
-            if key == "model.net" or not isinstance(one, Mapping):
-                yield Setting(key, one, file)
-            elif "class_path" in one or "init_args" in one:
-                if "class_path" in one:
-                    yield Setting(key, one["class_path"], file)
-                yield from settings_in(one.get("init_args") or {}, file, f"{key}.")
-            else:
-                yield from settings_in(one, file, f"{key}.")
-
-
-def settings_typed(words: Sequence[str]) -> Iterator[Setting]:
-    """List the settings of a command line, configuration files left out.
-
-    Raises:
-        UsageError: a word that belongs to no option.
-    """
-    position = 0
-    while position < len(words):
-        word = words[position]
-        position += 1
-        option, equals, value = word.partition("=")
-        if not option.startswith("--"):
-            if option == "-h":
-                continue
-            if option.startswith("-"):
-                raise UsageError(
-                    f"{option} is no option. {did_you_mean('--' + option.strip('-'), ['--config', '--help'], 'Options begin with --')}"
-                )
-            raise UsageError(f"{word} belongs to no option. {_for_stray_word(word)}")
-        key = option.removeprefix("--").removesuffix("+")
-        if key in ("config", "help") or key.endswith(".help") or key.startswith("print_config"):
-            position += key == "config" and not equals
-            position += key.endswith(".help") and position < len(words) and not words[position].startswith("-")
-            continue
-        if not equals and position < len(words) and not words[position].startswith("--"):
-            value = words[position]
-            position += 1
-        yield Setting(key.replace(".init_args.", ".").removesuffix(".class_path"), value)
-
-
-def read_command(arguments: Sequence[str]) -> tuple[list[str], list[Setting], list[Path]]:
-    """Read a command line and its configuration files, with old names of settings replaced by today's.
-
-    Args:
-        arguments: What was typed behind the command's name.
-
-    Returns:
-        The words for jsonargparse, with the content of each file in the place of its name; all settings in the order in which they
-        apply; and the files.
-
-    Raises:
-        UsageError: a file that is no configuration, or a word that belongs to no option.
-        FileNotFoundError: a configuration that is missing.
-    """
-    rest, files = config_files.find_all([*arguments])
-    words: list[str] = []
-    settings: list[Setting] = []
-    typed: list[str] = []
-    for word, before in zip([*rest, None], [None, *rest], strict=True):
-        if before == "--config" and word is not None:
-            content = _with_new_names(config_files.read(Path(word)), Path(word))
-            settings += settings_in(content, Path(word))
-            words += ["--config", json.dumps(content, default=str)]
-        elif word is None or word == "--config":
-            typed = _typed_with_new_names(typed)
-            settings += settings_typed(typed)
-            words += typed
-            typed = []
-        else:
-            typed.append(word)
-    return words, settings, files
-
-
-def _with_new_names(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """A configuration under today's names; each old one is reported in a line."""
-    for setting in settings_in(content, file):
-        _report_rename(setting.key, setting.value, setting.where)
-    result = {key: value for key, value in content.items() if key not in _OBSOLETE or value}
-    for top in ("model", "data"):
-        if isinstance(inner := result.get(top), Mapping):
-            if isinstance(inner.get("init_args"), Mapping):
-                result[top] = {**inner, "init_args": with_new_names(inner["init_args"], top)}
-            else:
-                result[top] = with_new_names(inner, top)
-    return result
-
-
-def _typed_with_new_names(words: Sequence[str]) -> list[str]:
-    result, key = [], ""
-    for word in words:
-        option, equals, value = word.partition("=")
-        if option.startswith("--"):
-            key = option[2:].removesuffix("+")
-            _report_rename(key, value if equals else None, "")
-            plus = "+" if option.endswith("+") else ""
-            result.append(f"--{new_key(key)}{plus}{equals}{new_value(key, value)}")
-        else:
-            result.append(new_value(key, word))
-    return result
-
-
-def _report_rename(key: str, value: Any, where: str) -> None:
-    if new_key(key) != key:
-        log.info("%s is now called %s%s", key, new_key(key), where)
-    elif (new := new_value(key, value)) != value:
-        log.info("%s %s is now called %s%s", key, value, new, where)
-
-
-def check_settings(settings: Sequence[Setting], known: Sequence[str]) -> None:
+def check_settings(settings: Sequence[Setting], known: Sequence[str], *, complete: bool = True) -> None:
     """Check that each key is a setting of the class that was chosen for it, and that each chosen class has what it needs.
 
     Args:
         settings: In the order in which they apply.
         known: The keys that do not depend on a chosen class, with dots.
+        complete: Check, too, that nothing is missing; not needed where the configuration is only printed.
 
     Raises:
         UsageError: an unknown key, a class that cannot be found, or a required setting that is missing.
@@ -216,6 +76,8 @@ def check_settings(settings: Sequence[Setting], known: Sequence[str]) -> None:
                 _check_group(setting, group)
             else:
                 raise UsageError(f"{key} is no setting{setting.where}. {_hint(setting, known, chosen.get('data'))}")
+    if not complete:
+        return
     if chosen.get("data") is None:
         raise UsageError("data is missing: a run needs a dataset. Add --data NAME, or a configuration that has it, such as --config digits")
     for choice, owner in chosen.items():
@@ -318,13 +180,6 @@ def _hint(setting: Setting, known: Sequence[str], dataset: type | None) -> str:
     if near := nearest(leaf, leaves, count=1):
         return f"Did you mean {leaves[near[0]]}?"
     return f"`reslight fit --data.help {dataset.__name__}` lists its settings" if dataset else "`reslight fit --help` lists all settings"
-
-
-def _for_stray_word(word: str) -> str:
-    key = word.partition("=")[0]
-    if key in config_files.names() or key.endswith(".yaml"):
-        return f"Did you mean --config {key}?"
-    return f"Did you mean --{word}?" if "=" in word or "." in word else "Write settings as --name VALUE"
 
 
 def datasets() -> list[type]:

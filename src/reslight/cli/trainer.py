@@ -14,9 +14,10 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from reslight.analysis import draw_evaluation, save
 from reslight.cli.allocator import keep_freed_blocks
+from reslight.cli.command_line import Setting, read_command
 from reslight.cli.errors import Parser, ParsingError, explain, raised_inside
 from reslight.cli.parser import TRAINER_COMMANDS
-from reslight.cli.settings import Setting, check_settings, read_command
+from reslight.cli.settings import check_settings
 from reslight.data import ImageDataModule
 from reslight.data.image_folder.folder import IMAGENET
 from reslight.messages import MissingPackageError, UsageError
@@ -63,7 +64,7 @@ class CLI(LightningCLI):
     def __init__(
         self, command: str, words: list[str], settings: Sequence[Setting], config: Path | None, signals: StopSignals | None = None
     ) -> None:
-        self.command, self.settings, self.first_config = command, settings, config
+        self.command, self.words, self.settings, self.first_config = command, words, settings, config
         self.signals = signals or StopSignals()
         self.run_folder: RunFolder | None = None
         self.root_is_set = any(setting.key == "trainer.default_root_dir" and setting.file is None for setting in settings)
@@ -108,7 +109,8 @@ class CLI(LightningCLI):
         """
         defaults = parser.get_defaults()
         if not self.asks_for_help:
-            check_settings(self.settings, list(defaults.keys()))
+            only_prints = any(word.startswith("--print_config") for word in self.words)
+            check_settings(self.settings, list(defaults.keys()), complete=not only_prints)
         try:
             self.config = parser.parse_args(args)  # type: ignore[arg-type]  # run() gives a list of words
         except ParsingError as error:

@@ -52,9 +52,7 @@ class Mix:
         """
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(
-                    f"data.mix.{name} is {getattr(self, name)}: it must be 0 (off) or more, and finite. 0.2 and 1 are usual."
-                )
+                raise UsageError(f"data.mix.{name} is {getattr(self, name)}: it must be 0 (off) or more, and finite. 0.2 and 1 are usual.")
         if not 0 <= self.prob <= 1:
             raise UsageError(f"data.mix.prob is {self.prob}: it must be 0 to 1, a probability.")
         if self.until_epoch is not None and self.until_epoch < 0:

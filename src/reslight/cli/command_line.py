@@ -1,0 +1,134 @@
+"""A command line of `fit`, `validate`, `test` or `predict` and its configuration files, as a list of settings."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reslight.messages import UsageError
+from reslight.renamed import new_key, new_value, with_new_names
+from reslight.runs import config_files
+
+log = logging.getLogger(__name__)
+
+CLASSES = ("data", "trainer.callbacks", "trainer.logger", "trainer.profiler", "trainer.strategy")
+"""Settings whose value is the name of a class, or a list of names."""
+_OBSOLETE = ("weights_only", "verbose", "return_predictions")
+"""Keys that configurations of earlier runs have, always with the default value."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting as it was written.
+
+    Args:
+        key: Its key with dots, without `init_args` and `class_path`.
+        value: Its value; a mapping for a group.
+        file: The configuration file that has it; None for the command line.
+    """
+
+    key: str
+    value: Any
+    file: Path | None = None
+
+    @property
+    def where(self) -> str:
+        """The file, as part of a message."""
+        return f" (in {self.file})" if self.file else ""
+
+
+def read_command(arguments: Sequence[str]) -> tuple[list[str], list[Setting], list[Path]]:
+    """Read a command line and its configuration files, with old names of settings replaced by today's.
+
+    Args:
+        arguments: What was typed behind the command's name.
+
+    Returns:
+        The words for jsonargparse, with the content of each file in the place of its name; all settings in the order in which they
+        apply; and the files.
+
+    Raises:
+        UsageError: a file that is no configuration, or a word that belongs to no option.
+        FileNotFoundError: a configuration that is missing.
+    """
+    waiting, files = config_files.find_all([*arguments])
+    words: list[str] = []
+    settings: list[Setting] = []
+    while waiting:
+        word = waiting.pop(0)
+        if word == "--config":
+            file = Path(waiting.pop(0))
+            content = _read_file(file)
+            words += [word, json.dumps(content, default=str)]
+            settings += settings_in(content, file)
+        elif word == "-h" or word.startswith(("--help", "--print_config")):
+            words.append(word)
+        elif not word.startswith("--"):
+            raise UsageError(f"{word} belongs to no option. {_hint(word)}")
+        else:
+            value = waiting.pop(0) if "=" not in word and waiting and not waiting[0].startswith("--") else None
+            new_words, setting = _typed(word, value)
+            words += new_words
+            settings += [] if setting.key.endswith(".help") else [setting]
+    return words, settings, files
+
+
+def settings_in(content: Mapping[str, Any], file: Path, prefix: str = "") -> Iterator[Setting]:
+    """List the settings of a configuration file, a chosen class before its own settings."""
+    for name, value in content.items():
+        key = f"{prefix}{name}"
+        for one in value if isinstance(value, list) and key in CLASSES else [value]:
+            if key == "model.net" or not isinstance(one, Mapping):
+                yield Setting(key, one, file)
+            elif "class_path" in one or "init_args" in one:
+                if "class_path" in one:
+                    yield Setting(key, one["class_path"], file)
+                yield from settings_in(one.get("init_args") or {}, file, f"{key}.")
+            else:
+                yield from settings_in(one, file, f"{key}.")
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    """Read a configuration under today's names; each old one is reported in a line."""
+    content = config_files.read(file)
+    for setting in settings_in(content, file):
+        _report_rename(setting)
+    result = {key: value for key, value in content.items() if key not in _OBSOLETE or value}
+    for top in ("model", "data"):
+        if isinstance(inner := result.get(top), Mapping):
+            own = inner.get("init_args")
+            result[top] = {**inner, "init_args": with_new_names(own, top)} if isinstance(own, Mapping) else with_new_names(inner, top)
+    return result
+
+
+def _typed(word: str, value: str | None) -> tuple[list[str], Setting]:
+    """Return an option and its value under today's names, as words and as a setting; `value` is None for `--key=value`."""
+    option, equals, joined = word.partition("=")
+    value = joined if equals else value
+    key, plus = option.removeprefix("--").removesuffix("+"), "+" if option.endswith("+") else ""
+    setting = Setting(key.replace(".init_args.", ".").removesuffix(".class_path"), value)
+    _report_rename(setting)
+    value = new_value(setting.key, value)
+    option = f"--{new_key(key)}{plus}"
+    words = [option] if value is None else [f"{option}={value}"] if equals else [option, value]
+    return words, Setting(new_key(setting.key), value)
+
+
+def _report_rename(setting: Setting) -> None:
+    key, value = setting.key, setting.value
+    if new_key(key) != key:
+        log.info("%s is now called %s%s", key, new_key(key), setting.where)
+    elif (new := new_value(key, value)) != value:
+        log.info("%s %s is now called %s%s", key, value, new, setting.where)
+
+
+def _hint(word: str) -> str:
+    """What to do about a word that belongs to no option."""
+    name = word.partition("=")[0]
+    if name in config_files.names() or name.endswith((".yaml", ".yml")):
+        return f"Did you mean --config {name}?"
+    if word.startswith("-"):
+        return f"Options begin with two hyphens: did you mean -{word}?"
+    return f"Did you mean --{word}?" if "=" in word or "." in word else "Write settings as --name VALUE"
