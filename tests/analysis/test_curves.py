@@ -258,8 +258,8 @@ def test_an_early_test_error_says_its_step(reslight):
             "runs/digits -o folder.png",
             "--output is folder.png: this is a folder. Give the name of a file in it, such as folder.png/curves.png",
         ),
-        ("runs/digits", "the following arguments are required: -o/--output; `reslight plot --help` shows how"),
-        ("-o a.png", "the following arguments are required: RUN; `reslight plot --help` shows how"),
+        ("runs/digits", "the following arguments are required: -o/--output. `reslight plot --help` shows"),
+        ("-o a.png", "the following arguments are required: RUN. `reslight plot --help` shows"),
     ],
 )
 def test_a_mistake_is_one_line(reslight, words: str, says: str):

@@ -35,7 +35,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --trainer.max_epoch 3": ("trainer.max_epoch is no setting", "--trainer.max_epochs N"),
     "fit --config digits --data.batchsize 5": ("data.batchsize is no setting of Digits", "data.batch_size?"),
     "fit --config digits --data.batch_size abc": ("data.batch_size is abc", "a whole number"),
-    "fit --config digits --data.batch_size 0": ("batch_size is 0", "at least 1"),
+    "fit --config digits --data.batch_size 0": ("data.batch_size is 0", "1 or more"),
     "fit --config digits --data.batch_size 33 --trainer.accumulate_grad_batches 2": ("batch_size is 33", "32 or 34"),
     "fit --config digits --data Cifar": ("data is Cifar", "CIFAR?"),
     "fit --config digits --data.val_size 3000": ("data.val_size is 3000",),

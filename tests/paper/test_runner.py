@@ -137,8 +137,8 @@ def test_of_two_processes_one_trains_and_the_other_waits(tmp_path: Path):
 
 def test_mistakes_are_one_line(reslight: Callable[..., Any]):
     for words, message in (
-        (("degradatio",), "reslight paper knows no degradatio; did you mean degradation?"),
-        (("depth", "--budget", "huge"), "--budget knows no huge; there are tiny, short, full"),
+        (("degradatio",), "NAME is degradatio: there is no such value. Did you mean degradation?"),
+        (("depth", "--budget", "huge"), "--budget is huge: there is no such value. Choose one of tiny, short, full"),
         (("depth", "--iterations", "7"), "--iterations is 7: "),
         (("depth", "--seeds", "0"), "--seeds is 0: "),
         (("depth", *TINY, "--nets", "resnet21"), "--nets is resnet21: "),

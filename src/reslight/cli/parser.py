@@ -29,8 +29,10 @@ class Parser(argparse.ArgumentParser):
             choices = re.findall(r"'?(\w+)'?[,)]", message.partition("choose from")[2])
             hint = did_you_mean(found[1], choices, f"choose one of {', '.join(choices)}", count=1)
             argument = message.removeprefix("argument ").partition(":")[0]
-            what = "there is no such command" if argument == "COMMAND" else f"it is not a value of {argument}"
-            raise UsageError(f"{found[1]}: {what}. {hint[0].upper()}{hint[1:]}")
+            start = (
+                f"{found[1]}: there is no such command" if argument == "COMMAND" else f"{argument} is {found[1]}: there is no such value"
+            )
+            raise UsageError(f"{start}. {hint[0].upper()}{hint[1:]}")
         raise UsageError(f"{message}. `{self.prog} --help` shows the arguments")
 
 
