@@ -9,13 +9,14 @@ so that this module needs only torch.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from reslight.messages import UsageError, check_keys
+from reslight.plain import plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -78,7 +79,8 @@ class Preprocess:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON types."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        fields: dict[str, Any] = plain(self)
+        return fields
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

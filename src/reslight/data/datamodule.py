@@ -10,7 +10,6 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -23,6 +22,7 @@ from reslight.data.loading.loaders import AnySplit, BatchPlan, EvalLoader, Posit
 from reslight.data.loading.split import Batch, Split, stratified_split
 from reslight.data.rng import Draw
 from reslight.messages import UsageError
+from reslight.plain import plain
 from reslight.preprocess import Normalizer, Preprocess, network_format
 
 log = logging.getLogger(__name__)
@@ -293,8 +293,3 @@ class ImageDataModule(LightningDataModule, ABC):
         if normalizer is None or normalizer.dtype != dtype or normalizer.scale.device != device:
             normalizer = self._normalizer = self.preprocess.normalizer(device, dtype)
         return normalizer
-
-
-def plain(settings: Any) -> dict[str, Any]:
-    """Convert a settings dataclass to JSON types."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from reslight.messages import UsageError, check_keys
+from reslight.plain import plain
 
 Block = Literal["basic", "bottleneck"]
 Shortcut = Literal["A", "B", "C", "none"]
@@ -119,8 +120,8 @@ class ResNetConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain data for JSON or YAML; `from_dict` is the inverse."""
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
+        values: dict[str, Any] = plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ResNetConfig:

@@ -16,13 +16,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from reslight import lightning_private
 from reslight.messages import UsageError
 from reslight.metrics import TrainingSums
+from reslight.plain import plain
 from reslight.renamed import new_value
 from reslight.training.evaluation import Batch, EvaluationModule
 from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
 from reslight.training.loss import Loss, class_of, training_loss
 from reslight.training.network import NetSetting, check_data_info
-from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, as_plain, build_optimizer
+from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer
 from reslight.training.resume import FORMAT, compare_data_info, compare_environments, environment
 from reslight.training.warmup import ErrorWarmup
 
@@ -82,7 +83,7 @@ class ImageClassifier(EvaluationModule):
         self.schedule = as_config(ScheduleConfig, schedule)
         self.label_smoothing, self.loss, self.ema, self.compile_net = label_smoothing, loss, ema, compile
         # Plain values: a checkpoint is loaded with weights_only=True, and its settings build exactly this network.
-        settings: dict[str, Any] = {"net": self.config.to_dict(), "optim": as_plain(self.optim), "schedule": as_plain(self.schedule)}
+        settings: dict[str, Any] = {"net": self.config.to_dict(), "optim": plain(self.optim), "schedule": plain(self.schedule)}
         settings |= {"label_smoothing": label_smoothing, "loss": loss, "init_from": init_from, "freeze": freeze, "ema": ema}
         settings |= {"channels_last": channels_last, "compile": compile}
         self.save_hyperparameters(settings, logger=False)

@@ -6,7 +6,7 @@ of the schedule and a test therefore call the same function.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
 from torch import nn
@@ -232,11 +232,6 @@ def as_config(cls: type[Config], value: Config | Mapping[str, Any]) -> Config:
     settings = with_new_names(value, "model.optim" if cls is OptimConfig else "model.schedule")
     check_keys(settings, [field.name for field in fields(cls)], (), cls.__name__)
     return cls(**settings)
-
-
-def as_plain(config: OptimConfig | ScheduleConfig) -> dict[str, Any]:
-    """Return settings as YAML and a checkpoint that is loaded with `weights_only=True` hold them: with lists in place of tuples."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -278,12 +278,3 @@ def _check_depths(found: Mapping[str, Entry], net: ResNetConfig, path: Path) -> 
     blocks = {match[0] for match in matches if match}
     if len(blocks) != sum(net.depths):
         raise UsageError(f"{path} holds {len(blocks)} blocks: the network of its {CONFIG} has {sum(net.depths)}. Get the folder again.")
-
-
-def plain(value: Any) -> Any:
-    """Convert a value to plain JSON types: tuples to lists, numbers of numpy and torch to Python's."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    return value.item() if hasattr(value, "item") else value

@@ -11,13 +11,14 @@ import torch
 from reslight.data.augment.augment import Augment
 from reslight.data.augment.crop import Center, Geometry, RandomResizedCrop, ScaleJitter
 from reslight.data.augment.views import MultiScale, TenCrop
-from reslight.data.datamodule import ImageDataModule, plain
+from reslight.data.datamodule import ImageDataModule
 from reslight.data.image_folder.hub_dataset import fetch, is_remote
 from reslight.data.image_folder.shards import image_set_in_shards
 from reslight.data.image_folder.splits import ImageSet, SplitName, find_class_trees, image_set_of
 from reslight.data.loading.encoded import EncodedSplit, OnBadImage
 from reslight.data.loading.loaders import AnySplit
 from reslight.messages import UsageError
+from reslight.plain import plain
 from reslight.preprocess import Preprocess
 
 log = logging.getLogger(__name__)
