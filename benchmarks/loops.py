@@ -27,10 +27,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
-from reslight.cli.trainer import CLI
+from reslight.cli.trainer import run
 from reslight.metrics import TrainingSums
 from reslight.models import ResNet, ResNetConfig
-from reslight.runs.folder import RunDirectory
 from reslight.training import OptimConfig
 from reslight.training.optim import build_optimizer
 
@@ -120,8 +119,7 @@ def reslight_fit(work: Work, **trainer: Any) -> float:
         }
         path = folder / "bench.yaml"
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        cli = CLI(["fit", "--config", str(path)], RunDirectory(folder / "runs", "bench"), "benchmark")
-        return _clock_of(cli.trainer)
+        return _clock_of(run(["fit", "--config", str(path)]))
 
 
 class Stock(LightningModule):

@@ -294,8 +294,8 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def run(arguments: list[str], *, debug: bool = False) -> None:
-    """Run one of the Trainer's commands.
+def run(arguments: list[str], *, debug: bool = False) -> Trainer:
+    """Run one of the Trainer's commands; return its Trainer.
 
     Args:
         arguments: The command and its arguments as typed.
@@ -309,7 +309,9 @@ def run(arguments: list[str], *, debug: bool = False) -> None:
     words, settings, configs = read_command(arguments[1:])
     try:
         with StopSignals().listening() as signals:
-            CLI(command, words, settings, configs[0] if configs else None, signals).run_command()
+            cli = CLI(command, words, settings, configs[0] if configs else None, signals)
+            cli.run_command()
+            return cli.trainer
     except (MisconfigurationException, ImportError, ValueError) as error:
         if debug or isinstance(error, UsageError):
             raise

@@ -28,7 +28,7 @@ from reslight.training.optim import OptimConfig, ScheduleConfig, as_config
 from reslight.training.resume import read_checkpoint
 
 log = logging.getLogger(__name__)
-RunCommand = Callable[[list[str]], None]
+RunCommand = Callable[[list[str]], object]
 """Runs a command line of the Trainer, such as `["fit", "--config", FILE]`."""
 
 IMAGES = 1_000
