@@ -46,8 +46,15 @@ def whole_and_steps(fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) ->
     return train
 
 
+# By day those that keep the most state; the others are nightly.
+DAILY = {"stochastic depth, average", "muon", "frequent validation", "accumulation"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("words", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(words, id=name, marks=() if name in DAILY else pytest.mark.nightly) for name, words in VARIANTS.items()],
+)
 def test_a_run_resumes_from_each_of_its_checkpoints(fit, whole_and_steps, assert_same_run, words):
     copies = whole_and_steps(words.split())
     assert len(copies) > 5
