@@ -162,7 +162,7 @@ def test_errors():
     index = torch.arange(2)
     with pytest.raises(ValueError, match=r"high is 0: .*2\*\*31"):
         integers(0, 0, index, Draw.FLIP, 0)
-    with pytest.raises(ValueError, match="3 values of high for 2 draws"):
+    with pytest.raises(ValueError, match=r"3.*2 draws"):
         integers(0, 0, index, [Draw.FLIP, Draw.CROP_X], [1, 2, 3])
 
 
