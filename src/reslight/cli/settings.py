@@ -81,9 +81,9 @@ def check_settings(settings: Sequence[Setting], known: Sequence[str], *, complet
     if chosen.get("data") is None:
         raise UsageError("data is missing: a run needs a dataset. Add --data NAME, or a configuration that has it, such as --config digits")
     for choice, owner in chosen.items():
-        if missing := [name for name in _required(owner) if name not in given[choice]] if owner else []:
+        if owner and (missing := [name for name in _required(owner) if name not in given[choice]]):
             options = " ".join(f"--{choice}.{name} VALUE" for name in missing)
-            raise UsageError(f"{choice} is {owner.__name__}: it needs {' and '.join(missing)}. Add {options}")  # type: ignore[union-attr]
+            raise UsageError(f"{choice} is {owner.__name__}: it needs {' and '.join(missing)}. Add {options}")
 
 
 def find_class(setting: Setting) -> type | None:
