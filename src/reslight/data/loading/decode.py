@@ -103,6 +103,7 @@ def jpeg_size(data: bytearray) -> tuple[int, int] | None:
 
     Such files are not JPEG, are damaged before their pixels, or have 12 bits per channel or four channels (CMYK).
     """
+    # Pillow finds the same when it opens a file, but takes 50 us instead of 3, under the lock that all threads share.
     if data[:2] != b"\xff\xd8":
         return None
     at = 2
