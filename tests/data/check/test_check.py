@@ -407,7 +407,7 @@ def test_shards_are_opened_row_by_row(tmp_path, monkeypatch):
     images = [image_file(name, TENCH) for name in "abc"]
     rows = {"train": ([images[0], images[1], b"", images[1]], [0, 0, 1, 1]), "test": ([images[2], images[0]], [1, -1])}
     splits = {split: LabelledImages(Rows(cells), torch.tensor(labels), "") for split, (cells, labels) in rows.items()}
-    monkeypatch.setattr("reslight.data.image_folder.folder.find_image_set", lambda root: ImageSet(("cat", "dog"), splits), raising=False)
+    monkeypatch.setattr("reslight.data.check.survey.find_image_set", lambda root: ImageSet(("cat", "dog"), splits))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train-00000-of-00001.parquet").touch()
     expected = [
@@ -431,7 +431,7 @@ def test_shards_that_cannot_be_used(tmp_path, monkeypatch):
     def fail(root: str) -> None:
         raise UsageError("a.parquet is damaged; get it again")
 
-    monkeypatch.setattr("reslight.data.image_folder.folder.find_image_set", fail, raising=False)
+    monkeypatch.setattr("reslight.data.check.survey.find_image_set", fail)
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "0.parquet").touch()
     assert_found(tmp_path, [("layout", str(tmp_path), "cannot be used: a.parquet is damaged")])

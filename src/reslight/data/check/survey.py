@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reslight.data.check.problems import Problem
 from reslight.data.image_folder.class_tree import ClassTree, class_name, is_image, list_folder, read_tree
+from reslight.data.image_folder.folder import find_image_set
 from reslight.data.image_folder.hub_dataset import is_remote
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, SplitName
 from reslight.data.imagenet.imagenet import KAGGLE, Layout, label_folders, labelled
@@ -84,8 +85,6 @@ class Survey:
         return self._root, {}
 
     def _add_shards(self, root: str) -> None:
-        from reslight.data.image_folder.folder import find_image_set
-
         found = find_image_set(root)
         for split in SPLIT_FOLDERS:
             if split in found.splits:

@@ -1,7 +1,6 @@
 """`Folder`: the user's own images, in folders that are named after their classes."""
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,7 +14,7 @@ from reslight.data.datamodule import ImageDataModule
 from reslight.data.image_folder.hub_dataset import fetch, is_remote
 from reslight.data.image_folder.shards import image_set_in_shards
 from reslight.data.image_folder.splits import ImageSet, SplitName, find_class_trees, image_set_of
-from reslight.data.loading.encoded import EncodedSplit, OnBadImage
+from reslight.data.loading.encoded import EncodedSplit, OnBadImage, available_cores
 from reslight.data.loading.loaders import AnySplit
 from reslight.messages import UsageError
 from reslight.plain import plain
@@ -294,8 +293,3 @@ def find_image_set(root: str) -> ImageSet:
         return found
     folder = Path(root).expanduser()
     return image_set_in_shards(folder) or image_set_of(find_class_trees(folder))
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
