@@ -96,18 +96,18 @@ def test_center_is_torchvisions_and_preprocesss(height: int, width: int, interpo
     got = Center(32, 40, interpolation)(image, torch.empty(0))
     how = v2.InterpolationMode(interpolation)
     assert torch.equal(got, v2.CenterCrop(32)(v2.Resize(40, how, antialias=True)(image)))
-    feed = Preprocess(size=32, resize=40, mean=(0.5,) * 3, std=(0.2,) * 3, interpolation=interpolation)
-    assert torch.equal(feed.normalize(got), feed(image))
+    preprocess = Preprocess(size=32, resize=40, mean=(0.5,) * 3, std=(0.2,) * 3, interpolation=interpolation)
+    assert torch.equal(preprocess.normalize(got), preprocess(image))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_center_is_preprocesss_for_any_size(interpolation):
-    feed = Preprocess(size=13, resize=16, mean=(0.5,) * 3, std=(0.2,) * 3, interpolation=interpolation)
+    preprocess = Preprocess(size=13, resize=16, mean=(0.5,) * 3, std=(0.2,) * 3, interpolation=interpolation)
     draw = torch.Generator().manual_seed(1)
     for height, width in [*torch.randint(1, 90, (40, 2), generator=draw).tolist(), (1, 700), (900, 2), (3, 97), (1, 33)]:
         image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=draw)
         got = Center(13, 16, interpolation)(image, torch.empty(0))
-        assert torch.equal(feed.normalize(got), feed(image)), (height, width)
+        assert torch.equal(preprocess.normalize(got), preprocess(image)), (height, width)
         if max(height, width) <= 32 * min(height, width):  # of longer strips torchvision would resize all, to keep the middle
             how = v2.InterpolationMode(interpolation)
             assert torch.equal(got, v2.CenterCrop(13)(v2.Resize(16, how, antialias=True)(image))), (height, width)
