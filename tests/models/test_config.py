@@ -33,7 +33,7 @@ def test_lists_become_tuples_and_equal_configs_hash_alike():
 
 def test_config_is_frozen():
     with pytest.raises(AttributeError):
-        ResNetConfig(**TINY).num_classes = 3  # type: ignore[misc]
+        ResNetConfig(**TINY).num_classes = 3
 
 
 def test_unknown_key_names_the_nearest():

@@ -78,14 +78,14 @@ def remote(owner: str) -> Iterator[Listed]:
         Repository.parse(f"{owner}/name")
     except ValueError:
         raise UsageError(f"{owner[:200]!r} is not the name of an owner on the Hub. Write OWNER, as in OWNER/NAME.") from None
-    wanted = ["sha", "model-index", "safetensors", "private", "gated"]
     what = f"listing the repositories of {owner}"
     try:  # no retries of ours: the client retries lists itself, for half a minute
         with quiet_client(), log_if_slow(what):
-            found = list(client().list_models(author=owner, filter="reslight", expand=wanted))  # type: ignore[arg-type]  # declared as literals
+            models = client().list_models(author=owner, filter="reslight", expand=["sha", "model-index", "safetensors", "private", "gated"])
+            found = sorted(models, key=lambda model: model.id)
     except Exception as error:
         raise translate_error(error, what, Repository(owner)) from error
-    for model in sorted(found, key=lambda model: model.id):
+    for model in found:
         with contextlib.suppress(ValueError):  # not a legal name
             yield Listed(
                 Repository.parse(model.id).name,

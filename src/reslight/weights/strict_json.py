@@ -5,6 +5,7 @@ Python's json accepts NaN, lets the last of two equal keys win, and answers deep
 
 import json
 import reprlib
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,8 +48,7 @@ def parse_json(text: bytes, name: str) -> dict[str, Any]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        seen: set[str] = set()
-        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise UsageError(f"the key {reprlib.repr(repeated)} is repeated")
     return result
 
