@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as arrow
@@ -76,6 +77,18 @@ def test_the_second_time_no_shard_is_opened(root: Path, monkeypatch: pytest.Monk
     assert before.classes == after.classes == tuple(NAMES)
     assert before.splits["train"].fingerprint == after.splits["train"].fingerprint
     assert after.splits["train"].images.read(7) == png(7)
+
+
+def test_accents_may_be_composed_or_decomposed(tmp_path: Path):
+    """The classes and the fingerprint are those of one spelling, and shards may differ in it."""
+    found = {}
+    for copy, forms in {"one": ("NFC", "NFC"), "two": ("NFD", "NFD"), "three": ("NFC", "NFD")}.items():
+        for split, form in zip(("train", "validation"), forms, strict=True):
+            names = [normalize(form, name) for name in NAMES]
+            write(tmp_path / copy / f"{split}.parquet", [png(0), png(1)], [0, 1], names=names)
+        found[copy] = find_image_set(str(tmp_path / copy))
+    assert [one.classes for one in found.values()] == [("apple tree", normalize("NFC", "Bär"))] * 3
+    assert len({one.splits["val"].fingerprint for one in found.values()}) == 1
 
 
 def test_copying_is_logged_once(root: Path, caplog: pytest.LogCaptureFixture):

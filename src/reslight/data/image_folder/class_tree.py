@@ -76,12 +76,12 @@ def read_tree(root: Path, report: Report | None = None) -> ClassTree:
     return ClassTree(root, tuple(classes), paths, labels, misplaced, others)
 
 
-def class_name(folder: str) -> str:
-    """Return the class of a folder's name.
+def class_name(name: str) -> str:
+    """Return the name of a class, as a folder or a shard spells it, in Unicode's composed form (NFC).
 
     macOS may decompose accents (NFD), other systems keep what was typed (mostly NFC): both spellings mean the same class.
     """
-    return normalize("NFC", folder)
+    return normalize("NFC", name)
 
 
 def is_image(name: str) -> bool:

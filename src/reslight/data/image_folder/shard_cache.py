@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from reslight.atomic import write_files
+from reslight.data.image_folder.class_tree import class_name
 from reslight.data.loading.cache import cache_folder, stamp_of
 from reslight.data.loading.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, column_of_kind, holds_images, names_of, opened
 from reslight.messages import UsageError
@@ -64,8 +65,8 @@ def map_tables(files: Sequence[Path], root: Path) -> dict[Path, Any]:
 
 
 def class_names(table: Any) -> tuple[str, ...]:
-    """Return the class names of a table; empty if its shard has none."""
-    return tuple(json.loads(table.schema.metadata[_NAMES]) or ())
+    """Return the class names of a table, see `class_name`; empty if its shard has none."""
+    return tuple(map(class_name, json.loads(table.schema.metadata[_NAMES]) or ()))
 
 
 def _cache_path(file: Path) -> Path:
