@@ -277,7 +277,7 @@ def one_of_two_hashed(root: Path) -> None:
         (lambda root: write(root / "data/test-00000-of-00001.parquet", [png(1), png(2)], [0, None]), "has images without a label"),
         (damaged, "train-00000-of-00002.parquet is damaged"),
         (no_folder_for_the_cache, "decoded/shards cannot hold the images of .*RESLIGHT_CACHE"),
-        (lambda root: (root / "data/train-00001-of-00002.parquet").unlink(), "train-00001-of-00002.parquet is missing"),
+        (lambda root: (root / "data/train-00001-of-00002.parquet").unlink(), "set/data is incomplete: train-00001-of-00002 is missing"),
         (lambda root: [path.unlink() for path in (root / "data").glob("train*")], "shards of val and test, but none of train"),
         (
             lambda root: write(root / "data/validation-00000-of-00001.parquet", [png(1)], [2]),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reslight.data.cifar.metadata import CifarMetadata, SplitName
 from reslight.data.cifar.source import Source, class_key, class_numbers, decode, to_tensors
-from reslight.data.loading.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, check_numbers, column_of, names_of, opened
+from reslight.data.loading.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, column_of, names_of, opened, shards_in
 from reslight.messages import UsageError
 
 _SIZE = 32
@@ -26,9 +26,7 @@ def find(folders: Sequence[Path], metadata: CifarMetadata, split: SplitName) -> 
     within = {".", "data", Path(metadata.shards[split]).parent.name}
     for folder in folders:
         for place in [folder / name for name in sorted(within)]:
-            # The second pattern is that of the Hub's branch refs/convert/parquet.
-            if files := sorted(place.glob(f"{split}[-.]*parquet")) or sorted((place / split).glob("*.parquet")):
-                check_numbers(files)
+            if files := shards_in(place, split):
                 return Source(f"the parquet files in {place}", files, partial(_read, files, metadata))
     return None
 
@@ -66,7 +64,7 @@ def _official_numbers(file: Path, schema: Any, column: str, metadata: CifarMetad
     if not names:
         return {number: number for number in range(len(metadata.labels))}
     official = class_numbers(metadata.labels)
-    if unknown := [name for name in names if class_key(str(name)) not in official]:
+    if unknown := [name for name in names if class_key(name) not in official]:
         raise UsageError(f"{file} has the class {unknown[0]}, which {metadata.title} does not have. Set data.name or data.root.")
     return {number: official[class_key(name)] for number, name in enumerate(names)}
 

@@ -11,7 +11,7 @@ import torch
 from reslight.data.image_folder.class_tree import fingerprint_of
 from reslight.data.image_folder.shard_cache import UNLABELLED, class_names, map_tables
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, LabelledImages, SplitName
-from reslight.data.loading.parquet import check_numbers, check_one_set
+from reslight.data.loading.parquet import shards_in
 from reslight.messages import UsageError, shortened
 
 _MAX_CLASSES = 1_000_000
@@ -166,8 +166,6 @@ def _files_in(folder: Path) -> dict[SplitName, list[Path]]:
     found: dict[SplitName, list[Path]] = {}
     for split, names in SPLIT_FOLDERS.items():
         for name in names:
-            if files := sorted(folder.glob(f"{name}[-.]*parquet")) or sorted((folder / name).glob("*.parquet")):
-                check_numbers(files)
-                check_one_set(files)
+            if files := shards_in(folder, name):
                 found.setdefault(split, files)
     return found

@@ -13,40 +13,32 @@ IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("fine_label", "label", "labels")
 
 
-def check_numbers(files: Sequence[Path]) -> None:
-    """Check that shards named like `train-00000-of-00002.parquet` are complete.
-
-    Raises:
-        UsageError: missing shards.
-    """
-    for file in files:
-        if found := re.fullmatch(r"(.+)-(\d+)-of-(\d+)\.parquet", file.name):
-            names = [f"{found[1]}-{number:0{len(found[2])}}-of-{found[3]}.parquet" for number in range(int(found[3]))]
-            if missing := [name for name in names if not (file.parent / name).is_file()]:
-                raise _missing_shards(file.parent, missing)
-
-
-def check_one_set(files: Sequence[Path]) -> None:
-    """Check that shards, named like `train-00000-of-00002-0123456789abcdef.parquet` too, are complete and of a single upload.
+def shards_in(folder: Path, name: str) -> list[Path]:
+    """Return the shards of a split in a folder, sorted: `NAME.parquet` and `NAME-*.parquet`, or else `NAME/*.parquet`.
 
     Raises:
         UsageError: missing shards, or shards of two uploads.
     """
+    # The second pattern is that of the Hub's branch refs/convert/parquet.
+    files = sorted(folder.glob(f"{name}[-.]*parquet")) or sorted((folder / name).glob("*.parquet"))
+    _check_complete(files)
+    return files
+
+
+def _check_complete(files: Sequence[Path]) -> None:
+    """Check shards with names such as `train-00000-of-00002.parquet` or `train-00000-of-00002-0123abcd.parquet`."""
     totals: dict[str, str] = {}
-    found_numbers: dict[str, set[int]] = {}
+    numbers: dict[str, set[int]] = {}
     for file in files:
         if found := re.fullmatch(r"(.+)-(\d+)-of-(\d+)(-[0-9a-f]+)?\.parquet", file.name):
             stem, number, total = found[1], int(found[2]), found[3]
-            if totals.setdefault(stem, total) != total or number in found_numbers.setdefault(stem, set()):
+            if totals.setdefault(stem, total) != total or number in numbers.setdefault(stem, set()):
                 raise UsageError(f"{file.parent} has shards of {stem} from two uploads, {file.name} among them. Delete the older ones.")
-            found_numbers[stem].add(number)
+            numbers[stem].add(number)
     for stem, total in totals.items():
-        if missing := [f"{stem}-{number:0{len(total)}}-of-{total}" for number in range(int(total)) if number not in found_numbers[stem]]:
-            raise _missing_shards(files[0].parent, missing)
-
-
-def _missing_shards(folder: Path, missing: Sequence[str]) -> UsageError:
-    return UsageError(f"{folder} is incomplete: {shortened(missing)} {'are' if len(missing) > 1 else 'is'} missing. Add what is missing.")
+        if missing := [f"{stem}-{number:0{len(total)}}-of-{total}" for number in range(int(total)) if number not in numbers[stem]]:
+            verb = "are" if len(missing) > 1 else "is"
+            raise UsageError(f"{files[0].parent} is incomplete: {shortened(missing)} {verb} missing. Add what is missing.")
 
 
 @contextmanager
