@@ -19,11 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reslight.data.cifar.metadata import CifarMetadata, SplitName
+from reslight.data.cifar.metadata import SIZE, CifarMetadata, SplitName
 from reslight.data.cifar.source import Source
 from reslight.messages import UsageError
-
-_SIZE = 32
 
 
 class _ByteType:
@@ -147,14 +145,14 @@ def _read_batch(name: str, file: IO[bytes], metadata: CifarMetadata) -> tuple[Te
     # Keys are bytes in Python 2's pickles, and text in copies that Python 3 saved.
     array, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", metadata.batch_labels))
     data: NDArray[np.uint8] = array.values if isinstance(array, _ByteArray) else np.empty(0, np.uint8)
-    width = 3 * _SIZE**2
+    width = 3 * SIZE**2
     if data.shape[1:] != (width,):
         raise _invalid_batch(name, metadata, f"its 'data' must be an array of bytes, {width} for each image")
     is_list = isinstance(labels, list) and len(labels) == len(data)
     if not (is_list and all(isinstance(label, int) and 0 <= label < len(metadata.labels) for label in labels or ())):
         wanted = f"a number from 0 to {len(metadata.labels) - 1} for each of {len(data)} images"
         raise _invalid_batch(name, metadata, f"its '{metadata.batch_labels}' must be {wanted}")
-    return torch.from_numpy(data.reshape(-1, 3, _SIZE, _SIZE).copy()), torch.tensor(labels, dtype=torch.int64)
+    return torch.from_numpy(data.reshape(-1, 3, SIZE, SIZE).copy()), torch.tensor(labels, dtype=torch.int64)
 
 
 def _invalid_batch(name: str, metadata: CifarMetadata, reason: str) -> UsageError:

@@ -10,7 +10,7 @@ import torch
 from reslight.data.augment.augment import Augment
 from reslight.data.cifar import archive, class_folders, parquet
 from reslight.data.cifar.download import download
-from reslight.data.cifar.metadata import METADATA, SplitName
+from reslight.data.cifar.metadata import ADJECTIVES, METADATA, SIZE, SplitName
 from reslight.data.cifar.source import Source
 from reslight.data.cifar.statistics import pixel_mean
 from reslight.data.datamodule import ImageDataModule
@@ -22,10 +22,9 @@ from reslight.preprocess import Preprocess
 log = logging.getLogger(__name__)
 
 AUGMENT = Augment(pad=4, fill=(125, 123, 114), flip="random")
-"""The paper's (section 4.2), padded with CIFAR-10's mean color, which is about 0 after normalisation; CIFAR-100's mean is near it."""
+"""The paper's (section 4.2), padded with CIFAR-10's mean color, which is about 0 after normalization; CIFAR-100's mean is near it."""
 
 _SHOWN_CLASSES = 10
-_TITLES = {"train": "training", "test": "test"}
 
 
 class CIFAR(ImageDataModule):
@@ -77,7 +76,7 @@ class CIFAR(ImageDataModule):
         super().__init__(
             name=name,
             labels=self.metadata.labels,
-            preprocess=Preprocess(size=32, mean=self.metadata.mean, std=self.metadata.std),
+            preprocess=Preprocess(size=SIZE, mean=self.metadata.mean, std=self.metadata.std),
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             val_size=val_size,
@@ -96,7 +95,7 @@ class CIFAR(ImageDataModule):
             self.load_split(split)
 
     def data_info(self) -> dict[str, Any]:
-        """Return the information of `ImageDataModule.data_info`, and how images are normalised."""
+        """Return the information of `ImageDataModule.data_info`, and how images are normalized."""
         return super().data_info() | {"normalize": self.normalize}
 
     def setup(self, stage: str | None = None) -> None:
@@ -130,7 +129,7 @@ class CIFAR(ImageDataModule):
         source = self._find(name) or self._download(name)
 
         def decode() -> Split:
-            log.info("decoding the %s images of %s, once, from %s", _TITLES[name], self.metadata.title, source.title)
+            log.info("decoding the %s images of %s, once, from %s", ADJECTIVES[name], self.metadata.title, source.title)
             split = Split.from_images(*source.read())
             self._check(split, name, source)  # images that are refused are not cached
             return split
@@ -148,7 +147,7 @@ class CIFAR(ImageDataModule):
         """
         if not (difference := self._difference(split, name)):
             return ""
-        text = f"the {_TITLES[name]} images of {source.title} differ from {self.metadata.title}'s: {difference}"
+        text = f"the {ADJECTIVES[name]} images of {source.title} differ from {self.metadata.title}'s: {difference}"
         if not self.allow_modified:
             raise UsageError(f"{text}. Use the original images, or set data.allow_modified to true.")
         return text
@@ -171,13 +170,13 @@ class CIFAR(ImageDataModule):
             download(self.metadata, split, folder)
         except ConnectionError as error:
             raise ConnectionError(
-                f"data.root is {self.root}: there are no {_TITLES[split]} images of {self.metadata.title} in it or in {folder}, and "
+                f"data.root is {self.root}: there are no {ADJECTIVES[split]} images of {self.metadata.title} in it or in {folder}, and "
                 f"{error}. Put the python archive, its folder, the Hub's parquet files, or train/CLASS/IMAGE and test/CLASS/IMAGE "
                 "there, or set data.root."
             ) from error
         if source := self._find(split):
             return source
-        raise UsageError(f"{folder} has no {_TITLES[split]} images after the download. Delete it, and run the command again.")
+        raise UsageError(f"{folder} has no {ADJECTIVES[split]} images after the download. Delete it, and run the command again.")
 
     def _difference(self, split: Split, name: SplitName) -> str:
         """Return how a split differs from the original one; empty if it does not."""

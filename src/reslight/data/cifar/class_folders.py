@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 
 from reslight.data.cifar.metadata import CifarMetadata, SplitName
 from reslight.data.cifar.source import Source, class_key, class_numbers, decode, to_tensors
 from reslight.messages import UsageError, shortened
 
-_SIZE = 32
 _SHOWN_CLASSES = 10
 
 
@@ -32,8 +32,6 @@ def find(folders: Sequence[Path], metadata: CifarMetadata, split: SplitName) -> 
 
 
 def _image_files(folder: Path) -> list[Path]:
-    from PIL import Image
-
     suffixes = Image.registered_extensions()
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -55,6 +53,6 @@ def _read(files: Sequence[Path], metadata: CifarMetadata) -> tuple[Tensor, Tenso
             raise UsageError(
                 f"{file.parent} is not named after a class of {metadata.title} ({classes}). Rename the folder, or set data.root."
             )
-        images.append(decode(file.read_bytes(), _SIZE, str(file)))
+        images.append(decode(file.read_bytes(), str(file)))
         labels.append(label)
     return to_tensors(images, labels)

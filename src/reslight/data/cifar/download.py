@@ -7,14 +7,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from reslight.data.cifar.metadata import CifarMetadata, SplitName
+from reslight.data.cifar.metadata import ADJECTIVES, CifarMetadata, SplitName
 from reslight.hub.repo import Repository
 
 log = logging.getLogger(__name__)
 
 _TIMEOUT = 30
 """Seconds to wait for an answer: a firewall may drop every packet."""
-_TITLES = {"train": "training", "test": "test"}
 
 
 def download(metadata: CifarMetadata, part: SplitName, folder: Path) -> None:
@@ -43,7 +42,7 @@ def download(metadata: CifarMetadata, part: SplitName, folder: Path) -> None:
         # A file that is not complete stays in a temporary folder, so that readers never find half a file.
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
             for address, get in hosts.items():
-                log.info("downloading the %s images of %s from %s to %s", _TITLES[part], metadata.title, address, folder)
+                log.info("downloading the %s images of %s from %s to %s", ADJECTIVES[part], metadata.title, address, folder)
                 try:
                     file = get(metadata, part, Path(unfinished))
                 except Exception as error:  # whatever error the host's client raises, the next host is tried

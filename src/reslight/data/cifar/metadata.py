@@ -5,10 +5,15 @@ https://www.cs.toronto.edu/~kriz/cifar.html. Fingerprints, means and stds were c
 `loading.fingerprint` and `statistics.channel_statistics`; a test computes them again if the images are available.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 SplitName = Literal["train", "test"]
+SIZE = 32
+"""Height and width of the images, in pixels."""
+ADJECTIVES: Mapping[SplitName, str] = {"train": "training", "test": "test"}
+"""How messages call the images of a split."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from reslight.data.cifar.source import Source, class_key, class_numbers, decode,
 from reslight.data.loading.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, column_of, names_of, opened, shards_in
 from reslight.messages import UsageError
 
-_SIZE = 32
 _ROWS = 1000  # images that are decoded at a time
 
 
@@ -36,7 +35,7 @@ def _read(files: Sequence[Path], metadata: CifarMetadata) -> tuple[Tensor, Tenso
     labels: list[int] = []
     for file in files:
         for row, (data, label) in enumerate(_rows(file, metadata)):
-            images.append(decode(data, _SIZE, f"the image in row {row} of {file}"))
+            images.append(decode(data, f"the image in row {row} of {file}"))
             labels.append(label)
     if not images:
         raise UsageError(f"{', '.join(map(str, files))} has no images. Download it again.")

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from reslight.data.cifar.metadata import SIZE
 from reslight.messages import UsageError
 
 
@@ -24,28 +26,25 @@ class Source:
     """Returns the images, uint8 `(N, C, H, W)`, and the labels, int64 `(N,)`, in the order of the files."""
 
 
-def decode(data: bytes, size: int, name: str) -> np.ndarray:
-    """Decode an image file to RGB, uint8 `(size, size, 3)`.
+def decode(data: bytes, name: str) -> np.ndarray:
+    """Decode an image file to RGB, uint8 `(32, 32, 3)`.
 
     Args:
         data: The file: PNG, WebP or any other format that Pillow reads.
-        size: Height and width that the image must have.
         name: The image's name in an error.
 
     Raises:
         UsageError: a file that is not an image, or an image of another size.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size  # from the header, so that nothing large is decoded
-            if width == height == size:
+            if width == height == SIZE:
                 return np.asarray(image.convert("RGB"))
     except Exception as error:  # a damaged image can raise any error, depending on its format
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise UsageError(f"{name} cannot be read as an image ({reason}). Replace it by a sound copy.") from error
-    raise UsageError(f"{name} has {width} x {height} pixels: it must have {size} x {size}. Replace it by the original.")
+    raise UsageError(f"{name} has {width} x {height} pixels: it must have {SIZE} x {SIZE}. Replace it by the original.")
 
 
 def to_tensors(images: Sequence[np.ndarray], labels: Sequence[int]) -> tuple[Tensor, Tensor]:
