@@ -1,6 +1,6 @@
 """Preprocess an image for a network. The settings belong to the weights, not to the dataset.
 
-    image (PIL or uint8) -> resize the shorter side -> center crop -> (image / 255 - mean) / std
+    image (PIL or uint8) -> resize the short side -> center crop -> (image / 255 - mean) / std
 
 Data modules resize with their own code and use only the last step, on batches and on the device, through `normalizer`. Both
 ways use the same arithmetic, so their results are equal to the bit. torchvision and Pillow are imported at the first image,
@@ -40,7 +40,7 @@ class Preprocess:
     std: tuple[float, ...]
     """Standard deviation to divide by, on the scale 0 to 1, one number for each channel."""
     resize: int | None = None
-    """Length of the shorter side before the center crop to `size`, in pixels; `size` if null."""
+    """Length of the short side before the center crop to `size`, in pixels; `size` if null."""
     interpolation: Interpolation = "bilinear"
     """How to resize, always with antialiasing."""
 
@@ -146,11 +146,11 @@ class Preprocess:
             )
 
     @property
-    def _shorter_side(self) -> int:
+    def _short_side(self) -> int:
         return self.resize or self.size
 
     def _needs_resize(self, height: int, width: int) -> bool:
-        return min(height, width) != self._shorter_side
+        return min(height, width) != self._short_side
 
     def _resize_tensor(self, image: Tensor) -> Tensor:
         if not self._needs_resize(*image.shape[-2:]):
@@ -159,7 +159,7 @@ class Preprocess:
         from torchvision.transforms.v2 import functional as tvf
 
         how = InterpolationMode(self.interpolation)
-        resized: Tensor = tvf.resize_image(image, [self._shorter_side], how, antialias=True)
+        resized: Tensor = tvf.resize_image(image, [self._short_side], how, antialias=True)
         return resized
 
     def _pil_to_tensor(self, image: "Image") -> Tensor:
@@ -177,7 +177,7 @@ class Preprocess:
         top, left, height, width = middle(image.height, image.width)
         image = image.crop((left, top, left + width, top + height))
         if self._needs_resize(height, width):
-            image = tvf.resize(image, [self._shorter_side], InterpolationMode(self.interpolation))
+            image = tvf.resize(image, [self._short_side], InterpolationMode(self.interpolation))
         tensor: Tensor = tvf.pil_to_tensor(image)
         return tensor
 

@@ -1,6 +1,6 @@
 """`ImageDataModule`: the path of the data, from a split to the batch that a network gets.
 
-    split (uint8) -> loader -> device -> augment -> normalise, in the network's dtype and memory format
+    split (uint8) -> loader -> device -> augment -> normalize, in the network's dtype and memory format
 
 It works in any Lightning Trainer with any LightningModule; a step gets `(images, labels, indices)`. A dataset is a
 subclass that gives its name, its classes and its splits; everything else is here.
@@ -115,7 +115,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @property
     def in_channels(self) -> int:
-        """Channels of an image: 1 is grey, 3 is RGB."""
+        """Channels of an image: 1 is gray, 3 is RGB."""
         return self.preprocess.channels
 
     @property
@@ -224,7 +224,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._eval_loader("test")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment and mix, in training only, and normalise for the network; all of it on the device."""
+        """Augment and mix, in training only, and normalize for the network; all of it on the device."""
         images, labels, indices = batch
         dtype, memory_format = torch.float32, torch.contiguous_format
         trainer, epoch = self.trainer, None

@@ -50,6 +50,6 @@ def _read() -> Split:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    grey = torch.from_numpy(data.images).round().to(torch.int64)  # 17 levels, 0 to 16
-    images = ((grey * 255 + 8) // 16).to(torch.uint8).unsqueeze(1)
+    gray = torch.from_numpy(data.images).round().to(torch.int64)  # 17 levels, 0 to 16
+    images = ((gray * 255 + 8) // 16).to(torch.uint8).unsqueeze(1)
     return Split.from_images(images, torch.from_numpy(data.target).to(torch.int64))

@@ -26,6 +26,9 @@ _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
 _WORD = (1 << 64) - 1
 
+NEXT_DRAW = 2**40
+"""Offset added to the index for each further draw of one purpose (a retry, a second operation), so that all are independent.
+Larger than any dataset."""
 _FLOAT_BITS = 24  # float32 holds integers of 24 bits exactly
 _RANGE_BITS = 31  # 31 random bits times a range below 2**32 stay below 2**63
 
@@ -57,7 +60,7 @@ class Draw(IntEnum):
     RESIZED_Y = 13
     RESIZED_X = 14
     JITTER = 15
-    """Length of the shorter side under scale jitter."""
+    """Length of the short side under scale jitter."""
     POLICY_OP = 16
     """Operation of RandAugment or TrivialAugment; its level and sign follow."""
     POLICY_LEVEL = 17

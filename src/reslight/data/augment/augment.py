@@ -66,7 +66,7 @@ class Augment:
             if getattr(self, name) not in allowed:
                 raise UsageError(f"data.augment.{name} is {getattr(self, name)!r}: it must be one of {', '.join(allowed)}.")
         if any(not 0 <= value <= 255 for value in self._fill_values):
-            raise UsageError(f"data.augment.fill is {self.fill}: it must be 0 to 255, the values of pixels before normalisation.")
+            raise UsageError(f"data.augment.fill is {self.fill}: it must be 0 to 255, the values of pixels before normalization.")
         if self.policy_ops < 1:
             raise UsageError(f"data.augment.policy_ops is {self.policy_ops}: it must be 1 or more. Set policy to none for no operations.")
         for name, most in (("magnitude", LEVELS - 1), ("random_erasing", 1)):

@@ -14,13 +14,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
-from reslight.data.rng import Draw, uniform
+from reslight.data.rng import NEXT_DRAW, Draw, uniform
 from reslight.preprocess import Interpolation, middle
 
 ATTEMPTS = 10
 """Random boxes that are tried, as in torchvision, before the center is taken."""
-_RETRY_OFFSET = 2**40
-"""Offset added to the image index for each retry, so that retries draw independent numbers. Larger than any dataset."""
 
 
 class Window(NamedTuple):
@@ -65,7 +63,7 @@ class RandomResizedCrop:
 
     def draw(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
         """Return float32 `(N, 10, 4)`: area, ratio, row and column of each attempt."""
-        attempts = indices.unsqueeze(1) + torch.arange(ATTEMPTS) * _RETRY_OFFSET
+        attempts = indices.unsqueeze(1) + torch.arange(ATTEMPTS) * NEXT_DRAW
         draws = (Draw.RESIZED_AREA, Draw.RESIZED_RATIO, Draw.RESIZED_Y, Draw.RESIZED_X)
         return uniform(seed, epoch, attempts, draws).permute(1, 2, 0)
 

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from reslight.data.rng import Draw, uniform
+from reslight.data.rng import NEXT_DRAW, Draw, uniform
 
 SCALE = (0.02, 0.33)
 """Least and greatest share of the image's area."""
@@ -17,8 +17,6 @@ RATIO = (0.3, 3.3)
 """Least and greatest height divided by width."""
 ATTEMPTS = 10
 """Random boxes that are tried before an image is left unchanged."""
-_RETRY_OFFSET = 2**40
-"""Offset added to the image index for each retry, so that retries draw independent numbers. Larger than any dataset."""
 
 
 def random_erase(images: Tensor, indices: Tensor, *, probability: float, fill: tuple[int, ...], seed: int, epoch: int) -> Tensor:
@@ -46,7 +44,7 @@ def random_boxes(indices: Tensor, height: int, width: int, seed: int, epoch: int
     Returns:
         int64 `(N,)` each: first row, first column, rows and columns; 0 rows if all attempts were too large.
     """
-    attempts = indices.unsqueeze(1) + torch.arange(ATTEMPTS, device=indices.device) * _RETRY_OFFSET
+    attempts = indices.unsqueeze(1) + torch.arange(ATTEMPTS, device=indices.device) * NEXT_DRAW
     # float64, so that the nearest whole number is the same on every device
     draws = (Draw.ERASE_AREA, Draw.ERASE_RATIO, Draw.ERASE_Y, Draw.ERASE_X)
     u_area, u_ratio, u_y, u_x = uniform(seed, epoch, attempts, draws).double()

@@ -27,7 +27,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Mix:
-    """Mix each image and its label with those of its neighbour in the batch. The default does nothing.
+    """Mix each image and its label with those of its neighbor in the batch. The default does nothing.
 
     Images 2k and 2k + 1 of a batch are partners, which is random because the order of an epoch is random; each has a lambda
     and a box of its own. So a mixture does not depend on how a global batch is divided over devices and accumulation steps,
@@ -68,7 +68,7 @@ class Mix:
         """Mix a batch.
 
         Args:
-            images: Floating-point `(N, C, H, W)`, normalised; not changed.
+            images: Floating-point `(N, C, H, W)`, normalized; not changed.
             labels: int64 `(N,)`.
             indices: int64 `(N,)`: each image's number in its split.
             num_classes: Number of classes.

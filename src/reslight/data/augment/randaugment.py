@@ -22,15 +22,13 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
 from reslight.data.augment.pca import normal
-from reslight.data.rng import Draw, integers
+from reslight.data.rng import NEXT_DRAW, Draw, integers
 
 Space = Literal["randaugment", "trivialaugment"]
 Fill = tuple[int, ...]
 
 LEVELS = 31
 """Magnitudes of each operation, level 0 the weakest."""
-_OP_OFFSET = 2**40
-"""Offset added to the image index for each further operation, so that operations draw independent numbers. Larger than any dataset."""
 
 
 class Op(NamedTuple):
@@ -79,8 +77,8 @@ def _translate(images: Tensor, x: float, y: float, fill: Fill) -> Tensor:
 
 def _contrast(images: Tensor, factor: float) -> Tensor:
     # As in torchvision but for the mean: its float sum over more than 256 x 256 pixels depends on the batch and the threads.
-    grey = tvf.rgb_to_grayscale_image(images)
-    mean = grey.sum((1, 2, 3), dtype=torch.int64, keepdim=True) / grey[0].numel()
+    gray = tvf.rgb_to_grayscale_image(images)
+    mean = gray.sum((1, 2, 3), dtype=torch.int64, keepdim=True) / gray[0].numel()
     return images.mul(factor).add_(mean, alpha=1.0 - factor).clamp_(0, 255).to(torch.uint8)
 
 
@@ -155,7 +153,7 @@ def randaugment(
     Returns:
         uint8 `(N, C, H, W)`.
     """
-    numbers = indices + torch.arange(ops, device=indices.device).unsqueeze(1) * _OP_OFFSET
+    numbers = indices + torch.arange(ops, device=indices.device).unsqueeze(1) * NEXT_DRAW
     op, sign = integers(seed, epoch, numbers, (Draw.POLICY_OP, Draw.POLICY_SIGN), (len(OPS), 2))
     if magnitude_std:
         level = magnitude + magnitude_std * normal(seed, epoch, numbers, Draw.POLICY_LEVEL)

@@ -19,7 +19,7 @@ class Views(NamedTuple):
     """Views of the same shape, of the images of a batch."""
 
     images: Tensor
-    """`(M, C, H, W)`: uint8 from the loader; normalised, in the network's dtype, on the device."""
+    """`(M, C, H, W)`: uint8 from the loader; normalized, in the network's dtype, on the device."""
     owners: Tensor
     """int64 `(M,)`: the number in the batch of the image that each view shows."""
 

@@ -26,8 +26,8 @@ IMAGENET = Preprocess(size=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.2
 """The usual preprocessing for ImageNet, since fb.resnet.torch: https://github.com/facebookarchive/fb.resnet.torch."""
 AUGMENT = Augment(flip="random", fill=(124, 116, 104))
 """Random flips. Areas that augmentation blanks are filled with ImageNet's mean color."""
-_GREY = 117
-"""The grey value of ImageNet's mean color."""
+_GRAY = 117
+"""The gray value of ImageNet's mean color."""
 SCALES = (224, 256, 384, 480, 640)
 """The test scales of He et al. 2015, section 3.4."""
 TestViews = Literal["center", "ten_crop", "multi_scale"]
@@ -145,7 +145,7 @@ class Folder(ImageDataModule):
         self._threads = threads
         self._check_preprocess(preprocess)
         if preprocess.channels == 1 and augment.fill == AUGMENT.fill:
-            augment = replace(augment, fill=_GREY)
+            augment = replace(augment, fill=_GRAY)
         self._image_set = self.find_image_set()
         super().__init__(
             name=Path(root).expanduser().absolute().name,

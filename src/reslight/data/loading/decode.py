@@ -37,7 +37,7 @@ def decode(data: bytearray, name: str, channels: int = 3) -> Tensor:
     Args:
         data: The file.
         name: The image's name in an error.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for gray.
 
     Returns:
         uint8 `(channels, H, W)`.
@@ -65,7 +65,7 @@ def read_image(file: Any, name: str, channels: int) -> tuple[Image.Image, list[s
     Args:
         file: The image file, or its path.
         name: The image's name in an error.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for gray.
 
     Returns:
         The image, of mode RGB or L, and the steps that were applied to it, in words.
@@ -93,7 +93,7 @@ def read_image(file: Any, name: str, channels: int) -> tuple[Image.Image, list[s
         raise _unreadable(name, error) from error
     mode = "L" if channels == 1 else "RGB"
     if image.mode != mode:
-        done.append(f"to {'grey' if mode == 'L' else 'RGB'}")
+        done.append(f"to {'gray' if mode == 'L' else 'RGB'}")
         image = image.convert(mode)
     return image, done
 

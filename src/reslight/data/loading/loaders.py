@@ -178,7 +178,7 @@ def repeated(order: Tensor, batch_size: int, copies: int) -> Tensor:
     """Return an epoch's order with repeated augmentation (Hoffer et al. 2019, arXiv:1901.09335): copies of an image in a batch.
 
     An epoch has as many batches as before, so each epoch uses another part of the images. A batch has its distinct images one
-    after the other, then their copies: neighbours, which may be mixed, are never the same image.
+    after the other, then their copies: neighbors, which may be mixed, are never the same image.
 
     Args:
         order: int64 `(N,)`, the images of an epoch.

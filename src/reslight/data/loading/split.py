@@ -17,7 +17,7 @@ class Batch(NamedTuple):
     """What a loader yields and, with float images, what a training step gets."""
 
     images: Any
-    """`(N, C, H, W)`: uint8 from the loader; normalised, in the network's dtype, on the device. In a test with several views of
+    """`(N, C, H, W)`: uint8 from the loader; normalized, in the network's dtype, on the device. In a test with several views of
     each image, a list of `Views`."""
     labels: Tensor
     """int64 `(N,)`; float32 `(N, num_classes)`, the probability of each class, for mixed images."""

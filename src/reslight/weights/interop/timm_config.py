@@ -137,7 +137,7 @@ def is_registered(config: Mapping[str, Any]) -> bool:
 
 
 def _preprocess(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
-    """Return timm's preprocessing for evaluation: the shorter side is resized to size / crop_pct, rounded down, then a center crop.
+    """Return timm's preprocessing for evaluation: the short side is resized to size / crop_pct, rounded down, then a center crop.
 
     Raises:
         UsageError: a missing value, or one that reslight does not have.
