@@ -9,7 +9,7 @@ from reslight.data.image_folder.class_tree import ClassTree, class_name, is_imag
 from reslight.data.image_folder.folder import find_image_set
 from reslight.data.image_folder.hub_dataset import is_remote
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, SplitName
-from reslight.data.imagenet.imagenet import KAGGLE, Layout, label_folders, labelled
+from reslight.data.imagenet.imagenet import KAGGLE, Layout, label_folders, tree_from_label_file
 from reslight.data.imagenet.label_file import META, NAMES
 from reslight.data.imagenet.synsets import SYNSET
 from reslight.data.loading.encoded import Files, Images
@@ -130,7 +130,7 @@ class Survey:
         label_files = {*NAMES, META} if split == "val" else set()
         if split == "val":
             try:
-                found = labelled(layout, tree.misplaced, classes)
+                found = tree_from_label_file(layout, tree.misplaced, classes)
             except (OSError, UsageError) as error:
                 self._add_problem("labels", tree.root, f"has images without a class: {error}")
             else:

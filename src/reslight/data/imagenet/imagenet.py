@@ -119,7 +119,7 @@ def label_folders(root: Path, val: Path | None) -> tuple[Path, ...]:
     return (root, *([val] if val else []), *(root / name for name in DEVKIT))
 
 
-def labelled(layout: Layout, images: Sequence[Path], classes: Sequence[str]) -> ClassTree:
+def tree_from_label_file(layout: Layout, images: Sequence[Path], classes: Sequence[str]) -> ClassTree:
     """Return the validation images, which are in one folder, with the classes from their label file.
 
     Raises:
@@ -138,7 +138,7 @@ def _image_set_in(layout: Layout) -> ImageSet:
         val = read_tree(layout.val)
         if not val.paths and not val.misplaced:
             raise UsageError(f"{layout.val} has no images. Put the validation images there, or remove the folder.")
-        trees["test"] = val if val.paths else labelled(layout, val.misplaced, classes)
+        trees["test"] = val if val.paths else tree_from_label_file(layout, val.misplaced, classes)
     found = image_set_of(trees)
     if "test" not in trees:
         return found
