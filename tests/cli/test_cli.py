@@ -232,10 +232,18 @@ def test_fit_help_explains_our_settings(reslight):
         assert text in out
 
 
-def test_debug_tells_the_whole_story(reslight):
-    answer = reslight("fit", "--config", "digits", "--model.net", "resnet21", "--debug")
-    assert answer.code == 2
-    assert "Traceback" in answer.err
+@pytest.mark.parametrize("mistake", ["--model.net=resnet21", "--trainer.val_check_interval=100", "--data.batch_size=0"])
+def test_debug_adds_the_traceback(reslight, mistake: str):
+    plain, debug = reslight("fit", "--config", "digits", mistake), reslight("fit", "--config", "digits", mistake, "--debug")
+    assert (plain.code, debug.code) == (2, 2)
+    assert "Traceback" in debug.err
+    assert debug.err.splitlines()[-1] == one_line(plain.err)
+
+
+def test_help_of_a_dataset(reslight):
+    outputs = [reslight("fit", *words).out for words in (["--data.help", "Digits"], ["--data.help=Digits"])]
+    assert "--data.batch_size" in outputs[0]
+    assert outputs[0] == outputs[1]
 
 
 def test_models_prints_a_table(reslight):

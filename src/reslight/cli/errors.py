@@ -1,13 +1,14 @@
-"""jsonargparse's errors about values in one line: the setting, its value, what is allowed."""
+"""Errors of jsonargparse and Lightning in one line: the setting, its value, what is allowed."""
 
 import re
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
 from reslight.cli.command_line import Setting
-from reslight.messages import UsageError
+from reslight.messages import MissingPackageError, UsageError
 
 Found = TypeVar("Found", bound=BaseException)
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "dict": "a mapping", "NoneType": "null"}
@@ -73,8 +74,42 @@ def _example(default: Any) -> str:
     return f"a list, such as {list(default) if isinstance(default, list | tuple) and default else [1, 2]}"
 
 
+def raise_in_one_line(error: Exception) -> NoReturn:
+    """Raise an error of Lightning, of jsonargparse or of a user's class again: in one line where it is a mistake of the user.
+
+    Raises:
+        UsageError: one that the error is or wraps, a missing package, or a setting that Lightning refuses.
+        OSError: one that the error wraps, such as a missing data.root.
+        Exception: the error itself, which is a bug.
+    """
+    if isinstance(error, UsageError):
+        raise error
+    if own := raised_inside(error, UsageError):
+        raise UsageError(str(own)) from error
+    if unreadable := raised_inside(error, OSError):
+        raise unreadable from None
+    if missing := raised_inside(error, ImportError):
+        raise MissingPackageError(f"{_one_line(missing)}. Install the package, or remove the setting that needs it") from error
+    if isinstance(error, MisconfigurationException) or _raised_by_lightning(error):
+        raise UsageError(_one_line(error)) from error
+    raise error
+
+
 def raised_inside(error: BaseException | None, kind: type[Found]) -> Found | None:
     """Return the error of a kind that an error is or wraps, if any: jsonargparse wraps what a class raises when it is made."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _raised_by_lightning(error: BaseException) -> bool:
+    """Return whether Lightning's own checks raised an error, such as that of trainer.val_check_interval above an epoch's batches."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("lightning.")
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()).removesuffix(".")
+    return text if len(text) <= _LONGEST else text[:_LONGEST].rpartition(" ")[0] + " ..."

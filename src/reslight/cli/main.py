@@ -84,7 +84,7 @@ def _run_trainer(words: list[str], debug: bool) -> None:
     from reslight.cli.trainer import run
 
     _configure_logging(debug)  # behind the imports, in which Lightning sets up its own
-    run(words, debug=debug)
+    run(words)
 
 
 def _configure_logging(debug: bool) -> None:

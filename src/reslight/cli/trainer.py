@@ -9,27 +9,24 @@ from typing import Any
 from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from reslight.analysis import draw_evaluation, save
 from reslight.cli.allocator import keep_freed_blocks
 from reslight.cli.command_line import Setting, read_command
-from reslight.cli.errors import Parser, ParsingError, explain, raised_inside
+from reslight.cli.errors import Parser, ParsingError, explain, raise_in_one_line
+from reslight.cli.outputs import finish_fit, output_file, report_evaluation
 from reslight.cli.parser import TRAINER_COMMANDS
 from reslight.cli.settings import check_settings
 from reslight.data import ImageDataModule
 from reslight.data.image_folder.folder import IMAGENET
-from reslight.messages import MissingPackageError, UsageError
+from reslight.messages import UsageError
 from reslight.models import resolve_config
-from reslight.runs import config_files as recipes
+from reslight.runs import config_files
 from reslight.runs.callback import RunFolder
-from reslight.runs.eval_results import REPORTS, evaluation_report, score_lines, to_json
-from reslight.runs.export import export
 from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.logger import RunLogger
 from reslight.runs.predictions import PredictionWriter
-from reslight.runs.report import end_lines
 from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier, Progress, StopSignals
 from reslight.training.resume import check_classes, compare_settings, read_checkpoint
 from reslight.weights.interop.timm_folder import read_any_description
@@ -69,7 +66,8 @@ class CLI(LightningCLI):
         self.run_folder: RunFolder | None = None
         self.root_is_set = any(setting.key == "trainer.default_root_dir" and setting.file is None for setting in settings)
         # The text under a setting's field is its help. To read it takes half of the parsing time, so only help does.
-        self.asks_for_help = any(word in ("-h", "--help") or word.endswith(".help") or "=comments" in word for word in words)
+        options = [word.partition("=")[0] for word in words]
+        self.asks_for_help = "--print_config=comments" in words or any(one in ("-h", "--help") or one.endswith(".help") for one in options)
         set_parsing_settings(docstring_parse_attribute_docstrings=self.asks_for_help)
         super().__init__(
             ImageClassifier,
@@ -112,7 +110,7 @@ class CLI(LightningCLI):
             only_prints = any(word.startswith("--print_config") for word in self.words)
             check_settings(self.settings, list(defaults.keys()), complete=not only_prints)
         try:
-            self.config = parser.parse_args(args)  # type: ignore[arg-type]  # run() gives a list of words
+            self.config = parser.parse_args(self.words)
         except ParsingError as error:
             raise UsageError(explain(error, self.settings, defaults)) from error
         seed = self.config.seed_everything
@@ -122,9 +120,9 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Find the runs of this configuration and network, and the checkpoint."""
         config = self.config
-        if name := recipes.net_name(config.model.net):
+        if name := config_files.net_name(config.model.net):
             resolve_config(name)  # an unknown network is reported as such, not as runs that do not exist
-        self.runs = RunDirectory.for_config(self.first_config, recipes.run_name(self.first_config, config.model.net))
+        self.runs = RunDirectory.for_config(self.first_config, config_files.run_name(self.first_config, config.model.net))
         if root := config.trainer.default_root_dir:
             config.trainer.default_root_dir = root = str(Path(root).expanduser())
         if root and (self.runs.number is None or self.root_is_set):  # a run's own configuration belongs to the folder of the run
@@ -199,7 +197,7 @@ class CLI(LightningCLI):
             self.run_folder = RunFolder(self.runs, self._write_config, self.checkpoint)
             callbacks.append(self.run_folder)
         if self.command == "predict":
-            callbacks.append(PredictionWriter(self._results("predictions.csv")))
+            callbacks.append(PredictionWriter(output_file(self.checkpoint, "predictions.csv")))
         config["callbacks"] = callbacks
         config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO()]
 
@@ -208,82 +206,24 @@ class CLI(LightningCLI):
         method = getattr(self.trainer, self.command)
         options = {"validate": {"verbose": False}, "test": {"verbose": False}, "predict": {"return_predictions": False}}
         method(self.model, datamodule=self.datamodule, ckpt_path=self.config.ckpt_path, **options.get(self.command, {}))
-        getattr(self, f"after_{self.command}")()
-
-    def after_fit(self) -> None:
-        """Print where the results are and what to type next."""
-        if self.run_folder is None or getattr(self.trainer, "fast_dev_run", False):
-            return
-        run, config = self.run_folder.run, self.run_folder.config
-        if run is not None and self.config.export:
-            self._export(run)
-        if not self.trainer.is_global_zero:
-            return
-        if run is None or config is None:
-            log.info("done   nothing: training has reached trainer.max_epochs or trainer.max_steps")
-            return
-        log.info("%s", "\n".join(end_lines(self.trainer, run, config)))
-
-    def _export(self, run: Run) -> None:
-        """Evaluate the run's last weights as `reslight validate` does, on all devices, and write them as `reslight export` does."""
-        self.checkpoint, self.step = run.checkpoint(), self.trainer.global_step
-        # A checkpoint's weights are the average already; the callback would replace them with the raw ones at the end.
-        # (type: ignore: Lightning sets the list unseen by mypy)
-        kept = [one for one in self.trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
-        self.trainer.callbacks = kept  # type: ignore[attr-defined]
-        if self.datamodule.has_validation:
-            self.trainer.validate(self.model, self.datamodule, ckpt_path=str(self.checkpoint), weights_only=True, verbose=False)
-            self.after_validate()
-        if self.trainer.is_global_zero:
-            log.info("%s", "\n".join(export(self.checkpoint, run.weights)))
-
-    def after_validate(self) -> None:
-        """Print the results and save them in the run's folder."""
-        self._report("val")
-
-    def after_test(self) -> None:
-        """Print the results and save them in the run's folder."""
-        self._report("test")
-
-    def after_predict(self) -> None:
-        """Print where the predictions are."""
-        if self.trainer.is_global_zero:
-            log.info("written %s", self._results("predictions.csv"))
+        if self.command == "fit":
+            if self.run_folder and not getattr(self.trainer, "fast_dev_run", False):
+                finish_fit(self.trainer, self.model, self.datamodule, self.run_folder, export=self.config.export)
+        elif self.checkpoint and self.command in ("validate", "test"):
+            report_evaluation(self.model, "test" if self.command == "test" else "val", self.checkpoint, self.step)
+        elif self.trainer.is_global_zero:
+            log.info("written %s", output_file(self.checkpoint, "predictions.csv"))
 
     def _write_config(self, path: Path) -> None:
         config = self.config.clone()
         config.ckpt_path = None  # else the run's configuration would resume each time it is used
         self.parser.save(config, path, skip_none=False, multifile=False)
 
-    def _results(self, name: str) -> Path:
-        """Path of a file in the evaluated run's folder; in the current folder for a checkpoint outside of a run."""
-        run = Run.of_checkpoint(self.checkpoint) if self.checkpoint else None
-        return (run.folder if run else Path()) / name
-
-    def _report(self, split: str) -> None:
-        counts, details = self.model.counts, self.model.details
-        if counts is None or details is None or not self.trainer.is_global_zero:
-            return
-        views = self.model.data_info.get("test_views", "center")
-        path = self._results(REPORTS[split] if views == "center" else REPORTS[split].replace(".json", f".{views}.json"))
-        report = {"checkpoint": str(self.checkpoint), "step": self.step, **evaluation_report(split, counts, details, self.model)}
-        path.write_text(to_json(report), encoding="utf-8")
-        figure = path.with_suffix(".png")
-        try:
-            save(draw_evaluation(report), figure)
-        except MissingPackageError as error:
-            log.info("no figure: %s", error)
-            written = str(path)
-        else:
-            written = f"{path} and {figure.name}"
-        lines = [] if views == "center" else [f"views  {views}, their probabilities averaged"]
-        log.info("%s", "\n".join([*lines, *score_lines(split, counts, details), f"written {written}"]))
-
 
 def _data_root_of(checkpoint: Path) -> str | None:
     """Return the folder of the data that a run was trained on; None without a run, or for a dataset without a folder."""
     run = Run.of_checkpoint(checkpoint)
-    data = recipes.read(run.config).get("data", {}) if run else {}
+    data = config_files.read(run.config).get("data", {}) if run else {}
     root: str | None = data.get("init_args", {}).get("root")
     return root
 
@@ -294,12 +234,11 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def run(arguments: list[str], *, debug: bool = False) -> Trainer:
+def run(arguments: list[str]) -> Trainer:
     """Run one of the Trainer's commands; return its Trainer.
 
     Args:
         arguments: The command and its arguments as typed.
-        debug: Raise Lightning's and jsonargparse's errors as they are.
 
     Raises:
         UsageError: a command line or a configuration that does not parse, or a setting that Lightning refuses.
@@ -313,27 +252,4 @@ def run(arguments: list[str], *, debug: bool = False) -> Trainer:
             cli.run_command()
             return cli.trainer
     except (MisconfigurationException, ImportError, ValueError) as error:
-        if debug or isinstance(error, UsageError):
-            raise
-        if own := raised_inside(error, UsageError):
-            raise UsageError(str(own)) from error
-        if unreadable := raised_inside(error, OSError):  # such as a missing data.root
-            raise unreadable from None
-        if missing := raised_inside(error, ImportError):
-            raise MissingPackageError(f"{_one_line(missing)}. Install the package, or remove the setting that needs it") from error
-        if isinstance(error, MisconfigurationException) or _raised_by_lightning(error):
-            raise UsageError(_one_line(error)) from error
-        raise
-
-
-def _raised_by_lightning(error: BaseException) -> bool:
-    """Whether an error comes from Lightning's own checks of its settings, such as trainer.val_check_interval above an epoch's batches."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("lightning.")
-
-
-def _one_line(error: BaseException, most: int = 300) -> str:
-    text = " ".join(str(error).split()).removesuffix(".")
-    return text if len(text) <= most else text[:most].rpartition(" ")[0] + " ..."
+        raise_in_one_line(error)

@@ -4,20 +4,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from reslight.atomic import write_files
 from reslight.metrics import ConfusionAndCalibration, EvalCounts
 from reslight.models import ResNet
 from reslight.renamed import new_value
-from reslight.runs.folder import Run
+from reslight.runs.folder import REPORTS, Run
 from reslight.runs.trained import trained_net
 from reslight.training.classifier import ImageClassifier
 from reslight.training.resume import read_checkpoint
 from reslight.weights.folder import model_bytes
 from reslight.weights.record import EvalResult
-
-REPORTS = {"test": "test.json", "val": "validate.json"}
-"""The file of a run in which the report of a split is saved."""
 
 
 def score_lines(split: str, counts: EvalCounts, details: ConfusionAndCalibration) -> list[str]:
@@ -52,7 +51,16 @@ def evaluation_report(split: str, counts: EvalCounts, details: ConfusionAndCalib
     }
 
 
-def to_json(report: Mapping[str, Any]) -> str:
+def save_report(report: Mapping[str, Any], path: Path) -> None:
+    """Write a report as JSON, whole or not at all.
+
+    Raises:
+        OSError: a file that cannot be written.
+    """
+    write_files({path: _to_json(report).encode()})
+
+
+def _to_json(report: Mapping[str, Any]) -> str:
     """Return a report as readable JSON: one line for each row of the matrix, each class and each bin."""
     rows = {"confusion": report["confusion"], "per_class": report["per_class"], "bins": report["calibration"]["bins"]}
     text = json.dumps(

@@ -10,6 +10,8 @@ from reslight.messages import nearest
 
 ROOT = "runs"
 """Where runs are saved unless trainer.default_root_dir names another folder."""
+REPORTS = {"test": "test.json", "val": "validate.json"}
+"""The file of a run in which the results of a split are saved."""
 
 
 @dataclass(frozen=True)

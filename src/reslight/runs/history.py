@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from reslight.messages import UsageError
-from reslight.runs.folder import Run, runs_in
+from reslight.runs.folder import REPORTS, Run, runs_in
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _net(run: Run) -> str | None:
 
 def _test(run: Run) -> Curve:
     """Return the result of the last `reslight test` as a curve of one point."""
-    path = run.folder / "test.json"
+    path = run.folder / REPORTS["test"]
     if not path.is_file():
         return Curve()
     try:

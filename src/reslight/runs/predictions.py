@@ -1,12 +1,15 @@
 """Write predictions.csv: the predicted class of each image."""
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+
+from reslight.atomic import write_files
 
 
 class PredictionWriter(Callback):
@@ -40,16 +43,17 @@ class PredictionWriter(Callback):
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather the rows of all devices and write them."""
-        parts = [self._rows]
+        gathered = [self._rows]
         if trainer.world_size > 1:
-            parts = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(parts, self._rows)
+            gathered = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(gathered, self._rows)
         if not trainer.is_global_zero:
             return
         data: dict[str, Any] = getattr(pl_module, "data_info", {})
         labels = data.get("labels")
-        with self.path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image", "label", "probability"])
-            for index, label, probability in sorted(row for part in parts for row in part):
-                writer.writerow([index, labels[label] if labels else label, f"{probability:.6f}"])
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(["image", "label", "probability"])
+        for index, label, probability in sorted(row for rows in gathered for row in rows):
+            writer.writerow([index, labels[label] if labels else label, f"{probability:.6f}"])
+        write_files({self.path: text.getvalue().encode()})
