@@ -50,7 +50,8 @@ def _export(trainer: Trainer, model: ImageClassifier, datamodule: ImageDataModul
     """Evaluate the run's last weights as `reslight validate` does, on all devices, and write them as `reslight export` does."""
     checkpoint, step = run.checkpoint(), trainer.global_step
     # A checkpoint's weights are the average already; the callback would replace them with the raw ones at the end.
-    trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]  # not declared
+    kept = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]  # see the next line
+    trainer.callbacks = kept  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
     if datamodule.has_validation:
         trainer.validate(model, datamodule, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
         report_evaluation(model, "val", checkpoint, step)

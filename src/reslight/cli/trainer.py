@@ -66,8 +66,7 @@ class CLI(LightningCLI):
         self.run_folder: RunFolder | None = None
         self.root_is_set = any(setting.key == "trainer.default_root_dir" and setting.file is None for setting in settings)
         # The text under a setting's field is its help. To read it takes half of the parsing time, so only help does.
-        options = [word.partition("=")[0] for word in words]
-        self.asks_for_help = "--print_config=comments" in words or any(one in ("-h", "--help") or one.endswith(".help") for one in options)
+        self.asks_for_help = any(_asks_for_help(word) for word in words)
         set_parsing_settings(docstring_parse_attribute_docstrings=self.asks_for_help)
         super().__init__(
             ImageClassifier,
@@ -218,6 +217,11 @@ class CLI(LightningCLI):
         config = self.config.clone()
         config.ckpt_path = None  # else the run's configuration would resume each time it is used
         self.parser.save(config, path, skip_none=False, multifile=False)
+
+
+def _asks_for_help(word: str) -> bool:
+    option, _, value = word.partition("=")
+    return option in ("-h", "--help") or option.endswith(".help") or (option == "--print_config" and "comments" in value)
 
 
 def _data_root_of(checkpoint: Path) -> str | None:

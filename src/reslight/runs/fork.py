@@ -9,13 +9,14 @@ import torch
 import yaml
 from torch import Tensor
 
+from reslight.atomic import write_files
 from reslight.models import ResNet, ResNetConfig, deepen, deeper_config
 from reslight.models.variants import net_setting
 from reslight.runs.folder import Run
 from reslight.runs.trained import network_of
 from reslight.training.checkpoints import AtomicCheckpointIO
 from reslight.training.finetune import frozen_parts
-from reslight.training.optim import OptimConfig, as_config, build_optimizer
+from reslight.training.optim import OptimConfig, as_config, parameter_groups
 from reslight.training.resume import read_checkpoint
 
 
@@ -52,7 +53,7 @@ def fork_run(run: Run, output: Path, to: str | ResNetConfig | None = None) -> in
     config = run.config.read_text(encoding="utf-8")
     if to is not None:
         config = _with_net(config, net_setting(ResNetConfig.from_dict(contents["hyper_parameters"]["net"])))
-    forked.config.write_text(config, encoding="utf-8")  # last: the configuration makes the folder a run
+    write_files({forked.config: config.encode()})  # last: the configuration makes the folder a run
     return int(contents["global_step"])
 
 
@@ -89,8 +90,8 @@ def _names_by_group(net: ResNet, settings: Mapping[str, Any]) -> list[list[str]]
     for module in frozen_parts(net, settings.get("freeze")):
         module.requires_grad_(False)
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    optimizer = build_optimizer(as_config(OptimConfig, settings["optim"]), net)
-    return [[names[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
+    groups = parameter_groups(as_config(OptimConfig, settings["optim"]), net)
+    return [[names[id(parameter)] for parameter in group["params"]] for group in groups]
 
 
 def _renumbered(state: Mapping[str, Any], old_names: list[list[str]], new_names: list[list[str]]) -> dict[str, Any]:

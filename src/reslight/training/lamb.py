@@ -5,17 +5,18 @@ weights together is clipped to norm 1, the moments are corrected for their bias,
 unscaled.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+
+from reslight.training.base_optimizer import BaseOptimizer
 
 _MAX_GRADIENT_NORM = 1.0
 
 
-class Lamb(Optimizer):
+class Lamb(BaseOptimizer):
     """Steps parameters with layer-wise adaptive moments.
 
     Args:
@@ -36,23 +37,16 @@ class Lamb(Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch overloads it
-        """Take a step; return the closure's loss, if there is one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _update_parameters(self) -> None:
         gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         if not gradients:
-            return loss
+            return
         norm = torch.nn.utils.get_total_norm(gradients)
         scale = (norm / _MAX_GRADIENT_NORM).clamp_(min=1.0)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._update(parameter, parameter.grad / scale.to(parameter.grad.device), group)
-        return loss
 
     def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]

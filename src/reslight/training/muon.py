@@ -5,20 +5,21 @@ cifar10-airbench and timm; torch.optim.Muon takes matrices only.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.sgd import sgd
+
+from reslight.training.base_optimizer import BaseOptimizer
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
 _EPSILON = 1e-7
 
 
-class Muon(Optimizer):
+class Muon(BaseOptimizer):
     """Step groups with `orthogonalize: True` along their orthogonalized momentum, and the other groups with SGD.
 
     With gradient g, momentum mu and weights w of shape (m, n) = (out, in * kh * kw), an orthogonalized step is
@@ -44,18 +45,11 @@ class Muon(Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "orthogonalize": True}
         super().__init__(params, defaults)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch overloads it
-        """Take a step; return the closure's loss, if there is one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _update_parameters(self) -> None:
         for group in self.param_groups:
             pairs = [(p, p.grad) for p in group["params"] if p.grad is not None]
             if pairs:
                 (self._orthogonal_step if group["orthogonalize"] else self._sgd_step)(pairs, group)
-        return loss
 
     def _sgd_step(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
         parameters, gradients = ([*column] for column in zip(*pairs, strict=True))
