@@ -8,6 +8,7 @@ import yaml
 
 from reslight.messages import UsageError
 from reslight.runs.config_files import find, find_all, names, packaged, read, run_name
+from reslight.runs.folder import Run, RunDirectory
 
 NAMES = ["cifar10/fast", "cifar10/modern", "cifar10/paper", "cifar100/fast", "cifar100/modern", "cifar100/paper", "digits", "finetune"]
 NAMES += ["imagenet/a3", "imagenet/paper", "imagenet/v1", "imagenet/v2"]
@@ -52,37 +53,58 @@ def test_an_unknown_name_gets_the_nearest_or_the_line_of_today(reslight, name: s
 
 
 def found(line: str) -> str:
-    """Return a command line with paths as names."""
-    words, configs = find_all(line.split())
-    assert configs == [Path(word) for word in words if word.endswith(".yaml")]
-    return " ".join(words).replace(f"{packaged()}/", "").replace(".yaml", "")
+    """Return the files that a command line uses, as names, and what is left of it."""
+    files, words = find_all(line.split())
+    return " ".join([path.relative_to(packaged()).with_suffix("").as_posix() for path in files] + words)
 
 
 @pytest.mark.parametrize(
     ("typed", "used"),
     [
-        ("fit -c cifar10/modern --model.net resnet56", "fit --config cifar10/modern --model.net resnet56"),
-        ("fit --config=cifar10/paper --model.net=resnet110", "fit --config cifar10/paper --config cifar10/paper-resnet110"),
-        # what is typed, and overlays, come after the network's settings
+        ("-c cifar10/modern --model.net resnet56", "cifar10/modern --model.net resnet56"),
+        ("--config=cifar10/paper --model.net=resnet110", "cifar10/paper cifar10/paper-resnet110"),
+        # what is typed, and overlays, come after the network's settings, in any order
         (
-            "fit --config cifar10/paper --config overlays/bf16 --seed_everything 2 --model.net.name resnet1202",
-            "fit --config cifar10/paper --config cifar10/paper-resnet1202 --config overlays/bf16 --seed_everything 2",
+            "--seed_everything 2 --model.net resnet1202 --config cifar10/paper --config overlays/bf16",
+            "cifar10/paper cifar10/paper-resnet1202 overlays/bf16 --seed_everything 2",
         ),
         # the recipe's own network keeps its fields
-        ("test --config imagenet/paper --model.net resnet50", "test --config imagenet/paper"),
-        ("test --config imagenet/v1 --model.net {name:resnet34}", "test --config imagenet/v1 --model.net {name:resnet34}"),
-        ("fit --config digits --model.net", "fit --config digits --model.net"),
+        ("--config imagenet/paper --model.net resnet50", "imagenet/paper"),
+        ("--config imagenet/v1 --model.net {name:resnet34}", "imagenet/v1 --model.net {name:resnet34}"),
+        # a later file has another network: what is typed wins
+        (
+            "--config cifar10/paper --config digits --model.net resnet110",
+            "cifar10/paper cifar10/paper-resnet110 digits --model.net resnet110",
+        ),
+        # a name keeps the other fields
+        (
+            "--config cifar10/paper --model.net.shortcut B --model.net.name resnet110",
+            "cifar10/paper cifar10/paper-resnet110 --model.net.name resnet110 --model.net.shortcut B",
+        ),
+        ("--config digits --model.net", "digits --model.net"),
     ],
 )
 def test_a_network_gets_its_own_settings(typed: str, used: str):
     assert found(typed) == used
 
 
+@pytest.mark.parametrize(("option", "line"), [("--model.net=resnet20", "net: resnet20"), ("--model.optim.lr=0.5", "lr: 0.5")])
+def test_what_is_typed_wins_over_a_file_in_any_order(reslight, option: str, line: str):
+    outputs = [reslight("fit", *words, "--print_config").out for words in (["--config", "digits", option], [option, "--config", "digits"])]
+    assert outputs[0] == outputs[1]
+    assert f"  {line}\n" in outputs[0]
+
+
+def test_the_fields_of_a_network_are_added_to_its_name(reslight):
+    answer = reslight("fit", "--config", "cifar10/paper", "--model.net.name", "resnet1202", "--model.net.shortcut", "B", "--print_config")
+    assert yaml.safe_load(answer.out)["model"]["net"] == {"name": "resnet1202", "checkpoint": True, "shortcut": "B"}
+
+
 def test_a_config_without_a_name_is_refused():
     with pytest.raises(UsageError, match="--config has no value"):
-        find_all(["fit", "--config"])
+        find_all(["--config"])
     with pytest.raises(UsageError, match="did you mean --config"):
-        find_all(["fit", "--conf", "digits"])
+        find_all(["--conf", "digits"])
 
 
 def test_the_name_of_a_run(tmp_path: Path):
@@ -99,6 +121,21 @@ def test_the_name_of_a_run(tmp_path: Path):
         path.write_text("model: {net: resnet8}\n")
         assert [run_name(path, net) for net in ("resnet8", "resnet20")] == ["mine", "mine-resnet20"]
     assert run_name(None, "resnet20") == "custom"
+
+
+@pytest.mark.parametrize("saved", [None, "out"])
+def test_the_configuration_of_a_run_keeps_the_folder_of_its_recipe(saved: str | None):
+    run = Run((Path(saved or "runs") / "cifar10/modern/3").resolve())
+    run.folder.mkdir(parents=True)
+    run.config.write_text(yaml.safe_dump({"trainer": {"default_root_dir": saved}, "model": {"net": "resnet20"}}))
+    for net in ("resnet20", "resnet56"):
+        name = run_name(run.config, net)
+        beside = run.folder.parent.with_name(Path(name).name).relative_to(Path.cwd())
+        assert name == ("cifar10/modern" if net == "resnet20" else "cifar10/modern-resnet56")
+        for root in (None, Path(saved or "runs"), Path.cwd()):  # a run that is under the chosen folder already stays there
+            assert RunDirectory.for_config(run.config, name, root).folder == beside
+        assert RunDirectory.for_config(run.config, name).number == (3 if net == "resnet20" else None)
+        assert RunDirectory.for_config(run.config, name, Path("other")).folder == Path("other") / name
 
 
 TINY = """\

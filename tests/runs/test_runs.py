@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -184,7 +185,7 @@ def test_a_step_that_failed_is_not_kept(reslight, config):
     answer = reslight("fit", "--config", config, "--model.optim.lr", 1e20, "--checkpoint.every_n_train_steps", 1)
     assert answer.code == 1
     saved = torch.load("runs/tiny/1/checkpoints/last.ckpt", weights_only=True)
-    assert str(saved["global_step"] + 1) in answer.err.split("at step ")[1].split(";")[0]
+    assert int(re.search(r"at step (\d+)", answer.err)[1]) == saved["global_step"] + 1
 
 
 def test_a_finished_run_has_nothing_to_do(reslight, config):
@@ -256,14 +257,13 @@ def test_the_newest_run_is_meant_and_an_older_one_only_offered(tmp_path):
     assert runs.create().number == 11
 
 
-def test_a_runs_own_config_means_that_run_when_the_place_of_runs_is_typed_too(tmp_path):
+def test_the_run_of_a_configuration_under_a_chosen_folder(tmp_path):
     inner = tmp_path / "out/cifar10/net/3"
     inner.mkdir(parents=True)
-    runs = RunDirectory.for_config(inner / "config.yaml", "net")
-    assert runs.relocate(tmp_path / "out").folder == inner.parent
-    assert runs.relocate(tmp_path / "out/cifar10").folder == inner.parent
-    assert runs.relocate(tmp_path / "other").folder == tmp_path / "other/net"
-    assert RunDirectory.for_config(None, "net").relocate(tmp_path / "out").folder == tmp_path / "out/net"
+    for chosen in ("out", "out/cifar10", "other"):
+        runs = RunDirectory.for_config(inner / "config.yaml", "net", tmp_path / chosen)
+        assert (tmp_path / runs.folder, runs.number) == ((tmp_path / "other/net", None) if chosen == "other" else (inner.parent, 3))
+    assert RunDirectory.for_config(None, "net", tmp_path / "out").folder == tmp_path / "out/net"
 
 
 def test_a_runs_own_config_means_that_run_from_anywhere(reslight, config, tmp_path, monkeypatch):

@@ -46,24 +46,22 @@ def read_command(arguments: Sequence[str]) -> tuple[list[str], list[Setting], li
         arguments: What was typed behind the command's name.
 
     Returns:
-        The words for jsonargparse, with the content of each file in the place of its name; all settings in the order in which they
-        apply; and the files.
+        The words for jsonargparse, first the content of each file; all settings in the order in which they apply; and the files.
 
     Raises:
         UsageError: a file that is no configuration, or a word that belongs to no option.
         FileNotFoundError: a configuration that is missing.
     """
-    waiting, files = config_files.find_all([*arguments])
+    files, waiting = config_files.find_all([*arguments])
     words: list[str] = []
     settings: list[Setting] = []
+    for file in files:
+        content = _read_file(file)
+        words += ["--config", json.dumps(content, default=str)]
+        settings += settings_in(content, file)
     while waiting:
         word = waiting.pop(0)
-        if word == "--config":
-            file = Path(waiting.pop(0))
-            content = _read_file(file)
-            words += [word, json.dumps(content, default=str)]
-            settings += settings_in(content, file)
-        elif word == "-h" or word.startswith(("--help", "--print_config")):
+        if word == "-h" or word.startswith(("--help", "--print_config")):
             words.append(word)
         elif not word.startswith("--"):
             raise UsageError(f"{word} belongs to no option. {_hint(word)}")
@@ -119,9 +117,9 @@ def _typed(word: str, value: str | None) -> tuple[list[str], Setting]:
 def _report_rename(setting: Setting) -> None:
     key, value = setting.key, setting.value
     if new_key(key) != key:
-        log.info("%s is now called %s%s", key, new_key(key), setting.where)
+        log.warning("%s is now called %s%s", key, new_key(key), setting.where)
     elif (new := new_value(key, value)) != value:
-        log.info("%s %s is now called %s%s", key, value, new, setting.where)
+        log.warning("%s %s is now called %s%s", key, value, new, setting.where)
 
 
 def _hint(word: str) -> str:

@@ -64,7 +64,7 @@ class CLI(LightningCLI):
         self.command, self.words, self.settings, self.first_config = command, words, settings, config
         self.signals = signals or StopSignals()
         self.run_folder: RunFolder | None = None
-        self.root_is_set = any(setting.key == "trainer.default_root_dir" and setting.file is None for setting in settings)
+        self.root_is_typed = any(setting.key == "trainer.default_root_dir" and setting.file is None for setting in settings)
         # The text under a setting's field is its help. To read it takes half of the parsing time, so only help does.
         self.asks_for_help = any(_asks_for_help(word) for word in words)
         set_parsing_settings(docstring_parse_attribute_docstrings=self.asks_for_help)
@@ -119,13 +119,14 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Find the runs of this configuration and network, and the checkpoint."""
         config = self.config
-        if name := config_files.net_name(config.model.net):
-            resolve_config(name)  # an unknown network is reported as such, not as runs that do not exist
-        self.runs = RunDirectory.for_config(self.first_config, config_files.run_name(self.first_config, config.model.net))
+        if net := config_files.net_name(config.model.net):
+            resolve_config(net)  # an unknown network is reported as such, not as runs that do not exist
         if root := config.trainer.default_root_dir:
             config.trainer.default_root_dir = root = str(Path(root).expanduser())
-        if root and (self.runs.number is None or self.root_is_set):  # a run's own configuration belongs to the folder of the run
-            self.runs = self.runs.relocate(Path(root))
+        is_of_run = self.first_config and Run.of_config(self.first_config)  # which may have been moved since it was saved
+        chosen_root = Path(root) if root and (self.root_is_typed or not is_of_run) else None
+        name = config_files.run_name(self.first_config, config.model.net)
+        self.runs = RunDirectory.for_config(self.first_config, name, chosen_root)
         self.checkpoint = self.runs.checkpoint(config.ckpt_path, resume=self.command == "fit")
         config.ckpt_path = self.checkpoint and str(self.checkpoint)
         self.init_from = config.model.init_from

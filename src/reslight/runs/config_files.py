@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from reslight.messages import UsageError, did_you_mean
-from reslight.runs.folder import Run
+from reslight.runs.folder import ROOT, Run
 
 MOST_BYTES, MOST_VALUES, MOST_LEVELS = 100_000, 10_000, 50
 """Bounds of a configuration file. The configuration of a run, with every default written out, has 2 kB, 200 values and 5 levels."""
@@ -63,7 +62,8 @@ def run_name(path: Path | None, net: Any = None) -> str:
     """Return the name under which runs are saved: `cifar10/modern`, or `cifar10/modern-resnet56` for another network than the file's.
 
     Args:
-        path: The configuration, the first of several; None without one. A packaged one keeps its folder, since `fast` exists twice.
+        path: The configuration, the first of several; None without one. A packaged one keeps its folder, since `fast` exists
+            twice; the configuration of a run means the name of that run.
         net: The `model.net` in use, from this file or from elsewhere.
     """
     if path is None:
@@ -74,7 +74,8 @@ def run_name(path: Path | None, net: Any = None) -> str:
 
 def _name_of(path: Path) -> str:
     if run := Run.of_config(path):
-        return run.folder.parent.name
+        folder, root = run.folder.parent, Path((read(path).get("trainer") or {}).get("default_root_dir") or ROOT).resolve()
+        return folder.relative_to(root).as_posix() if root in folder.parents else folder.name
     return _packaged_name(path) or path.stem
 
 
@@ -120,19 +121,21 @@ def _line_of_today(old: str) -> str | None:
     return None
 
 
-def find_all(arguments: list[str]) -> tuple[list[str], list[Path]]:
-    """Replace the names of configurations in a command line by paths, and add the settings that a network needs on top of its recipe.
+def find_all(arguments: list[str]) -> tuple[list[Path], list[str]]:
+    """Find the configurations of a command line, and add the settings that a network needs on top of its recipe.
 
-    Of `--config cifar10/paper --model.net resnet110` come `--config DIR/cifar10/paper.yaml --config DIR/cifar10/paper-resnet110.yaml`.
+    `--config cifar10/paper --model.net resnet110` gives the files cifar10/paper.yaml and cifar10/paper-resnet110.yaml.
 
     Returns:
-        The command line, and the files in their order.
+        The files in the order in which they apply; and the other words, which apply after all files wherever they were typed.
 
     Raises:
         UsageError: a --config without a name.
         FileNotFoundError: no such configuration.
     """
-    result: list[str] = []
+    files: list[Path] = []
+    net_words: list[str] = []
+    others: list[str] = []
     words = list(arguments)
     while words:
         option, equals, value = (word := words.pop(0)).partition("=")
@@ -142,29 +145,32 @@ def find_all(arguments: list[str]) -> tuple[list[str], list[Path]]:
             value = value if equals else words.pop(0) if words else ""
             if not value:
                 raise UsageError("--config has no value: it takes a name or a file. Use --config digits, for example")
-            result += ["--config", str(find(value))]
+            files.append(find(value))
         elif option in ("--model.net", "--model.net.name") and (equals or words):
-            value = value if equals else words.pop(0)
-            result = _with_net(result, value) or [*result, option, value]
+            net_words = [option, value if equals else words.pop(0)]
         else:
-            result.append(word)
-    return result, _files_in(result)
+            others.append(word)
+    if net_words:
+        option, net = net_words
+        files = _with_net_file(files, net)
+        if option == "--model.net" and _is_net_of_recipe(files, net):
+            net_words = []  # the name alone would reset fields that the recipe sets, such as stride_on
+    return files, [*net_words, *others]
 
 
-def _with_net(arguments: list[str], net: str) -> list[str] | None:
-    """Return the command line with the settings of a network behind those of a packaged recipe; None if no recipe in it has any."""
-    for path in _files_in(arguments):
-        recipe, behind = _packaged_name(path), arguments.index(str(path)) + 1
+def _with_net_file(files: list[Path], net: str) -> list[Path]:
+    """Return the files with that of a network's settings behind the packaged recipe that has one."""
+    for number, path in enumerate(files, start=1):
+        recipe = _packaged_name(path)
         if recipe and (own := net_file(recipe, net)):
-            return [*arguments[:behind], "--config", str(own), *arguments[behind:]]
-        if recipe and net == _net_in(path):  # there perhaps with fields, such as stride_on, that the name alone would reset
-            return arguments
-    return None
+            return [*files[:number], own, *files[number:]]
+    return files
 
 
-def _files_in(arguments: list[str]) -> list[Path]:
-    """Return the configuration files in a command line, in their order."""
-    return [Path(name) for option, name in pairwise(arguments) if option == "--config"]
+def _is_net_of_recipe(files: list[Path], net: str) -> bool:
+    """Return whether the last file with a network is a packaged one with this network."""
+    last = next((path for path in reversed(files) if _net_in(path)), None)
+    return last is not None and _packaged_name(last) is not None and _net_in(last) == net
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -132,18 +132,21 @@ class RunDirectory:
     number: int | None = None
 
     @classmethod
-    def for_config(cls, config: Path | None, name: str) -> "RunDirectory":
-        """Return the runs of a configuration file. The configuration of a run means that run, and its folder for another name.
+    def for_config(cls, config: Path | None, name: str, root: Path | None = None) -> "RunDirectory":
+        """Return the runs of a configuration file. The configuration of a run means that run, and its neighbors for another name.
 
         Args:
             config: The file; None if there is none.
             name: The name under which its runs are saved.
+            root: The folder that the user chose for runs. A run that is in it already stays where it is.
         """
         if config and (run := Run.of_config(config)):
-            here, root = Path.cwd(), run.folder.parents[1]
-            root = root.relative_to(here) if root.is_relative_to(here) else root
-            return cls(root, name, run.number if name == run.folder.parent.name else None)
-        return cls(Path(ROOT), name)
+            own = run.folder.parents[len(Path(name).parts)]
+            if root is None or run.folder.is_relative_to(root.resolve()):
+                here = Path.cwd()
+                is_same = own / name == run.folder.parent
+                return cls(own.relative_to(here) if own.is_relative_to(here) else own, name, run.number if is_same else None)
+        return cls(root or Path(ROOT), name)
 
     @property
     def folder(self) -> Path:
@@ -153,12 +156,6 @@ class RunDirectory:
     def runs(self) -> list[Run]:
         """Return the runs by rising number."""
         return runs_in(self.folder)
-
-    def relocate(self, root: Path) -> "RunDirectory":
-        """Return the runs of the same configuration under another root; the same runs if they are under that root already."""
-        here, folder = root.resolve(), self.folder.resolve()
-        name = folder.relative_to(here).as_posix() if self.number is not None and folder.is_relative_to(here) else self.name
-        return replace(self, root=root, name=name)
 
     def latest_checkpoint(self, name: str = "last") -> Path:
         """Return a checkpoint of the newest run, or of run `number`.
