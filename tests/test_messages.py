@@ -18,10 +18,10 @@ def test_long_lists_are_cut_short():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["size", "mean", "crop"], "preprocess has the unknown key 'crop': its keys are size, mean"),
+        (["size", "mean", "crop"], "preprocess has the unknown key 'crop': its keys are size, mean."),
         (["size", "maen"], "preprocess has the unknown key 'maen' and is missing the key 'mean': did you mean mean?"),
-        ([], "preprocess is missing the keys 'size', 'mean': its keys are size, mean"),
-        (["size", "mean", 3, "x" * 10_000], "preprocess has the unknown keys 3, 'xxxxxxxxxxxx...xxxxxxxxxxxxx': its keys are size, mean"),
+        ([], "preprocess is missing the keys 'size', 'mean': its keys are size, mean."),
+        (["size", "mean", 3, "x" * 10_000], "preprocess has the unknown keys 3, 'xxxxxxxxxxxx...xxxxxxxxxxxxx': its keys are size, mean."),
     ],
 )
 def test_unknown_and_missing_keys_are_named(given, message):

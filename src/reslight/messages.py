@@ -17,14 +17,14 @@ class MissingPackageError(UsageError, ImportError):
 
 
 def nearest(word: str, options: Iterable[str], count: int = 3) -> list[str]:
-    """Return the options that look most like `word`, upper and lower case alike, best first; an empty list where none does."""
+    """Return the options that look most like `word`, upper and lower case alike, best first; an empty list if none is similar."""
     by_lower = {option.lower(): option for option in options}
     # A hostile word can be megabytes long, and difflib takes quadratic time.
     return [by_lower[one] for one in difflib.get_close_matches(word[:100].lower(), list(by_lower), n=count)]
 
 
 def did_you_mean(word: str, options: Iterable[str], otherwise: str = "", *, count: int = 3) -> str:
-    """Return `did you mean X or Y?` with the options nearest to `word`, or `otherwise` where none is near."""
+    """Return `did you mean X or Y?` with the options nearest to `word`, or `otherwise` if none is near."""
     similar = nearest(word, options, count)
     return f"did you mean {' or '.join(similar)}?" if similar else otherwise
 
@@ -46,7 +46,7 @@ def check_keys(given: Iterable[object], allowed: Collection[str], required: Coll
         what: The mapping's name in the message, such as `preprocess`.
 
     Raises:
-        UsageError: An unknown or a missing key.
+        UsageError: an unknown or a missing key.
     """
     given = list(given)
     unknown, missing = [key for key in given if key not in allowed], [key for key in required if key not in given]
@@ -56,6 +56,6 @@ def check_keys(given: Iterable[object], allowed: Collection[str], required: Coll
         if keys
     ]
     if problems:
-        listed = f"its keys are {', '.join(allowed)}"
+        listed = f"its keys are {', '.join(allowed)}."
         hint = did_you_mean(str(unknown[0]), allowed, listed) if len(unknown) == 1 else listed
         raise UsageError(f"{what} {' and '.join(problems)}: {hint}")

@@ -51,25 +51,27 @@ class Preprocess:
             UsageError: a field that is out of range or does not fit another.
         """
         if not _is_int(self.size) or not 1 <= self.size <= _MAX_SIZE:
-            raise UsageError(f"preprocess.size is {self.size!r}: it must be a whole number from 1 to {_MAX_SIZE}")
+            raise UsageError(f"preprocess.size is {self.size!r}: it must be a whole number from 1 to {_MAX_SIZE}.")
         if self.resize is not None and (not _is_int(self.resize) or not self.size <= self.resize <= 2 * _MAX_SIZE):
-            raise UsageError(f"preprocess.resize is {self.resize!r}: it must be null or a whole number from {self.size} to {2 * _MAX_SIZE}")
+            raise UsageError(
+                f"preprocess.resize is {self.resize!r}: it must be null or a whole number from {self.size} to {2 * _MAX_SIZE}."
+            )
         if self.interpolation not in get_args(Interpolation):
-            raise UsageError(f"preprocess.interpolation is {self.interpolation!r}: it must be {' or '.join(get_args(Interpolation))}")
+            raise UsageError(f"preprocess.interpolation is {self.interpolation!r}: it must be {' or '.join(get_args(Interpolation))}.")
         self._check_statistics()
 
     def _check_statistics(self) -> None:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(_is_finite(value) for value in values):
-                raise UsageError(f"preprocess.{name} is {_short(values)}: it must be a tuple of finite numbers")
+                raise UsageError(f"preprocess.{name} is {_short(values)}: it must be a tuple of finite numbers.")
         if not self.std or min(self.std) <= 0:
-            raise UsageError(f"preprocess.std is {_short(self.std)}: it must have one number above 0 for each channel")
+            raise UsageError(f"preprocess.std is {_short(self.std)}: it must have one number above 0 for each channel.")
         channels = len(self.std)
         if len(self.mean) not in (channels, channels * self.size**2):
             raise UsageError(
                 f"preprocess.mean has {len(self.mean)} numbers: it must have {channels}, as std, "
-                f"or {channels * self.size**2}, one for each pixel"
+                f"or {channels * self.size**2}, one for each pixel."
             )
 
     @property
@@ -142,7 +144,7 @@ class Preprocess:
         if image.dtype != torch.uint8 or image.ndim not in (3, 4) or image.shape[-3] != self.channels:
             raise UsageError(
                 f"image is {image.dtype} {tuple(image.shape)}: it must be torch.uint8 ({self.channels}, H, W) or "
-                f"(N, {self.channels}, H, W), with values from 0 to 255"
+                f"(N, {self.channels}, H, W), with values from 0 to 255."
             )
 
     @property
@@ -169,7 +171,7 @@ class Preprocess:
         from torchvision.transforms.v2 import functional as tvf
 
         if not isinstance(image, Image.Image):
-            raise TypeError(f"image is a {type(image).__name__}: it must be a Pillow image or a uint8 tensor")
+            raise TypeError(f"image is a {type(image).__name__}: it must be a Pillow image or a uint8 tensor.")
         modes = {1: "L", 3: "RGB"}
         if self.channels not in modes:
             raise UsageError(f"image is a Pillow image: it cannot be converted to {self.channels} channels. Give a uint8 tensor.")

@@ -131,7 +131,7 @@ class ResNetConfig:
             UsageError: an unknown or missing key, or a value that is not allowed.
         """
         if not isinstance(data, Mapping):
-            raise UsageError(f"the network is {reprlib.repr(data)}: it must be a name or a mapping of ResNetConfig's fields")
+            raise UsageError(f"the network is {reprlib.repr(data)}: it must be a name or a mapping of ResNetConfig's fields.")
         names = [field.name for field in fields(cls)]
         check_keys(data, names, names, "ResNetConfig")
         return cls(**data)
@@ -161,10 +161,10 @@ def _check_fields(config: ResNetConfig) -> None:
     for name, choices in _CHOICES.items():
         value = getattr(config, name)
         if not isinstance(value, str) or value not in choices:
-            raise UsageError(f"{name} is {reprlib.repr(value)}: it must be one of {', '.join(choices)}")
+            raise UsageError(f"{name} is {reprlib.repr(value)}: it must be one of {', '.join(choices)}.")
     for name in _FLAGS:
         if type(getattr(config, name)) is not bool:  # 0 and 1 would pass an "in (True, False)"
-            raise UsageError(f"{name} is {reprlib.repr(getattr(config, name))}: it must be true or false")
+            raise UsageError(f"{name} is {reprlib.repr(getattr(config, name))}: it must be true or false.")
     for name in _SIZES:
         _check_size(name, getattr(config, name))
     for name in ("depths", "widths"):
@@ -176,12 +176,12 @@ def _check_fields(config: ResNetConfig) -> None:
 
 def _check_size(name: str, value: object) -> None:
     if type(value) is not int or not 1 <= value <= MAX_SIZE:  # bool is an int to isinstance
-        raise UsageError(f"{name} is {reprlib.repr(value)}: it must be a whole number from 1 to {MAX_SIZE:,}")
+        raise UsageError(f"{name} is {reprlib.repr(value)}: it must be a whole number from 1 to {MAX_SIZE:,}.")
 
 
 def _check_sizes(name: str, values: object) -> None:
     if not isinstance(values, tuple) or not 1 <= len(values) <= MAX_STAGES:
-        raise UsageError(f"{name} is {reprlib.repr(values)}: it must be a list of 1 to {MAX_STAGES} numbers, one per stage")
+        raise UsageError(f"{name} is {reprlib.repr(values)}: it must be a list of 1 to {MAX_STAGES} numbers, one per stage.")
     for number, value in enumerate(values):
         _check_size(f"{name}[{number}]", value)
 
@@ -201,7 +201,9 @@ def _check_combinations(config: ResNetConfig) -> None:
     if min(map(c.inner_width, c.widths)) < 1:
         raise UsageError(f"width_per_group is {c.width_per_group}: with widths {c.widths} a block has no channels. Use a larger one.")
     if c.stem == "deep" and c.stem_width % 2:
-        raise UsageError(f"stem_width is {c.stem_width}: it must be even with stem deep, whose first convolution has half as many channels")
+        raise UsageError(
+            f"stem_width is {c.stem_width}: it must be even with stem deep, whose first convolution has half as many channels."
+        )
     if c.avg_down and c.shortcut not in ("B", "C"):
         raise UsageError(f"avg_down is true: shortcut {c.shortcut} has no projections. Set shortcut to B or C, or avg_down to false.")
     if c.shortcut == "none" and (c.drop_path or c.zero_init):

@@ -38,7 +38,7 @@ def cost_of(config: ResNetConfig, input_size: int | None = None) -> Cost:
     """
     size = config.input_size if input_size is None else input_size
     if size < 1:
-        raise UsageError(f"input_size is {size}: it must be at least 1")
+        raise UsageError(f"input_size is {size}: it must be at least 1.")
     short = _shortened(config).eval()
     with torch.device("meta"):
         image = torch.empty(1, config.in_channels, size, size)

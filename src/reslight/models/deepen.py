@@ -100,7 +100,7 @@ def deeper_config(before: ResNetConfig, to: str | ResNetConfig | Mapping[str, An
     if before.shortcut == "none" and (before.block == "bottleneck" or before.preact):
         why = "a bottleneck reduces the channels" if before.block == "bottleneck" else "its ReLUs remove negative values"
         raise UsageError(
-            f"this plain network cannot be deepened, because {why}: only plain networks of basic post-activation blocks can be"
+            f"this plain network cannot be deepened, because {why}: only plain networks of basic post-activation blocks can be."
         )
     return asked
 

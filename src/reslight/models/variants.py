@@ -26,7 +26,7 @@ def cifar_config(depth: int, block: Block = "basic", **fields: Any) -> ResNetCon
         UsageError: an impossible depth, an unknown field, or a value that is not allowed.
     """
     if block not in ("basic", "bottleneck"):
-        raise UsageError(f"block is {reprlib.repr(block)}: it must be one of basic, bottleneck")
+        raise UsageError(f"block is {reprlib.repr(block)}: it must be one of basic, bottleneck.")
     layers = 6 if block == "basic" else 9
     if type(depth) is not int or depth < layers + 2 or (depth - 2) % layers:
         raise UsageError(f"depth is {reprlib.repr(depth)}: with {block} blocks it must be {layers}n+2. {_nearest_depths(depth, layers)}")
@@ -163,7 +163,7 @@ def resolve_config(net: str | ResNetConfig | Mapping[str, Any], /, **fields: Any
     if isinstance(net, str):
         if net not in VARIANTS:
             hint = did_you_mean(net, VARIANTS)
-            raise UsageError(f"there is no network {reprlib.repr(net)}: {f'{hint} ' if hint else ''}`reslight models` lists all")
+            raise UsageError(f"there is no network {reprlib.repr(net)}: {f'{hint} ' if hint else ''}`reslight models` lists all.")
         return with_fields(VARIANTS[net], fields)
     config = net if isinstance(net, ResNetConfig) else ResNetConfig.from_dict(net)
     return with_fields(config, fields)

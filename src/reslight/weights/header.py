@@ -87,7 +87,7 @@ def compare(found: Mapping[str, Entry], expected: Mapping[str, Entry], complaint
         _several("has", different),
     ]
     if any(problems):
-        raise UsageError(f"{complaint}: it {'; '.join(filter(None, problems))}")
+        raise UsageError(f"{complaint}: it {'; '.join(filter(None, problems))}.")
 
 
 def _several(verb: str, items: Iterable[str]) -> str:

@@ -52,13 +52,13 @@ class EvalResult:
             _check_count("correct5", self.correct5)
         if not self.total > 0 or not self.correct1 <= (self.total if self.correct5 is None else self.correct5) <= self.total:
             counts = f"{self.correct1} (top-1) and {self.correct5} (top-5) of {self.total}"
-            raise UsageError(f"metrics count {counts} images correct: they must grow from top-1 to top-5 to the total")
+            raise UsageError(f"metrics count {counts} images correct: they must grow from top-1 to top-5 to the total.")
         if type(self.nll) not in (int, float) or not math.isfinite(self.nll):
-            raise UsageError(f"metrics.nll is {self.nll!r}: it must be a finite number")
+            raise UsageError(f"metrics.nll is {self.nll!r}: it must be a finite number.")
         if self.split not in ("test", "val"):
-            raise UsageError(f"metrics.split is {reprlib.repr(self.split)}: it must be test or val")
+            raise UsageError(f"metrics.split is {reprlib.repr(self.split)}: it must be test or val.")
         if self.batch_size < 1:
-            raise UsageError("metrics.batch_size is 0: it must be at least 1")
+            raise UsageError("metrics.batch_size is 0: it must be at least 1.")
         _check_text("metrics.precision", self.precision, 40)
         if self.fingerprint is not None:
             _check_sha256("metrics.fingerprint", self.fingerprint)
@@ -98,27 +98,27 @@ class Record:
     def __post_init__(self) -> None:
         """Check every field."""
         if self.preprocess.channels != self.net.in_channels:
-            raise UsageError(f"preprocess has {self.preprocess.channels} channels: the network takes {self.net.in_channels}")
+            raise UsageError(f"preprocess has {self.preprocess.channels} channels: the network takes {self.net.in_channels}.")
         if self.labels is not None:
             if len(self.labels) != self.net.num_classes:
-                raise UsageError(f"labels has {len(self.labels)} names: the network has {self.net.num_classes} classes")
+                raise UsageError(f"labels has {len(self.labels)} names: the network has {self.net.num_classes} classes.")
             for label in self.labels:
                 _check_text("labels", label, _MAX_LABEL)
         if self.weights not in get_args(Kind):
-            raise UsageError(f"weights is {reprlib.repr(self.weights)}: it must be one of {', '.join(get_args(Kind))}")
+            raise UsageError(f"weights is {reprlib.repr(self.weights)}: it must be one of {', '.join(get_args(Kind))}.")
         if self.dtype not in DTYPES:
-            raise UsageError(f"dtype is {reprlib.repr(self.dtype)}: it must be one of {', '.join(DTYPES)}")
+            raise UsageError(f"dtype is {reprlib.repr(self.dtype)}: it must be one of {', '.join(DTYPES)}.")
         _check_text("name", self.name, 100)
         if self.license is not None:
             _check_text("license", self.license, 100)
         for name in ("data", "recipe", "run"):
             if not isinstance(getattr(self, name), Mapping):
-                raise UsageError(f"{name} is {reprlib.repr(getattr(self, name))}: it must be an object")
+                raise UsageError(f"{name} is {reprlib.repr(getattr(self, name))}: it must be an object.")
         if "name" in self.data:
             _check_text("data.name", self.data["name"], 100)
         splits = self.data.get("splits", {})
         if not isinstance(splits, Mapping) or not all(isinstance(split, Mapping) for split in splits.values()):
-            raise UsageError(f"data.splits is {reprlib.repr(splits)}: it must be an object of objects")
+            raise UsageError(f"data.splits is {reprlib.repr(splits)}: it must be an object of objects.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain data for JSON; `from_dict` is the inverse."""
@@ -146,10 +146,12 @@ class Record:
         values = {key: value for key, value in data.items() if key != "format"}
         for name, kind in (("net", dict), ("preprocess", dict), ("metrics", list)):
             if not isinstance(values[name], kind):
-                raise UsageError(f"reslight.{name} is {reprlib.repr(values[name])}: it must be {'a list' if kind is list else 'an object'}")
+                raise UsageError(
+                    f"reslight.{name} is {reprlib.repr(values[name])}: it must be {'a list' if kind is list else 'an object'}."
+                )
         labels = values["labels"]
         if labels is not None and not (isinstance(labels, list) and len(labels) <= _MAX_LABELS):
-            raise UsageError(f"reslight.labels is {reprlib.repr(labels)}: it must be a list or null")
+            raise UsageError(f"reslight.labels is {reprlib.repr(labels)}: it must be a list or null.")
         return cls(
             **values
             | {
@@ -163,7 +165,7 @@ class Record:
 
 def _eval_result(data: Any) -> EvalResult:
     if not isinstance(data, dict):
-        raise UsageError(f"reslight.metrics has {reprlib.repr(data)}: each entry must be an object")
+        raise UsageError(f"reslight.metrics has {reprlib.repr(data)}: each entry must be an object.")
     keys = tuple(one.name for one in fields(EvalResult))
     check_keys(data, keys, keys, "reslight.metrics")
     return EvalResult(**data)
@@ -176,7 +178,7 @@ def check_sha256(sums: Any, names: tuple[str, ...]) -> dict[str, str]:
         UsageError: values that are not sha256 sums, or sums of other files.
     """
     if not isinstance(sums, dict):
-        raise UsageError(f"sha256 is {reprlib.repr(sums)}: it must be an object with the keys {', '.join(names)}")
+        raise UsageError(f"sha256 is {reprlib.repr(sums)}: it must be an object with the keys {', '.join(names)}.")
     check_keys(sums, names, names, "sha256")
     for name, value in sums.items():
         _check_sha256(f"sha256 of {name}", value)
@@ -185,12 +187,12 @@ def check_sha256(sums: Any, names: tuple[str, ...]) -> dict[str, str]:
 
 def _check_sha256(name: str, value: object) -> None:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise UsageError(f"{name} is {reprlib.repr(value)}: it must be 64 hexadecimal digits")
+        raise UsageError(f"{name} is {reprlib.repr(value)}: it must be 64 hexadecimal digits.")
 
 
 def _check_count(name: str, value: object) -> None:
     if type(value) is not int or not 0 <= value < 2**53:
-        raise UsageError(f"metrics.{name} is {reprlib.repr(value)}: it must be a whole number, at least 0")
+        raise UsageError(f"metrics.{name} is {reprlib.repr(value)}: it must be a whole number, at least 0.")
 
 
 def _breaks_line(character: str) -> bool:
@@ -201,4 +203,4 @@ def _breaks_line(character: str) -> bool:
 
 def _check_text(name: str, value: object, longest: int) -> None:
     if not isinstance(value, str) or not 1 <= len(value) <= longest or any(map(_breaks_line, value)):
-        raise UsageError(f"{name} has {reprlib.repr(value)}: it must be one line of text, at most {longest:,} characters long")
+        raise UsageError(f"{name} has {reprlib.repr(value)}: it must be one line of text, at most {longest:,} characters long.")

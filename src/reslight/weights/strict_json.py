@@ -14,6 +14,7 @@ from reslight.messages import UsageError
 MAX_BYTES = 8 * 2**20
 """Largest config.json that is read: a mean image of 224 x 224 pixels fits."""
 _MAX_DIGITS = 19
+_FIX = "Correct it, or get it again."
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -37,11 +38,11 @@ def parse_json(text: bytes, name: str) -> dict[str, Any]:
     try:
         value = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_integer)
     except RecursionError:
-        raise UsageError(f"{name} is nested too deeply") from None
+        raise UsageError(f"{name} is nested too deeply. {_FIX}") from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError, too
-        raise UsageError(f"{name} is not standard JSON: {error}") from None
+        raise UsageError(f"{name} is not standard JSON: {error}. {_FIX}") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{name} is not a JSON object")
+        raise UsageError(f"{name} is not a JSON object. {_FIX}")
     return value
 
 

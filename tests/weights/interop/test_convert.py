@@ -164,7 +164,7 @@ def test_a_plain_net_looks_like_option_a_and_is_not():
     assert to_reslight(state, "akamaster")[0].shortcut == "A"
     config, ours = to_reslight(state, "akamaster", {"shortcut": "none"})
     assert torch.equal(logits(loaded(ResNet(config), ours), noise(32)), logits(theirs, noise(32)))
-    with pytest.raises(ValueError, match=r"^akamaster cannot build this network: shortcut is none, not A or B$"):
+    with pytest.raises(ValueError, match=r"^akamaster cannot build this network: shortcut is none, not A or B\.$"):
         from_reslight(config, ours, "akamaster")
 
 

@@ -91,7 +91,7 @@ def _unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
     inside = [state[key] for key in _CONTAINERS if isinstance(state.get(key), Mapping)] if isinstance(state, Mapping) else []
     found = inside[0] if inside else state
     if not isinstance(found, Mapping) or not found:
-        raise UsageError(f"weights are {reprlib.repr(found)}: they must be a state dict, or a dict with one as {', '.join(_CONTAINERS)}")
+        raise UsageError(f"weights are {reprlib.repr(found)}: they must be a state dict, or a dict with one as {', '.join(_CONTAINERS)}.")
     for name, tensor in found.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise UsageError(f"{reprlib.repr(name)} is a {type(tensor).__name__}: a state dict holds names and tensors. Leave it out.")

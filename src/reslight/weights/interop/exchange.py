@@ -102,7 +102,7 @@ def export_file(source: str, path: Path, library: str) -> ResNet:
         torch.save(state, buffer := io.BytesIO())
         content = buffer.getvalue()
     else:
-        raise UsageError(f"the output file is {path}: its name must end with .safetensors, or with {', '.join(_PICKLES)} for torch.load")
+        raise UsageError(f"the output file is {path}: its name must end with .safetensors, or with {', '.join(_PICKLES)} for torch.load.")
     write_files({path: content})
     return net
 

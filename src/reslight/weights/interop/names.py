@@ -152,7 +152,7 @@ def format_of(library: str) -> Format:
         UsageError: an unknown library.
     """
     if library not in FORMATS:
-        hint = did_you_mean(library, FORMATS, otherwise=f"use one of {', '.join(FORMATS)}")
+        hint = did_you_mean(library, FORMATS, otherwise=f"use one of {', '.join(FORMATS)}.")
         raise UsageError(f"library is {reprlib.repr(library)}: {hint}")
     return FORMATS[library]
 
@@ -165,7 +165,7 @@ def family_of(config: "ResNetConfig", library: str) -> Family:
     """
     nearest = min(format_of(library).families, key=lambda one: (config.preact not in one.builds["preact"], len(one.differences(config))))
     if differences := nearest.differences(config):
-        raise UsageError(f"{library} cannot build this network: {'; '.join(differences)}")
+        raise UsageError(f"{library} cannot build this network: {'; '.join(differences)}.")
     return nearest
 
 

@@ -78,7 +78,7 @@ def timm_config(architecture: str, model_args: Mapping[str, Any] | None = None) 
     """
     name = architecture.partition(".")[0] if isinstance(architecture, str) else None
     if name not in TIMM:
-        hint = did_you_mean(str(architecture), TIMM, otherwise="use a plain ResNet, a ResNeXt or a pre-activation ResNet")
+        hint = did_you_mean(str(architecture), TIMM, otherwise="use a plain ResNet, a ResNeXt or a pre-activation ResNet.")
         raise UsageError(f"architecture is {reprlib.repr(architecture)}: reslight does not have this network of timm; {hint}")
     given = (model_args or {}).items()
     arguments = {key: value for key, value in given if key not in _TRAINING_ARGUMENTS and (key not in _DEFAULTS or value != _DEFAULTS[key])}

@@ -38,12 +38,12 @@ def from_transformers_config(data: Mapping[str, Any]) -> ResNetConfig:
     required = {"model_type": "resnet", "hidden_act": "relu", "downsample_in_first_stage": False}
     for key, value in required.items():
         if data.get(key, value) != value:
-            raise UsageError(f"{key} is {reprlib.repr(data[key])}: reslight builds transformers' ResNets with {value}")
+            raise UsageError(f"{key} is {reprlib.repr(data[key])}: reslight builds transformers' ResNets with {value}.")
     bottleneck = data.get("layer_type", "bottleneck") == "bottleneck"
     sizes = data.get("hidden_sizes", [256, 512, 1024, 2048])
     are_integers = isinstance(sizes, list | tuple) and all(type(size) is int for size in sizes)
     if not are_integers or (bottleneck and any(size % 4 for size in sizes)):
-        raise UsageError(f"hidden_sizes is {reprlib.repr(sizes)}: it must hold integers, multiples of 4 for bottlenecks")
+        raise UsageError(f"hidden_sizes is {reprlib.repr(sizes)}: it must hold integers, multiples of 4 for bottlenecks.")
     labels = data.get("id2label")
     return ResNetConfig(
         depths=data.get("depths", (3, 4, 6, 3)),
