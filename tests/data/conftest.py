@@ -125,7 +125,7 @@ class SmallSet:
         return CIFAR(self.name, root=str(root), **({"val_size": 0} | settings))
 
     def refusal(self, root: Path, part: str = "train", **settings: Any) -> str:
-        """What a person reads who wants to train with what is in `root`."""
+        """The error of training with what is in `root`."""
         with pytest.raises(UsageError, match=r".") as raised:
             self.data(root, **settings).load_split(part)
         text = str(raised.value)

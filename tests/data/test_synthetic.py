@@ -1,4 +1,4 @@
-"""Made-up images: of any kind asked for, the same everywhere, and learnable."""
+"""Generated images: of any kind asked for, the same everywhere, and learnable."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Colour noise against one that goes pixel by pixel, and its distribution."""
+"""Color noise against one that goes pixel by pixel, and its distribution."""
 
 import math
 from statistics import NormalDist
@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from reslight.data.augment import pca as colour
+from reslight.data.augment import pca as color
 from reslight.data.augment.pca import EIGENVALUES, EIGENVECTORS, normal, pca_noise
 from reslight.data.rng import Draw, uniform
 
@@ -62,13 +62,13 @@ def test_alphas_are_normal_and_independent():
 
 def test_normal_numbers_are_finite_and_symmetric(monkeypatch):
     ends = torch.tensor([0.0, 1 - 2**-24])
-    monkeypatch.setattr(colour, "uniform", lambda *_: ends)
+    monkeypatch.setattr(color, "uniform", lambda *_: ends)
     low, high = normal(0, 0, torch.arange(2), Draw.PCA_1).tolist()
     assert low == pytest.approx(-high)
     assert 5.4 < high < 5.5
 
 
-def test_colours_vary_as_imagenets_do():
+def test_colors_vary_as_imagenets_do():
     grey = torch.full((COUNT, 3, 1, 1), 128, dtype=torch.uint8)
     out = pca_noise(grey, torch.arange(COUNT), std=0.3, seed=1, epoch=0).flatten(1).double()
     vectors, values = torch.tensor(EIGENVECTORS).double(), torch.tensor(EIGENVALUES).double()

@@ -15,7 +15,7 @@ FAR = 2**40
 
 
 def some_images(shape):
-    """Of very different brightness and contrast, the last one of a single colour."""
+    """Of very different brightness and contrast, the last one of a single color."""
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     for place in range(shape[0]):
         images[place] = images[place] // (place + 1) + 20 * place

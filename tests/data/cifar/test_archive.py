@@ -1,4 +1,4 @@
-"""The official python archive: what its pickles may hold, and what a person reads of a bad one."""
+"""The official python archive: what its pickles may hold, and the errors of a bad one."""
 
 import builtins
 import os

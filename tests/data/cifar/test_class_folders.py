@@ -1,4 +1,4 @@
-"""Images as files in the folders of their classes: which are taken, and what a person reads of bad ones."""
+"""Images as files in the folders of their classes: which are taken, and the errors of bad ones."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Parquet files as on the Hub: which are taken, how labels are numbered, and what a person reads of bad ones."""
+"""Parquet files as on the Hub: which are taken, how labels are numbered, and the errors of bad ones."""
 
 import json
 import shutil

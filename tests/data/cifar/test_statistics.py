@@ -1,4 +1,4 @@
-"""Means and deviations against NumPy in double precision."""
+"""Means and stds against NumPy in double precision."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_large_sums_are_exact():
 
 
 @pytest.mark.parametrize("value", range(0, 256, 5))
-def test_one_colour_has_no_deviation(value):
+def test_one_color_has_no_deviation(value):
     mean, std = channel_statistics(torch.full((3, 1, 7, 7), value, dtype=torch.uint8))
     assert mean == pytest.approx((value / 255,), abs=1e-15)
     assert std == pytest.approx((0,), abs=1e-15)

@@ -64,10 +64,10 @@ KINDS = {
         saved(Image.fromarray(RGB), "WEBP", lossless=True, save_all=True, append_images=[Image.fromarray(255 - RGB)]),
         RGB,
     ),
-    "palette with a transparent colour": (saved(PALETTE, "PNG", transparency=3), np.dstack([OVER_WHITE] * 3)),
+    "palette with a transparent color": (saved(PALETTE, "PNG", transparency=3), np.dstack([OVER_WHITE] * 3)),
     "palette with alpha": (saved(PALETTE, "PNG", transparency=bytes([255, 255, 255, 0])), np.dstack([OVER_WHITE] * 3)),
-    "GIF with a transparent colour": (saved(PALETTE, "GIF", transparency=3), np.dstack([OVER_WHITE] * 3)),
-    "RGB with a transparent colour": (saved(Image.fromarray(RGB), "PNG", transparency=tuple(RGB[0, 0].tolist())), FIRST_IS_CLEAR),
+    "GIF with a transparent color": (saved(PALETTE, "GIF", transparency=3), np.dstack([OVER_WHITE] * 3)),
+    "RGB with a transparent color": (saved(Image.fromarray(RGB), "PNG", transparency=tuple(RGB[0, 0].tolist())), FIRST_IS_CLEAR),
     "float TIFF to 255": (saved(Image.fromarray(GREY.astype(np.float32)), "TIFF"), np.dstack([GREY] * 3)),
     "float TIFF of anything": (
         saved(Image.fromarray(LOW), "TIFF"),

@@ -1,4 +1,4 @@
-"""Canonical order, fingerprints, and carving one split from another."""
+"""Canonical order, fingerprints, and stratified splits."""
 
 import hashlib
 
