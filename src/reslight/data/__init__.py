@@ -1,4 +1,4 @@
-"""Datasets as Lightning data modules, and the functions that they use."""
+"""Datasets as Lightning data modules, with the settings that they take and the batches that they give."""
 
 from reslight.data.augment.augment import Augment
 from reslight.data.augment.mixup import Mix

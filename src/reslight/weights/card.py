@@ -178,7 +178,7 @@ def _training(record: Record) -> str:
     parts = []
     if splits := record.data.get("splits"):
         rows = "\n".join(
-            f"| {part} | {split.get('size', '')} | `{split.get('fingerprint', 'not known')}` |" for part, split in splits.items()
+            f"| {name} | {split.get('size', '')} | `{split.get('fingerprint', 'not known')}` |" for name, split in splits.items()
         )
         # Image folders are not decoded for their fingerprint.
         over = "class names, file names and file sizes" if record.data.get("kind") else "images and labels in canonical order"

@@ -17,7 +17,6 @@ from PIL import Image
 from pyarrow import parquet
 
 from reslight.data import Folder
-from reslight.data.cifar import parquet as shards
 from reslight.data.image_folder import shard_cache
 from reslight.data.image_folder.folder import find_image_set
 from reslight.data.image_folder.shards import Shards, image_set_in_shards
@@ -315,9 +314,3 @@ def test_a_full_disk_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch):
     says = r"/decoded/shards cannot hold the images of .*parquet: No space left on device\. Make room, or set RESLIGHT_CACHE\.$"
     with pytest.raises(OSError, match=says):
         image_set_in_shards(root)
-
-
-def test_cifars_reader_shares_its_columns():
-    assert shards.column_of(Path("x"), ["img", "fine_label"], shards.IMAGE_COLUMNS) == "img"
-    with pytest.raises(ValueError, match=r"has the columns a, b: .* img or image"):
-        shards.column_of(Path("x"), ["a", "b"], shards.IMAGE_COLUMNS)

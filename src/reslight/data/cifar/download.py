@@ -16,12 +16,12 @@ _TIMEOUT = 30
 """Seconds to wait for an answer: a firewall may drop every packet."""
 
 
-def download(metadata: CifarMetadata, part: SplitName, folder: Path) -> None:
+def download(metadata: CifarMetadata, split: SplitName, folder: Path) -> None:
     """Download a split's files into a folder, in a form that the readers find there.
 
     Args:
         metadata: The dataset.
-        part: The split.
+        split: The split.
         folder: Folder to write to; created if it is missing.
 
     Raises:
@@ -42,9 +42,9 @@ def download(metadata: CifarMetadata, part: SplitName, folder: Path) -> None:
         # A file that is not complete stays in a temporary folder, so that readers never find half a file.
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
             for address, get in hosts.items():
-                log.info("downloading the %s images of %s from %s to %s", ADJECTIVES[part], metadata.title, address, folder)
+                log.info("downloading the %s images of %s from %s to %s", ADJECTIVES[split], metadata.title, address, folder)
                 try:
-                    file = get(metadata, part, Path(unfinished))
+                    file = get(metadata, split, Path(unfinished))
                 except Exception as error:  # whatever error the host's client raises, the next host is tried
                     failures.append(f"{address} ({_reason(error)})")
                 else:
@@ -60,14 +60,14 @@ def download(metadata: CifarMetadata, part: SplitName, folder: Path) -> None:
     raise ConnectionError(f"no host could be reached and gave the files: {', '.join(failures)}")
 
 
-def _from_hub(metadata: CifarMetadata, part: SplitName, folder: Path) -> str:
+def _from_hub(metadata: CifarMetadata, split: SplitName, folder: Path) -> str:
     """Download a split from the Hub and return the file's name in the folder."""
     from huggingface_hub import get_session
 
     from reslight.hub.client import client
     from reslight.hub.files import download, list_files
 
-    repository, file = Repository(metadata.repository, metadata.revision, "dataset"), metadata.shards[part]
+    repository, file = Repository(metadata.repository, metadata.revision, "dataset"), metadata.shards[split]
     api = client(token=False)  # a public dataset needs no token, so the user's is not sent
     # Without a network this request fails at once, and the author's site is tried; those below are retried for a while.
     get_session().head(api.endpoint, timeout=_TIMEOUT)
