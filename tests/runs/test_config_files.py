@@ -10,7 +10,18 @@ from reslight.messages import UsageError
 from reslight.runs.config_files import find, find_all, names, packaged, read, run_name
 from reslight.runs.folder import Run, RunDirectory
 
-NAMES = ["cifar10/fast", "cifar10/modern", "cifar10/paper", "cifar100/fast", "cifar100/modern", "cifar100/paper", "digits", "finetune"]
+NAMES = [
+    "cifar10/fast",
+    "cifar10/modern",
+    "cifar10/muon",
+    "cifar10/paper",
+    "cifar100/fast",
+    "cifar100/modern",
+    "cifar100/muon",
+    "cifar100/paper",
+    "digits",
+    "finetune",
+]
 NAMES += ["imagenet/a3", "imagenet/paper", "imagenet/v1", "imagenet/v2"]
 NAMES += ["overlays/bf16", "overlays/cpu", "overlays/ddp", "overlays/multinode", "overlays/smoke"]
 

@@ -35,7 +35,7 @@ KNOWN = {
 }
 NETS = {name: list(KNOWN[name]) for name in RECIPES if name.startswith("imagenet/")}
 NETS |= {f"{dataset}/paper": RESNETS + PLAIN for dataset in ("cifar10", "cifar100")}
-NETS |= {f"{dataset}/modern": [*RESNETS, *PLAIN, "resnet18_cifar"] for dataset in ("cifar10", "cifar100")}
+NETS |= {f"{dataset}/{name}": [*RESNETS, *PLAIN, "resnet18_cifar"] for dataset in ("cifar10", "cifar100") for name in ("modern", "muon")}
 EACH = [(recipe, net) for recipe, nets in NETS.items() for net in nets]
 
 
@@ -71,7 +71,7 @@ def test_a_file_for_one_network_has_the_settings_of_a_network_that_the_recipe_li
     own = [path.relative_to(packaged()).with_suffix("").as_posix().split("-") for path in FILES if "-" in path.stem]
     assert {tuple(pair) for pair in own} <= set(EACH)
     for recipe, net in own:
-        assert f"{net} " in find(recipe).read_text(encoding="utf-8") or recipe.endswith("/modern")
+        assert f"{net} " in find(recipe).read_text(encoding="utf-8") or recipe.endswith(("/modern", "/muon"))
         assert set(read(packaged() / f"{recipe}-{net}.yaml")) == {"model"}
 
 
@@ -143,7 +143,15 @@ def test_the_modern_schedule(parsed):
     assert fast["data"] == settings["data"]
 
 
-@pytest.mark.parametrize("recipe", ["paper", "modern", "fast"])
+def test_the_muon_recipe_is_the_modern_one_with_another_optimizer(parsed):
+    modern, muon = parsed("cifar10/modern"), parsed("cifar10/muon")
+    changed = {"name": "muon", "lr": 0.04, "weight_decay": 0.05, "sgd_lr": 0.1, "sgd_weight_decay": 5e-4}
+    assert muon["model"]["optim"] == modern["model"]["optim"] | changed
+    assert muon["model"] | {"optim": 0} == modern["model"] | {"optim": 0}
+    assert [muon[part] for part in ("trainer", "data")] == [modern[part] for part in ("trainer", "data")]
+
+
+@pytest.mark.parametrize("recipe", ["paper", "modern", "muon", "fast"])
 def test_the_recipes_of_cifar100_are_those_of_cifar10(parsed, recipe: str):
     settings = {dataset: parsed(f"{dataset}/{recipe}") for dataset in ("cifar10", "cifar100")}
     for dataset, parts in settings.items():
@@ -230,7 +238,13 @@ SYNTHETIC = ["--data", "Synthetic", "--data.images.train_size", "64", "--data.im
 STEPS = ["--data.batch_size", "8", "--trainer.max_steps", "3", "--trainer.max_epochs", "-1", "--model.schedule.warmup", "0"]
 # One network of each recipe by day, the cheapest; CIFAR-100 has CIFAR-10's recipes. The others differ in the network alone.
 DAILY = {"digits": None, "finetune": None, "cifar10/fast": None, "cifar10/modern": "resnet20", "cifar10/paper": "resnet110"}
-DAILY |= {"cifar100/fast": None, "imagenet/paper": "plain18", "imagenet/v1": "resnet18", "imagenet/v2": "resnet50"}
+DAILY |= {
+    "cifar10/muon": "resnet20",
+    "cifar100/fast": None,
+    "imagenet/paper": "plain18",
+    "imagenet/v1": "resnet18",
+    "imagenet/v2": "resnet50",
+}
 DAILY |= {"imagenet/a3": "resnet18"}
 NIGHTLY = [pytest.param(*pair, marks=pytest.mark.nightly) for pair in EACH if pair not in DAILY.items()]
 
