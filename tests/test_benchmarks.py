@@ -20,6 +20,7 @@ RUNS = {
     "optimizers": ("--net", "resnet8", "--steps", "2", "--batch-size", "8"),
     "speedups": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
 }
+NIGHTLY = {"speedups", "train --memory"}  # the longest
 SHARED = ("harness", "images", "loops", "pictures", "train")
 
 
@@ -47,7 +48,7 @@ def test_every_benchmark_is_run_here():
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.nightly) if name in NIGHTLY else name for name in RUNS])
 def test_a_benchmark_runs(name: str, benchmark: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     benchmark(name.split()[0], "--rounds", "1", "--threads", "1", *RUNS[name], "--json", str(tmp_path / "out.json"))
     record = json.loads((tmp_path / "out.json").read_text())

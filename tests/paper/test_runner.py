@@ -177,7 +177,7 @@ def test_experiments_that_are_more_than_training(reslight: Callable[..., Any], n
     assert [row["compute"] for row in table] == ["1.00", "1.00", "1.77", "1.75", "1.93"]  # in whole iterations; a real run has more of them
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_tiny_budget_runs_the_whole_of_the_degradation(reslight: Callable[..., Any]):
     answer = reslight("paper", "degradation", "--budget", "tiny")
     assert answer.code == 0, answer.err

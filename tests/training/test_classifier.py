@@ -1,5 +1,6 @@
 """ImageClassifier in real Trainers: what it logs, saves, averages and refuses."""
 
+import functools
 import math
 from typing import Any
 
@@ -270,11 +271,15 @@ def test_memory_format_is_the_setting(channels_last):
     assert model.net.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last) is channels_last
 
 
-def test_compile_keeps_the_keys():
+# By day without the code generator, which takes most of the time.
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.nightly)])
+def test_compile_keeps_the_keys(backend, monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "compile", functools.partialmethod(torch.nn.Module.compile, backend=backend))
     run = trainer(max_steps=1, limit_val_batches=0)
     model = tiny_model(compile=True)
     keys = list(model.state_dict())
     run.fit(model, datamodule=tiny_data())
+    assert model.net._compiled_call_impl is not None
     assert list(model.state_dict()) == keys
     assert all(key.startswith("net.") and "_orig_mod" not in key for key in keys)
 

@@ -249,7 +249,7 @@ def test_networks_with_the_same_weights_are_refused_by_name(name):
         timm_config(name)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # only a new timm can change it
 def test_no_resnet_of_timm_is_forgotten():
     taken = set()
     for name in timm.list_models(["*resnet*", "*resnext*"], exclude_filters="reslight_*"):  # reslight's, if another test registered them
