@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reslight.cores import available_cores
 from reslight.data.check.problems import Problem
 from reslight.data.check.survey import Group, Survey
 from reslight.data.check.truncation import has_end
 from reslight.data.loading.decode import decode
-from reslight.data.loading.encoded import Images, available_cores
+from reslight.data.loading.encoded import Images
 from reslight.messages import UsageError
 
 _CHUNK = 32

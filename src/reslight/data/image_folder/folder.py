@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from reslight.cores import available_cores
 from reslight.data.augment.augment import Augment
 from reslight.data.augment.crop import Center, Geometry, RandomResizedCrop, ScaleJitter
 from reslight.data.augment.views import MultiScale, TenCrop
@@ -14,7 +15,7 @@ from reslight.data.datamodule import ImageDataModule
 from reslight.data.image_folder.hub_dataset import fetch, is_remote
 from reslight.data.image_folder.shards import image_set_in_shards
 from reslight.data.image_folder.splits import ImageSet, SplitName, find_class_trees, image_set_of
-from reslight.data.loading.encoded import EncodedSplit, OnBadImage, available_cores
+from reslight.data.loading.encoded import EncodedSplit, OnBadImage
 from reslight.data.loading.loaders import AnySplit
 from reslight.messages import UsageError
 from reslight.plain import plain
@@ -103,7 +104,7 @@ class Folder(ImageDataModule):
         crop: The part of a training image that the network sees.
         val_size: Without a val split, the training images to set apart for validation: their number, or their share if below 1; 0 for
             none.
-        threads: Threads per device that decode images; if null, the cores of the machine are divided among its devices.
+        threads: Threads per device that decode images; if null, the cores that this process may use are divided among its devices.
         on_bad_image: raise an error at an image that cannot be read, or skip it with a warning.
         test_views: Views of each image in test, validate and predict: center; ten_crop (the paper's corners and center, and their mirror
             images); or multi_scale (the whole image at each of test_scales, and its mirror image). Probabilities are averaged.
@@ -272,7 +273,7 @@ class Folder(ImageDataModule):
 
     def _decoding_threads(self) -> int:
         devices = getattr(self.trainer, "num_devices", 1)
-        return self._threads or max(1, min(_MAX_THREADS, available_cores() // devices))
+        return self._threads or min(_MAX_THREADS, available_cores(devices))
 
 
 def find_image_set(root: str) -> ImageSet:

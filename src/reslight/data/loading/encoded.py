@@ -8,7 +8,6 @@ thread runs, so the number of threads changes no result.
 import hashlib
 import logging
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -201,11 +200,6 @@ class EncodedSplit:
             if number not in self.bad:
                 self.bad[number] = str(error)
                 log.warning("skipped: %s", error)
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _Buffer = Tensor | list[list[Tensor]]
