@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import reslight as package
 from reslight.weights.catalog import CATALOG, Published
 from reslight.weights.folder import read_description
+from reslight.weights.record import EvalResult
 
 QUICK = ("--config", "digits", "--trainer.max_epochs", 1, "--model.schedule.warmup", 0)
 
@@ -40,6 +42,11 @@ def test_export_and_verify_agree_with_the_test_results(reslight, run):
     answer = reslight("verify", "out")
     assert answer.code == 1
     assert "DIFFERS  README.md has other numbers than config.json" in answer.out
+    card.unlink()
+    answer = reslight("verify", "out")
+    assert answer.code == 1
+    assert "DIFFERS  README.md is missing" in answer.out
+    assert "other numbers" not in answer.out
     card.write_text(text)
 
     answer = reslight("export", run, "raw", "--raw")
@@ -61,6 +68,45 @@ def test_verify_finds_a_card_with_better_results(reslight, run):
     answer = reslight("verify", "out")
     assert answer.code == 1
     assert "DIFFERS  test: " in answer.out
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "golden.safetensors"])
+def test_one_altered_byte_is_a_difference(reslight, name):
+    package.save(package.load("resnet8.digits"), "out")
+    file = Path("out", name)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    answer = reslight("verify", "out")
+    assert answer.code == 1
+    assert f"DIFFERS  out/{name} was changed: its sha256 is" in answer.out
+    assert "ok       test" not in answer.out
+    file.unlink()
+    assert reslight("verify", "out").code == 2
+
+
+def test_images_are_given_as_data(reslight):
+    answer = reslight("verify", "resnet20.cifar10", "--data", "empty")
+    assert (answer.code > 0, answer.err.count("\n")) == (True, 1)
+    assert "--data is empty" in answer.err
+    assert "or set --data." in answer.err
+    assert "data.root" not in answer.err
+
+
+def test_verify_names_the_classes_that_the_images_lack(reslight):
+    net = package.create_model("resnet8", num_classes=3)
+    labels, preprocess = ["cat", "dog", "owl"], package.Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    results = {"split": "test", "total": 4, "correct1": 3, "correct5": None, "nll": 1.0, "precision": "32-true", "batch_size": 4}
+    metrics = (EvalResult(**results, fingerprint=None),)
+    package.save(net, "out", preprocess=preprocess, labels=labels, metrics=metrics, data={"name": "pics", "kind": "Folder"})
+    for split in ("train", "test"):
+        for number, name in enumerate(("cat", "cow", "emu")):
+            folder = Path("pics", split, name)
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / "1.png")
+    answer = reslight("verify", "out", "--data", "pics")
+    assert answer.code == 2
+    assert "pics has no classes dog, owl, which the card has. Give the card's dataset as --data." in answer.err
 
 
 def test_mistakes_are_one_line(reslight, run):

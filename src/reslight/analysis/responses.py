@@ -107,11 +107,12 @@ def image_batches(net: ResNet, data: Mapping[str, Any], root: str, images: int) 
         UsageError: a dataset that reslight does not have.
         OSError: a missing dataset.
     """
-    from reslight.analysis.verify import datamodule_of
+    from reslight.analysis.verify import datamodule_of, root_as_option
     from reslight.data.loading.loaders import EvalLoader
 
-    datamodule = datamodule_of(data, net.preprocess, root)
-    datamodule.setup("test")
+    with root_as_option():
+        datamodule = datamodule_of(data, net.preprocess, root)
+        datamodule.setup("test")
     normalizer = net.preprocess.normalizer("cpu", net.fc.weight.dtype)
     split = datamodule.splits["test"]
     every, begin, left = max(1, len(split) // images), 0, images

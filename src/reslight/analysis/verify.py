@@ -3,19 +3,19 @@
 import copy
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, shortened
 from reslight.metrics import EvalCounts, Evaluator
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
 from reslight.weights import EvalResult, Record
 from reslight.weights.card import numbers_in
-from reslight.weights.folder import CARD, Description, load_network, read_card, read_golden
+from reslight.weights.folder import CARD, MODEL, Description, load_network, read_card, read_golden
 from reslight.weights.golden import TOLERANCE
 
 if TYPE_CHECKING:
@@ -42,20 +42,29 @@ def verify(description: Description, root: str = "data") -> Iterator[Check]:
         root: The folder of the images, for datasets on disk.
 
     Raises:
-        FileNotFoundError: a missing file.
-        UsageError: a damaged or altered file, or a dataset that cannot be loaded.
+        FileNotFoundError: a missing file of weights or golden logits.
+        UsageError: a dataset that cannot be loaded.
     """
     record = description.record
-    net = load_network(description)
-    yield Check("model.safetensors is as in config.json: sha256, names, shapes, dtypes, finite values", good=True)
-    difference = read_golden(description, net).compare(net, record.preprocess).relative_difference
+    try:
+        net = load_network(description)
+        yield Check(f"{MODEL} is as in config.json: sha256, names, shapes, dtypes, finite values", good=True)
+        golden = read_golden(description, net)
+    except UsageError as error:  # a damaged or altered file; there is nothing to evaluate
+        yield Check(str(error), good=False)
+        return
+    difference = golden.compare(net, record.preprocess).relative_difference
     text = f"golden logits: the largest difference is {difference:.1e} of the largest logit; {TOLERANCE:.0e} is allowed"
     yield Check(text, difference <= TOLERANCE)
+    has_card = (description.folder / CARD).is_file()
+    if not has_card:
+        yield Check(f"{CARD} is missing", good=False)
     if not record.metrics:
         yield Check("the card has no evaluation results to compare", good=True)
         return
-    is_same = numbers_in(read_card(description.folder), record)
-    yield Check(f"{CARD} has {'the numbers of' if is_same else 'other numbers than'} config.json", is_same)
+    if has_card:
+        is_same = numbers_in(read_card(description.folder), record)
+        yield Check(f"{CARD} has {'the numbers of' if is_same else 'other numbers than'} config.json", is_same)
     data = _data_of(record, root)
     for claimed in record.metrics:
         yield _compare(claimed, evaluate(net, record, claimed, data), data)
@@ -132,13 +141,33 @@ def datamodule_of(data: Mapping[str, Any], preprocess: Preprocess, root: str) ->
     )
 
 
+@contextmanager
+def root_as_option() -> Iterator[None]:
+    """Call the folder of the images `--data` in errors, as the commands do; a dataset calls it `data.root`.
+
+    Raises:
+        OSError: a missing dataset.
+        UsageError: a dataset that cannot be used.
+    """
+    try:
+        yield
+    except (OSError, UsageError) as error:
+        if "data.root" not in (text := str(error)):
+            raise
+        raise type(error)(text.replace("data.root", "--data")) from error
+
+
 def _data_of(record: Record, root: str) -> "ImageDataModule":
     """Return the dataset of a record with the splits of its results loaded.
 
     Raises:
         UsageError: a dataset with other classes or channels than the weights.
     """
-    made = datamodule_of(record.data, record.preprocess, root)
+    with root_as_option():
+        made = datamodule_of(record.data, record.preprocess, root)
+    if missing := [name for name in record.labels or () if name not in made.labels]:
+        classes = "classes" if len(missing) > 1 else "class"
+        raise UsageError(f"{root} has no {classes} {shortened(missing)}, which the card has. Give the card's dataset as --data.")
     if record.labels is not None and len(made.labels) == len(record.labels) and made.labels != tuple(record.labels):
         here, there = next(pair for pair in zip(made.labels, record.labels, strict=True) if pair[0] != pair[1])
         raise UsageError(f"{root} has other classes than the card: {here!r} instead of {there!r}. Give the card's dataset as --data.")
@@ -147,7 +176,8 @@ def _data_of(record: Record, root: str) -> "ImageDataModule":
             f"{made.name} has {made.num_classes} classes and {made.in_channels} channels: the network has {record.net.num_classes} and "
             f"{record.net.in_channels}. Give the card's dataset as --data."
         )
-    for split, stage in (("val", "validate"), ("test", "test")):
-        if any(result.split == split for result in record.metrics):
-            made.setup(stage)
+    with root_as_option():
+        for split, stage in (("val", "validate"), ("test", "test")):
+            if any(result.split == split for result in record.metrics):
+                made.setup(stage)
     return made
