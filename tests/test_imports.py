@@ -29,8 +29,8 @@ OURS = {
     "data": {"cores", "plain", "preprocess", "hub", "atomic", "messages", "lightning_private"},
     "training": {"plain", "models", "weights", "metrics", "preprocess", "atomic", "messages", "renamed", "lightning_private"},
     "runs": {"renamed", "training", "weights", "models", "metrics", "preprocess", "atomic", "messages"},
-    "analysis": {"runs", "weights", "data", "models", "metrics", "preprocess", "messages"},
-    "paper": {"analysis", "runs", "training", "models", "messages"},
+    "analysis": {"atomic", "runs", "weights", "data", "models", "metrics", "preprocess", "messages"},
+    "paper": {"atomic", "analysis", "runs", "training", "models", "messages"},
     "cli": {"renamed", "paper", "analysis", "runs", "training", "data", "weights", "models", "hub", "preprocess", "messages", "version"},
     "__init__": {"models", "preprocess", "weights", "messages", "version"},
     "__main__": {"cli"},
@@ -104,7 +104,7 @@ def test_the_command_line_needs_nothing_heavy_to_be_parsed():
     heavy = [
         f"{path.name}: {name}"
         for path in (SOURCE / "cli").rglob("*.py")
-        if path.name not in ("trainer.py", "errors.py", "settings.py")
+        if path.name not in ("trainer.py", "outputs.py", "errors.py", "settings.py")
         for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in [getattr(node, "module", None) or node.names[0].name]

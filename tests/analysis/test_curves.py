@@ -44,7 +44,7 @@ def lines_of(*runs: History) -> dict[object, Line2D]:
 
 
 def points(line: Line2D) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]  # type: ignore[arg-type]
+    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
 
 
 def texts(items: Sequence[Text]) -> list[str]:

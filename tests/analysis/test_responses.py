@@ -100,7 +100,7 @@ def test_the_command(reslight: Callable[..., Any]):
     assert Path("responses.png").stat().st_size > 10_000
     assert (
         reslight("responses", "resnet8.digits", "-o", "a.png", "--images", 0).err
-        == "reslight: error: --images is 0: it must be at least 1\n"
+        == "reslight: error: --images is 0: it must be at least 1. Use a larger number.\n"
     )
     assert "did you mean resnet8.digits" in reslight("responses", "resnet8.digit", "-o", "a.png").err
     assert "a figure is saved as .png, .pdf or .svg" in reslight("responses", "resnet8.digits", "-o", "a.bmp").err

@@ -79,7 +79,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --trainer.logger WandbLogger": ("wandb", "Install"),
     "fit --config digits --data no_module.Data": ("data is no_module.Data", "no module no_module"),
     "fit --config digits --data reslight.data.Digts": ("data is reslight.data.Digts", "has no Digts", "Digits?"),
-    "fit --config digits --data logging.Logger": ("data is logging.Logger", "no dataset"),
+    "fit --config digits --data logging.Logger": ("data is logging.Logger", "must be a dataset"),
     "fit digits": ("digits belongs to no option", "--config digits?"),
     "--config digits": ("--config", "comes first", "reslight fit --config digits"),
     "fit --config digits --trainer.default_root_dir /proc/nowhere": ("/proc/nowhere", "--trainer.default_root_dir"),
@@ -275,7 +275,7 @@ def test_lightnings_own_settings_work(reslight, setting: str, said: str):
     assert answer.code == 0, answer.err
     assert said in answer.out
     if "CSVLogger" in setting:
-        assert list(Path("csv").rglob("*metrics.csv")), "the person's logger was dropped"
+        assert list(Path("csv").rglob("*metrics.csv")), "the user's logger was dropped"
 
 
 @pytest.mark.slow

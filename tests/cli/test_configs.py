@@ -29,5 +29,5 @@ def test_a_pattern_or_a_folder_chooses(reslight, pattern: str, found: list[str])
 def test_no_match_is_a_mistake_in_one_line(reslight):
     answer = reslight("configs", "digit")
     assert answer.code == 2
-    assert "did you mean digits?" in answer.err
+    assert "Did you mean digits?" in answer.err
     assert len(answer.err.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""One folder is one run, through the command line as a person uses it."""
+"""One folder is one run, through the command line as a user does."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def rows(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_run_leaves_what_a_person_needs(reslight, config):
+def test_the_files_of_a_run(reslight, config):
     answer = reslight("fit", "--config", config)
     assert answer.code == 0, answer.err
     run = Path("runs/tiny/1")

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reslight.atomic import write_files
 from reslight.messages import MissingPackageError, UsageError
 
 if TYPE_CHECKING:  # an optional package, which takes half a second to import
@@ -60,9 +61,10 @@ def format_of(file: Path) -> str:
 
 
 def save(figure: "Figure", file: Path) -> None:
-    """Save a figure in the format of the file's ending; the same figure gives the same bytes.
+    """Save a figure in the format of the file's ending, whole or not at all; the same figure gives the same bytes.
 
     Raises:
+        OSError: a file that cannot be written.
         UsageError: a folder, or another ending than .png, .pdf and .svg.
         FileNotFoundError: a missing parent folder.
     """
@@ -71,4 +73,4 @@ def save(figure: "Figure", file: Path) -> None:
     kind = format_of(file)
     undated = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
     with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "reslight"}):  # 42: TrueType fonts, which all publishers accept
-        figure.savefig(file, format=kind, dpi=200, metadata=undated)
+        write_files({file: lambda opened: figure.savefig(opened, format=kind, dpi=200, metadata=undated)})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reslight.analysis.figure import COLORS, FONT, LIGHT_GRAY, label_axes, new_figure
-from reslight.messages import UsageError
+from reslight.messages import UsageError, data_root_called
 from reslight.models import ResNet
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ def image_batches(net: ResNet, data: Mapping[str, Any], root: str, images: int) 
         UsageError: a dataset that reslight does not have.
         OSError: a missing dataset.
     """
-    from reslight.analysis.verify import datamodule_of, root_as_option
+    from reslight.analysis.verify import datamodule_of
     from reslight.data.loading.loaders import EvalLoader
 
-    with root_as_option():
+    with data_root_called("--data"):
         datamodule = datamodule_of(data, net.preprocess, root)
         datamodule.setup("test")
     normalizer = net.preprocess.normalizer("cpu", net.fc.weight.dtype)

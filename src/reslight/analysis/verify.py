@@ -3,13 +3,13 @@
 import copy
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reslight.messages import UsageError, shortened
+from reslight.messages import UsageError, data_root_called, shortened
 from reslight.metrics import EvalCounts, Evaluator
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
@@ -141,29 +141,13 @@ def datamodule_of(data: Mapping[str, Any], preprocess: Preprocess, root: str) ->
     )
 
 
-@contextmanager
-def root_as_option() -> Iterator[None]:
-    """Call the folder of the images `--data` in errors, as the commands do; a dataset calls it `data.root`.
-
-    Raises:
-        OSError: a missing dataset.
-        UsageError: a dataset that cannot be used.
-    """
-    try:
-        yield
-    except (OSError, UsageError) as error:
-        if "data.root" not in (text := str(error)):
-            raise
-        raise type(error)(text.replace("data.root", "--data")) from error
-
-
 def _data_of(record: Record, root: str) -> "ImageDataModule":
     """Return the dataset of a record with the splits of its results loaded.
 
     Raises:
         UsageError: a dataset with other classes or channels than the weights.
     """
-    with root_as_option():
+    with data_root_called("--data"):
         made = datamodule_of(record.data, record.preprocess, root)
     if missing := [name for name in record.labels or () if name not in made.labels]:
         classes = "classes" if len(missing) > 1 else "class"
@@ -176,7 +160,7 @@ def _data_of(record: Record, root: str) -> "ImageDataModule":
             f"{made.name} has {made.num_classes} classes and {made.in_channels} channels: the network has {record.net.num_classes} and "
             f"{record.net.in_channels}. Give the card's dataset as --data."
         )
-    with root_as_option():
+    with data_root_called("--data"):
         for split, stage in (("val", "validate"), ("test", "test")):
             if any(result.split == split for result in record.metrics):
                 made.setup(stage)

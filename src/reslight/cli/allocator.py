@@ -11,11 +11,11 @@ _LARGEST = 2**30
 def keep_freed_blocks() -> bool:
     """Have glibc keep large freed blocks for the next allocation.
 
-    It gives them back to the system otherwise, so that each forward pass on the CPU is handed its activations page by
-    page anew. docs/performance.md says what this brings and what memory it takes.
+    Otherwise it returns them to the system, and each forward pass on the CPU has to request the memory of its activations page by page.
+    docs/performance.md has the speedup and the memory that it takes.
 
     Returns:
-        Whether it does; other C libraries are left as they are.
+        Whether glibc accepted it; other C libraries are not changed.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -123,10 +123,10 @@ def _report_rename(setting: Setting) -> None:
 
 
 def _hint(word: str) -> str:
-    """What to do about a word that belongs to no option."""
+    """Return what to do about a word that belongs to no option."""
     name = word.partition("=")[0]
     if name in config_files.names() or name.endswith((".yaml", ".yml")):
         return f"Did you mean --config {name}?"
     if word.startswith("-"):
         return f"Options begin with two hyphens: did you mean -{word}?"
-    return f"Did you mean --{word}?" if "=" in word or "." in word else "Write settings as --name VALUE"
+    return f"Did you mean --{word}?" if "=" in word or "." in word else "Write settings as --name VALUE."

@@ -37,7 +37,7 @@ def explain(error: Exception, settings: Sequence[Setting], defaults: Any) -> str
     """Reduce an error of jsonargparse to one line.
 
     Args:
-        error: The error; what one of our own classes raised inside it is taken as it is.
+        error: The error; a UsageError that one of our classes raised inside it keeps its message.
         settings: What was configured, to name the file that has a value.
         defaults: The parser's defaults by key, for an example of a value.
     """
@@ -52,11 +52,11 @@ def explain(error: Exception, settings: Sequence[Setting], defaults: Any) -> str
         text = "; ".join(line.strip(" -:") for line in message.splitlines() if line.strip())
         return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
     where = next((one.where for one in reversed(settings) if (one.key, str(one.value)) == (key, given[1])), "")
-    return f"{key} is {given[1]}{where}: it must be {_readable(expected, defaults.get(key))}"
+    return f"{key} is {given[1]}{where}: it must be {_readable(expected, defaults.get(key))}."
 
 
 def _readable(kinds: Sequence[str], default: Any) -> str:
-    """Types in words, the values of a choice one by one."""
+    """Return types in words, and each value of a choice."""
     words: list[str] = []
     for kind in kinds:
         if choices := re.search(r"Literal\[(.+)\]", kind):
@@ -70,7 +70,7 @@ def _readable(kinds: Sequence[str], default: Any) -> str:
 
 
 def _example(default: Any) -> str:
-    """A list in words, with the default of the setting as its example."""
+    """Return a list in words, with the default of the setting as its example."""
     return f"a list, such as {list(default) if isinstance(default, list | tuple) and default else [1, 2]}"
 
 
@@ -89,7 +89,7 @@ def raise_in_one_line(error: Exception) -> NoReturn:
     if unreadable := raised_inside(error, OSError):
         raise unreadable from None
     if missing := raised_inside(error, ImportError):
-        raise MissingPackageError(f"{_one_line(missing)}. Install the package, or remove the setting that needs it") from error
+        raise MissingPackageError(f"{_one_line(missing)}. Install the package, or remove the setting that needs it.") from error
     if isinstance(error, MisconfigurationException) or _raised_by_lightning(error):
         raise UsageError(_one_line(error)) from error
     raise error

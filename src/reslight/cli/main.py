@@ -11,18 +11,19 @@ from typing import Any
 
 from reslight.cli.commands import configs, data, hub, models, paper, plots, weights
 from reslight.cli.parser import TRAINER_COMMANDS, Parser
+from reslight.cores import let_waiting_threads_sleep
 from reslight.messages import UsageError
 from reslight.version import __version__
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 IGNORED_WARNINGS = (
-    r"The number of training batches .* is smaller than the logging interval",  # every epoch has its row all the same
-    r"You defined a `validation_step` but have no `val_dataloader`",  # val_size is 0, as asked
+    r"The number of training batches .* is smaller than the logging interval",  # each epoch has its row in metrics.csv anyway
+    r"You defined a `validation_step` but have no `val_dataloader`",  # data.val_size is 0
     r"It is recommended to use `self.log",  # the numbers are summed over the devices before they are logged
-    r"Be aware that when using `ckpt_path`.*: \['EMAWeightAveraging'\]",  # validate, test and predict take the average itself
-    r"Found \d+ module\(s\) in eval mode at the start of training",  # what model.freeze left as it was
-    r".*LeafSpec.* is deprecated",  # of Lightning's to torch
+    r"Be aware that when using `ckpt_path`.*: \['EMAWeightAveraging'\]",  # validate, test and predict load the average
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # of model.freeze
+    r".*LeafSpec.* is deprecated",  # Lightning's use of torch
 )
 """Beginnings of warnings that the user cannot act on."""
 PEER_LOST = ("gloo/transport", "remote process exited", "Connection closed by peer", "Connection reset by peer")
@@ -45,22 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
+    let_waiting_threads_sleep()  # before anything imports torch
     words = [word for word in words if word != "--debug"]
     try:
         if words and words[0] in TRAINER_COMMANDS:
             _run_trainer(words, debug)
         elif words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
-            raise UsageError(f"{words[0]} stands where the command belongs; it comes first, as in `reslight fit --config digits`")
+            raise UsageError(f"{words[0]} is no command: the command comes first. Use `reslight fit --config digits`, for example.")
         elif not words:
             make_parser().print_help()
             return MISTAKE
         else:
             options = make_parser().parse_args(words)
             if options.trains:
-                from reslight.cli import trainer  # noqa: F401  # Lightning configures its logging when it is imported; ours comes after
+                from reslight.cli import trainer  # noqa: F401  # Lightning configures its logging on import
 
                 _configure_logging(debug)
-            if options.run(options) is False:  # it ran, and what it checked is not as it should be
+            if options.run(options) is False:  # the command ran, and its check found a problem
                 return FAILED
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of Ctrl-C
@@ -70,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
     except KeyboardInterrupt:
         return _interrupted()
-    except BrokenPipeError:  # whoever read the output has had enough, as `head` does
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # else Python's own flush at exit complains
+    except BrokenPipeError:  # the reader of the output, such as `head`, closed it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # otherwise Python's flush at exit fails, too
         return FAILED
     except Exception as error:
         if debug:
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_trainer(words: list[str], debug: bool) -> None:
     from reslight.cli.trainer import run
 
-    _configure_logging(debug)  # behind the imports, in which Lightning sets up its own
+    _configure_logging(debug)  # after the imports, since Lightning configures its own
     run(words)
 
 
@@ -170,4 +172,4 @@ def make_parser() -> Parser:
 
 
 TOPICS = (configs, models, plots, paper, weights, hub, data)
-"""In the order of the help."""
+"""The modules of commands, in the order of the help."""

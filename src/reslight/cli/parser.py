@@ -2,13 +2,13 @@
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from reslight.messages import UsageError, did_you_mean
 
 Commands = Any
-"""What argparse makes of subparsers; it has no name of its own."""
+"""What argparse's `add_subparsers` returns; its class is private."""
 
 
 TRAINER_COMMANDS = {
@@ -17,7 +17,7 @@ TRAINER_COMMANDS = {
     "test": "evaluate a run's network on the test images",
     "predict": "write the predictions of a run's network for the test images",
 }
-"""The commands that take LightningCLI to parse, with what they are for."""
+"""The commands that LightningCLI parses, with their help."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,21 +27,26 @@ class Parser(argparse.ArgumentParser):
         """Raise UsageError."""
         if found := re.search(r"invalid choice: '([^']+)'", message):
             choices = re.findall(r"'?(\w+)'?[,)]", message.partition("choose from")[2])
-            hint = did_you_mean(found[1], choices, f"choose one of {', '.join(choices)}", count=1)
-            argument = message.removeprefix("argument ").partition(":")[0]
+            listed, argument = ", ".join(choices), message.removeprefix("argument ").partition(":")[0]
             start = (
                 f"{found[1]}: there is no such command" if argument == "COMMAND" else f"{argument} is {found[1]}: there is no such value"
             )
-            raise UsageError(f"{start}. {hint[0].upper()}{hint[1:]}")
-        raise UsageError(f"{message}. `{self.prog} --help` shows the arguments")
+            raise UsageError(f"{start}. {suggestion(found[1], choices, f'Choose one of {listed}.')}")
+        raise UsageError(f"{message}. `{self.prog} --help` shows the arguments.")
+
+
+def suggestion(word: str, options: Iterable[str], otherwise: str, *, count: int = 1) -> str:
+    """Return the sentence `Did you mean X?` with the options nearest to a word, or another sentence if none is near."""
+    text = did_you_mean(word, options, otherwise, count=count)
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def runs(parser: argparse.ArgumentParser, command: Callable[..., Any], *, trains: bool = False) -> None:
-    """Have a command's function run with what was parsed; its arguments have the names of its parser's.
+    """Make a parser call a command's function with the parsed arguments, which have the same names.
 
     Args:
         parser: The command's parser.
-        command: The function. False as its answer means that what it checked is not as it should be.
+        command: The function; it returns False if what it checked has a problem.
         trains: The command trains, so Lightning's log lines and warnings are reduced, too.
     """
 

@@ -1,7 +1,7 @@
 """The check of all keys, of configurations and of the command line, before jsonargparse parses the values.
 
 jsonargparse names only the end of an unknown key, or the class that it tried last. Here each key is looked up in the class that was
-chosen for it, so that the answer is the whole key, the class, and the nearest setting.
+chosen for it, so that the message has the whole key, the class, and the nearest setting.
 """
 
 import importlib
@@ -19,8 +19,9 @@ from lightning.pytorch.strategies import Strategy
 
 from reslight import data
 from reslight.cli.command_line import Setting
+from reslight.cli.parser import suggestion
 from reslight.data import ImageDataModule
-from reslight.messages import UsageError, did_you_mean, nearest, shortened
+from reslight.messages import UsageError, nearest, shortened
 from reslight.runs import config_files
 
 CHOICES: Mapping[str, tuple[type, ModuleType, str]] = {
@@ -30,21 +31,21 @@ CHOICES: Mapping[str, tuple[type, ModuleType, str]] = {
     "trainer.profiler": (Profiler, profilers, "profiler"),
     "trainer.strategy": (Strategy, strategies, "strategy"),
 }
-"""Settings whose value is a class: its base, where classes are found by their bare name, and what they are."""
+"""Settings whose value is a class: its base class, the module that has the classes with a bare name, and the word for it in messages."""
 FROM_DATA = ("model.num_classes", "model.in_channels")
 OTHER_WORDS: Mapping[str, str] = {
-    "num_workers": "data.threads is the number of decoding threads of Folder and ImageNet; other datasets are in memory and need none",
-    "workers": "data.threads is the number of decoding threads of Folder and ImageNet; other datasets are in memory and need none",
-    "gpus": "Use --trainer.accelerator gpu --trainer.devices N",
-    "epochs": "Use --trainer.max_epochs N",
-    "max_epoch": "Use --trainer.max_epochs N",
-    "steps": "Use --trainer.max_steps N",
-    "learning_rate": "Use --model.optim.lr X",
-    "resume_from_checkpoint": "Use --ckpt_path last",
-    "resume": "Use --ckpt_path last",
-    "pretrained": "Use --model.init_from NAME",
+    "num_workers": "data.threads is the number of decoding threads of Folder and ImageNet; other datasets are in memory and need none.",
+    "workers": "data.threads is the number of decoding threads of Folder and ImageNet; other datasets are in memory and need none.",
+    "gpus": "Use --trainer.accelerator gpu --trainer.devices N.",
+    "epochs": "Use --trainer.max_epochs N.",
+    "max_epoch": "Use --trainer.max_epochs N.",
+    "steps": "Use --trainer.max_steps N.",
+    "learning_rate": "Use --model.optim.lr X.",
+    "resume_from_checkpoint": "Use --ckpt_path last.",
+    "resume": "Use --ckpt_path last.",
+    "pretrained": "Use --model.init_from NAME.",
 }
-"""What other programs call a setting, by the last part of the key, and what it is here."""
+"""Advice about the names of settings in other programs, by the last part of the key."""
 
 
 def check_settings(settings: Sequence[Setting], known: Sequence[str], *, complete: bool = True) -> None:
@@ -63,7 +64,7 @@ def check_settings(settings: Sequence[Setting], known: Sequence[str], *, complet
     for setting in settings:
         key = setting.key
         if key in FROM_DATA and setting.value is not None:
-            raise UsageError(f"{key} is {setting.value}{setting.where}: it is taken from the data. Remove it")
+            raise UsageError(f"{key} is {setting.value}{setting.where}: it is taken from the data. Remove it.")
         choice = next((one for one in CHOICES if key.startswith(f"{one}.")), None)
         if key in CHOICES:
             chosen[key], given[key] = find_class(setting), set()
@@ -79,11 +80,11 @@ def check_settings(settings: Sequence[Setting], known: Sequence[str], *, complet
     if not complete:
         return
     if chosen.get("data") is None:
-        raise UsageError("data is missing: a run needs a dataset. Add --data NAME, or a configuration that has it, such as --config digits")
+        raise UsageError("data is missing: a run needs a dataset. Add --data NAME, or a configuration with one, such as --config digits.")
     for choice, owner in chosen.items():
         if owner and (missing := [name for name in _required(owner) if name not in given[choice]]):
             options = " ".join(f"--{choice}.{name} VALUE" for name in missing)
-            raise UsageError(f"{choice} is {owner.__name__}: it needs {' and '.join(missing)}. Add {options}")
+            raise UsageError(f"{choice} is {owner.__name__}: it needs {' and '.join(missing)}. Add {options}.")
 
 
 def find_class(setting: Setting) -> type | None:
@@ -104,13 +105,13 @@ def find_class(setting: Setting) -> type | None:
     if "." in name:
         found = _imported(name, start)
         if not (inspect.isclass(found) and issubclass(found, base)):
-            raise UsageError(f"{start}it is no {kind}, a class derived from {base.__module__}.{base.__name__}. Give the path of one")
+            raise UsageError(f"{start}it must be a {kind}, a class derived from {base.__module__}.{base.__name__}. Give the path of one.")
         return found
     known = [one for one in dir(module) if inspect.isclass(item := getattr(module, one)) and issubclass(item, base) and item is not base]
     if name not in known:
         path = f"give the import path of your own, such as {'my_module.MyData' if kind == 'dataset' else 'my_module.MyClass'}"
-        hint = did_you_mean(name, known, f"Choose one of {shortened(known, 6)}, or {path}", count=1)
-        raise UsageError(f"{start}there is no {kind} of that name. {hint[0].upper()}{hint[1:]}")
+        fix = suggestion(name, known, f"Choose one of {shortened(known, 6)}, or {path}.")
+        raise UsageError(f"{start}there is no {kind} of that name. {fix}")
     found = getattr(module, name)
     return found if inspect.isclass(found) else None
 
@@ -122,14 +123,14 @@ def _imported(path: str, start: str) -> Any:
         module = importlib.import_module(place)
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name and (f"{place}.").startswith(f"{error.name}."):
-            raise UsageError(f"{start}there is no module {error.name}. Check the path, or add its folder to PYTHONPATH") from error
-        raise UsageError(f"{start}the import of {place} failed ({type(error).__name__}: {error}). Correct it there") from error
+            raise UsageError(f"{start}there is no module {error.name}. Check the path, or add its folder to PYTHONPATH.") from error
+        raise UsageError(f"{start}the import of {place} failed ({type(error).__name__}: {error}). Correct it there.") from error
     except Exception as error:  # the module is the user's, and may raise anything
-        raise UsageError(f"{start}the import of {place} failed ({type(error).__name__}: {error}). Correct it there") from error
+        raise UsageError(f"{start}the import of {place} failed ({type(error).__name__}: {error}). Correct it there.") from error
     if not hasattr(module, name):
         classes = [one for one in dir(module) if inspect.isclass(getattr(module, one))]
-        hint = did_you_mean(name, classes, f"It has {', '.join(classes) or 'no class'}", count=1)
-        raise UsageError(f"{start}the module {place} has no {name}. {hint[0].upper()}{hint[1:]}")
+        fix = suggestion(name, classes, f"It has {shortened(classes, 6) or 'no class'}.")
+        raise UsageError(f"{start}the module {place} has no {name}. {fix}")
     return getattr(module, name)
 
 
@@ -140,23 +141,23 @@ def _check_chosen(setting: Setting, choice: str, name: str, owner: type | None) 
     _, _, kind = CHOICES[choice]
     if owner is None:
         if choice == "data":
-            raise UsageError(f"{setting.key} is set, and data is missing: it names the dataset. Add --data NAME before it")
-        raise UsageError(f"{setting.key} is set{setting.where}, and {choice} names no {kind}. Add --{choice} NAME before it")
+            raise UsageError(f"{setting.key} is set, and data is missing: it names the dataset. Add --data NAME.")
+        raise UsageError(f"{setting.key} is set{setting.where}, and {choice} names no {kind}. Add --{choice} NAME before it.")
     known = keys_of(owner)
     if name in known:
         return
     if group := [f"{choice}.{one}" for one in known if one.startswith(f"{name}.")]:
         _check_group(setting, group)
         return
-    article = f"{setting.key} is no setting of {owner.__name__}{setting.where}"
-    raise UsageError(f"{article}. {_hint(setting, [f'{choice}.{one}' for one in known], owner if choice == 'data' else None)}")
+    hint = _hint(setting, [f"{choice}.{one}" for one in known], owner if choice == "data" else None)
+    raise UsageError(f"{setting.key} is no setting of {owner.__name__}{setting.where}. {hint}")
 
 
 def _check_group(setting: Setting, group: Sequence[str]) -> None:
     if isinstance(setting.value, Mapping) or str(setting.value).startswith("{"):
         return
     raise UsageError(
-        f"{setting.key} is {setting.value}{setting.where}: it is a group of settings. Give one of them, as in --{group[0]} {setting.value}"
+        f"{setting.key} is {setting.value}{setting.where}: it is a group of settings. Give one of them, as in --{group[0]} {setting.value}."
     )
 
 
@@ -166,7 +167,7 @@ def _hint(setting: Setting, known: Sequence[str], dataset: type | None) -> str:
     top, _, rest = key.partition(".")
     leaf = key.rpartition(".")[2]
     if dataset and top == "data" and (others := [one.__name__ for one in datasets() if rest in keys_of(one)]):
-        return f"It is a setting of {' and '.join(others)}: remove it, or choose such a dataset with --data"
+        return f"It is a setting of {' and '.join(others)}: remove it, or choose such a dataset with --data."
     if leaf in OTHER_WORDS:
         return OTHER_WORDS[leaf]
     if key in config_files.names():
@@ -179,7 +180,7 @@ def _hint(setting: Setting, known: Sequence[str], dataset: type | None) -> str:
         return f"Did you mean {near[0]}?"
     if near := nearest(leaf, leaves, count=1):
         return f"Did you mean {leaves[near[0]]}?"
-    return f"`reslight fit --data.help {dataset.__name__}` lists its settings" if dataset else "`reslight fit --help` lists all settings"
+    return f"`reslight fit --data.help {dataset.__name__}` lists its settings." if dataset else "`reslight fit --help` lists all settings."
 
 
 def datasets() -> list[type]:

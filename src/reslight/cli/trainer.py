@@ -29,6 +29,7 @@ from reslight.runs.logger import RunLogger
 from reslight.runs.predictions import PredictionWriter
 from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier, Progress, StopSignals
 from reslight.training.resume import check_classes, compare_settings, read_checkpoint
+from reslight.training.threads import Threads
 from reslight.weights.interop.timm_folder import read_any_description
 from reslight.weights.locate import locate
 
@@ -43,6 +44,10 @@ HELP = {
 CKPT_PATH = (
     "last or best of the newest run of this configuration, a checkpoint file, or a run's folder. Training starts from the beginning if "
     "null; the other commands take last. The configuration keeps its settings, whatever the checkpoint was trained with."
+)
+THREADS = (
+    "Threads of torch on the CPU. Null: OMP_NUM_THREADS; or as in the checkpoint that training resumes from; or all cores that this "
+    "process may use, and fewer where a small network is trained faster with fewer. docs/performance.md says how they are compared."
 )
 EXPORT = "After fit, evaluate the weights on the validation images and write them to the folder `weights` of the run."
 
@@ -93,6 +98,7 @@ class CLI(LightningCLI):
         # All commands have both, since they read the configuration of a run.
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_PATH)
         parser.add_argument("--export", type=bool, default=False, help=EXPORT)
+        parser.add_argument("--threads", type=int | None, default=None, help=THREADS)
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
         parser.link_arguments("data.in_channels", "model.in_channels", apply_on="instantiate")
         for action in parser._actions:
@@ -114,7 +120,7 @@ class CLI(LightningCLI):
             raise UsageError(explain(error, self.settings, defaults)) from error
         seed = self.config.seed_everything
         if not isinstance(seed, bool) and not 0 <= seed < 2**32:
-            raise UsageError(f"seed_everything is {seed}: it must be a whole number from 0 to {2**32 - 1}")
+            raise UsageError(f"seed_everything is {seed}: it must be a whole number from 0 to {2**32 - 1}.")
 
     def before_instantiate_classes(self) -> None:
         """Find the runs of this configuration and network, and the checkpoint."""
@@ -158,6 +164,7 @@ class CLI(LightningCLI):
         contents = read_checkpoint(self.checkpoint)
         self.step = int(contents["global_step"])
         log.info("checkpoint %s, step %d", self.checkpoint, self.step)
+        self.threads.resumed = contents.get("reslight", {}).get("environment", {})
         check_classes(contents, self.datamodule.data_info(), getattr(self.datamodule, "root", None), _data_root_of(self.checkpoint))
         for line in compare_settings(self.checkpoint, contents, dict(self.model.hparams), resume=self.command == "fit"):
             log.warning("%s", line)
@@ -169,6 +176,8 @@ class CLI(LightningCLI):
             UsageError: a setting that Lightning refuses.
         """
         config: dict[str, Any] = {**vars(self.config_init["trainer"]), **kwargs}
+        self.threads = Threads(self.config_init["threads"])
+        config["callbacks"] = [*_as_list(config["callbacks"]), self.threads]
         if not config["barebones"]:  # Lightning's own mode for timing: nothing is logged, shown or saved
             self._add_parts(config)
         try:

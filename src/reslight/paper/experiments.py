@@ -166,8 +166,8 @@ def find_experiment(name: str) -> Experiment:
         UsageError: an unknown name.
     """
     if name not in EXPERIMENTS:
-        hint = did_you_mean(name, EXPERIMENTS, f"Choose one of {', '.join(EXPERIMENTS)}.")
-        raise UsageError(f"NAME is {name}: there is no such experiment. {hint}")
+        hint = did_you_mean(name, EXPERIMENTS, f"choose one of {', '.join(EXPERIMENTS)}.")
+        raise UsageError(f"NAME is {name}: there is no such experiment; {hint}")
     return EXPERIMENTS[name]
 
 

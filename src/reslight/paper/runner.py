@@ -14,12 +14,13 @@ from filelock import FileLock, Timeout  # a dependency of torch
 
 from reslight.analysis import read_run, save
 from reslight.analysis.responses import Responses, image_batches, responses
+from reslight.atomic import write_files
 from reslight.messages import UsageError
 from reslight.models import resolve_config
 from reslight.paper.experiments import Budget, Condition, Experiment, find_experiment, select_conditions
 from reslight.paper.results import Finished, directions, draw_results, layer_rows, summary, to_csv
 from reslight.paper.schedule import recipe, steps_of
-from reslight.runs import config_files as recipes
+from reslight.runs import config_files
 from reslight.runs.eval_results import eval_results_of
 from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.fork import fork_run
@@ -144,22 +145,20 @@ def write_results(plan: Plan, finished: Sequence[Finished], output: Path) -> lis
         "directions": directions(plan.experiment, finished),
         "runs": [run.row(plan.budget) | {"environment": _environment(Run(run.history.folder))} for run in finished],
     }
-    output.mkdir(parents=True, exist_ok=True)
     texts = {
         f"{plan.name}.csv": to_csv([run.row(plan.budget) for run in finished]),
         f"{plan.name}.json": json.dumps(report, indent=2) + "\n",
     }
     if layers := layer_rows(finished):
         texts[f"{plan.name}_layers.csv"] = to_csv(layers)
-    for name, text in texts.items():
-        (output / name).write_text(text, encoding="utf-8")
+    write_files({output / name: text.encode() for name, text in texts.items()})
     figure = output / f"{plan.name}.png"
     save(draw_results(plan.experiment, plan.budget, finished), figure)
     return [*(output / name for name in texts), figure]
 
 
 def _recipe(plan: Plan, condition: Condition) -> dict[str, Any]:
-    return recipe(condition, plan.experiment, plan.budget, recipes.recipe_settings("cifar10/paper", condition.net))
+    return recipe(condition, plan.experiment, plan.budget, config_files.recipe_settings("cifar10/paper", condition.net))
 
 
 def _write_or_compare(path: Path, content: dict[str, Any]) -> None:
@@ -167,8 +166,7 @@ def _write_or_compare(path: Path, content: dict[str, Any]) -> None:
         if yaml.safe_load(path.read_text(encoding="utf-8")) != content:
             raise UsageError(f"{path} has other settings than this experiment, so its runs do not belong to it. Give another --root.")
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    write_files({path: yaml.safe_dump(content, sort_keys=False).encode()})  # whole: another process may compare it right now
 
 
 @contextmanager

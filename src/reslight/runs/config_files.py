@@ -106,9 +106,9 @@ def find(name: str) -> Path:
     if short in names():
         return packaged() / f"{short}.yaml"
     if line := _line_of_today(short):
-        raise FileNotFoundError(f"--config is {name}: the network is a setting of its own now. Use {line}")
+        raise FileNotFoundError(f"--config is {name}: the network is a setting of its own now. Use {line}.")
     same = [known for known in names() if known.rpartition("/")[2] == short]
-    hint = f"did you mean {' or '.join(same)}?" if same else did_you_mean(short, names(), "`reslight configs` lists them")
+    hint = f"did you mean {' or '.join(same)}?" if same else did_you_mean(short, names(), "`reslight configs` lists them.")
     raise FileNotFoundError(f"--config is {name}: there is no such file or packaged configuration; {hint}")
 
 
@@ -144,7 +144,7 @@ def find_all(arguments: list[str]) -> tuple[list[Path], list[str]]:
         if option in ("--config", "-c"):
             value = value if equals else words.pop(0) if words else ""
             if not value:
-                raise UsageError("--config has no value: it takes a name or a file. Use --config digits, for example")
+                raise UsageError("--config has no value: it takes a name or a file. Use --config digits, for example.")
             files.append(find(value))
         elif option in ("--model.net", "--model.net.name") and (equals or words):
             net_words = [option, value if equals else words.pop(0)]
@@ -193,23 +193,23 @@ def read(path: Path) -> dict[str, Any]:
             raise _TooLargeError(f"more than {MOST_BYTES:,} bytes")
         content = yaml.load(raw.decode("utf-8"), _Loader)
     except _TooLargeError as error:
-        raise UsageError(f"{path} has {error}: that is no configuration. Give another file") from error
+        raise UsageError(f"{path} has {error}: that is no configuration. Give another file.") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file: a configuration is YAML in UTF-8. Give another file") from error
+        raise UsageError(f"{path} is not a text file: a configuration is YAML in UTF-8. Give another file.") from error
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}," if error.problem_mark else ""
-        raise UsageError(f"{path}{line} is not YAML: {error.problem}. Correct it there") from error
+        raise UsageError(f"{path}{line} is not YAML: {error.problem}. Correct it there.") from error
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
         # PyYAML raises any of these for a value that does not fit its type, such as the date 2026-13-01 or `!!int x`.
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}. Correct it there") from error
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}. Correct it there.") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{path} has no settings: a configuration is a mapping. Write one, such as `model: {{net: resnet20}}`")
+        raise UsageError(f"{path} has no settings: a configuration is a mapping. Write one, such as `model: {{net: resnet20}}`.")
     if odd := [key for key in _keys(content) if not isinstance(key, str)]:
-        raise UsageError(f"{path} has the key {odd[0]}: keys are names of settings. Write a decimal number with a point, as in 0.1")
+        raise UsageError(f"{path} has the key {odd[0]}: keys are names of settings. Write a decimal number with a point, as in 0.1.")
     data = content.get("data")
     stray = sorted(set(data) - {"class_path", "init_args", "dict_kwargs"}) if isinstance(data, dict) and "class_path" in data else []
     if stray:
-        raise UsageError(f"{path} has {', '.join(stray)} beside data.class_path: settings of a dataset belong in data.init_args. Move them")
+        raise UsageError(f"{path} has {', '.join(stray)} beside data.class_path: these belong in data.init_args. Move them.")
     return content
 
 

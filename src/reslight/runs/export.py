@@ -13,7 +13,7 @@ from reslight.weights.loading import save
 DATA_KEYS = ("name", "kind", "splits", "val_size", "normalize")
 """What config.json says of the training data."""
 RECIPE_KEYS = ("batch_size", "augment", "crop", "mix", "repeated_augmentation")
-"""Settings of the data that are part of the recipe; the last two are the old and the new name of one setting."""
+"""Settings of the data that are part of the recipe."""
 
 
 def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | None = None) -> list[str]:

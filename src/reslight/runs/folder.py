@@ -59,7 +59,7 @@ class Run:
 
     @property
     def summary(self) -> Path:
-        """What a finished run comes to; a run that is not finished has none."""
+        """The final metrics and settings of a finished run; any other run has no such file."""
         return self.folder / "summary.json"
 
     @property

@@ -7,7 +7,7 @@ of the schedule and a test therefore call the same function.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -19,6 +19,9 @@ from reslight.training.lamb import Lamb
 from reslight.training.muon import Muon
 
 Config = TypeVar("Config", "OptimConfig", "ScheduleConfig")
+OptimName = Literal["sgd", "adamw", "lamb", "muon"]
+ScheduleName = Literal["cosine", "multistep", "constant"]
+Unit = Literal["step", "epoch"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class OptimConfig:
     recipes apply no weight decay to vectors (gamma and beta of the norms, biases), which is the default here.
     """
 
-    name: Literal["sgd", "adamw", "lamb", "muon"] = "sgd"
+    name: OptimName = "sgd"
     """Stochastic gradient descent; Adam with decoupled weight decay; LAMB, for large batches; or Muon for the convolutions after the
     stem, with SGD for the rest."""
     lr: float = 0.1
@@ -58,7 +61,7 @@ class OptimConfig:
             UsageError: a value that is not allowed.
         """
         object.__setattr__(self, "betas", tuple(self.betas))
-        _choice("model.optim.name", self.name, ("sgd", "adamw", "lamb", "muon"))
+        _choice("model.optim.name", self.name, get_args(OptimName))
         _within("model.optim.lr", self.lr, 0, None, open_low=True)
         _within("model.optim.momentum", self.momentum, 0, 1)
         _within("model.optim.weight_decay", self.weight_decay, 0, None)
@@ -75,9 +78,9 @@ class OptimConfig:
 class ScheduleConfig:
     """Settings of the learning rate over a run, as factors of `optim.lr`."""
 
-    name: Literal["cosine", "multistep", "constant"] = "cosine"
+    name: ScheduleName = "cosine"
     """Half a cosine down to `min_lr` at the end of the run; a drop at each milestone; or a constant learning rate."""
-    unit: Literal["step", "epoch"] = "step"
+    unit: Unit = "step"
     """Unit of `warmup` and `milestones`: optimizer steps (the paper's iterations) or epochs."""
     warmup: float = 0.0
     """Length of the linear warm-up. Milestones and the end of the cosine are counted from the start of the run, warm-up included."""
@@ -100,8 +103,8 @@ class ScheduleConfig:
             UsageError: a value that is not allowed.
         """
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        _choice("model.schedule.name", self.name, ("cosine", "multistep", "constant"))
-        _choice("model.schedule.unit", self.unit, ("step", "epoch"))
+        _choice("model.schedule.name", self.name, get_args(ScheduleName))
+        _choice("model.schedule.unit", self.unit, get_args(Unit))
         _within("model.schedule.warmup", self.warmup, 0, None)
         _within("model.schedule.warmup_start", self.warmup_start, 0, 1)
         _within("model.schedule.gamma", self.gamma, 0, 1, open_low=True)

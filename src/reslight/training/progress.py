@@ -14,7 +14,7 @@ from reslight.lightning_private import batches_begun
 from reslight.training.classifier import ImageClassifier
 
 BAR_SECONDS = 0.2
-"""Interval at which the bar's numbers are updated: reading the loss more often would stall a GPU."""
+"""Interval at which the metrics on the bar are updated: reading the loss more often would stall a GPU."""
 LINE_SECONDS = 60.0
 """Interval of the lines that a long epoch prints without a terminal."""
 
@@ -22,8 +22,8 @@ LINE_SECONDS = 60.0
 class Progress(ProgressBar):
     """Shows loss, accuracy, learning rate and images per second of a run.
 
-    The bar shows numbers of this process for the epoch so far, an epoch's line those of all devices for the whole epoch. Images per second
-    count training only, not validation, and are logged as `images_per_second`.
+    The bar shows the metrics of this process in the epoch so far; the line of an epoch shows those of all devices in the whole epoch.
+    Images per second count training only, not validation, and are logged as `images_per_second`.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Progress(ProgressBar):
         self._begin_epoch(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Count the batch, and update what is shown if it is due."""
+        """Count the batch; update the bar, or print a line, if it is time."""
         now = time.monotonic()
         self._seconds += now - self._clock
         self._clock = now
@@ -117,7 +117,7 @@ class Progress(ProgressBar):
         """Advance the bar."""
         self._advance()
 
-    # -- cleaning up
+    # -- clean-up
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Clear the bar."""
@@ -127,7 +127,7 @@ class Progress(ProgressBar):
         """Clear the bar."""
         self._stop_bar()
 
-    # -- inside
+    # -- helpers
 
     def _begin_epoch(self, trainer: Trainer) -> None:
         self._epoch, self._validated = _epoch(trainer), False

@@ -2,9 +2,9 @@
 
 from fnmatch import fnmatchcase
 
-from reslight.cli.parser import Commands, runs
+from reslight.cli.parser import Commands, runs, suggestion
 from reslight.cli.table import table
-from reslight.messages import UsageError, did_you_mean
+from reslight.messages import UsageError
 
 
 def add_parsers(commands: Commands) -> None:
@@ -25,8 +25,8 @@ def configs(pattern: str = "*") -> None:
 
     found = [name for name in names() if fnmatchcase(name, pattern) or name.startswith(f"{pattern}/")]
     if not found:
-        hint = did_you_mean(pattern, names(), "`reslight configs` lists all")
-        raise UsageError(f"PATTERN is {pattern}: no configuration has such a name; {hint}")
+        fix = suggestion(pattern, names(), "Use * as a wildcard; `reslight configs` lists all.", count=3)
+        raise UsageError(f"PATTERN is {pattern!r}: no configuration has such a name. {fix}")
     print(table(["name", "what it is"], [[name, title(name)] for name in found]))
     print("\nuse    reslight fit --config NAME [--model.net NET] [--config overlays/NAME]")
     print(f"files  {packaged()} (the comments in them list sources, networks and published accuracies)")

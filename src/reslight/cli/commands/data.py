@@ -8,7 +8,7 @@ from reslight.cli.parser import Commands, runs
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this file."""
     about = "list the problems of a dataset: unreadable files, misplaced files, images in both train and test"
-    data = commands.add_parser("data", help="reslight data check ROOT: " + about)
+    data = commands.add_parser("data", help="check ROOT: " + about, description="Commands on datasets.")
     checks = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
     parser = checks.add_parser("check", help=about, description=f"{about.capitalize()}. The exit code is 1 if there is a problem.")
     parser.add_argument("root", metavar="ROOT", help="folder of the images, as data.root, or OWNER/DATASET[@REVISION] on the Hub")
@@ -44,9 +44,11 @@ def check_data(root: str, threads: int | None = None) -> bool:
         print(f"{clear}{KINDS[problem.kind]}: {problem}", flush=True)
     if shows_progress:
         print("\r\x1b[K", end="", file=sys.stderr)
-    splits = ", ".join(f"{count:,} {split}" for split, count in summary.splits.items())
-    print(f"{summary.opened:,} images ({splits}) of {summary.classes:,} classes, {summary.bytes / 1e6:,.1f} MB")
+    if summary.splits:
+        splits = ", ".join(f"{count:,} {split}" for split, count in summary.splits.items())
+        print(f"{summary.opened:,} images ({splits}) of {summary.classes:,} classes, {summary.bytes / 1e6:,.1f} MB")
     for kind, count in summary.kinds.items():
-        print(f"{count:>6,}  {kind}")
-    print("no problems" if not summary.kinds else f"{summary.kinds.total():,} problems")
+        print(f"{count:>6,}  {KINDS[kind]}")
+    total = summary.kinds.total()
+    print(f"{total:,} problem{'s' if total > 1 else ''}" if total else "no problems")
     return not summary.kinds

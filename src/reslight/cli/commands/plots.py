@@ -74,7 +74,7 @@ def responses(sources: Sequence[str], output: str, root: str, images: int) -> No
     from reslight.runs.trained import load_with_data_info
 
     if images < 1:
-        raise UsageError(f"--images is {images}: it must be at least 1")
+        raise UsageError(f"--images is {images}: it must be at least 1. Use a larger number.")
     format_of(Path(output))
     new_figure(1, 1)  # a missing matplotlib is reported before the work, not after it
     computed = []
@@ -89,13 +89,13 @@ def responses(sources: Sequence[str], output: str, root: str, images: int) -> No
 
 def _final_errors(history: "History") -> str:
     """Return a run's number of epochs and its errors at the end, in one line."""
-    errors_of = []
+    parts = []
     if history.training.steps:
-        errors_of.append(f"training {history.training.errors[-1]:.2f} %")
+        parts.append(f"training {history.training.errors[-1]:.2f} %")
     if errors := history.validation.errors:
         best = min(errors)
         at = history.validation.steps[errors.index(best)]
-        errors_of.append(f"validation {errors[-1]:.2f} % (best {best:.2f} % at step {at})")
+        parts.append(f"validation {errors[-1]:.2f} % (best {best:.2f} % at step {at})")
     for step, error in zip(history.test.steps, history.test.errors, strict=True):
-        errors_of.append(f"test {error:.2f} %" + ("" if step == history.steps else f" at step {step}"))
-    return f"{history.epochs} epoch{'s' if history.epochs > 1 else ''}, error: {', '.join(errors_of)}"
+        parts.append(f"test {error:.2f} %" + ("" if step == history.steps else f" at step {step}"))
+    return f"{history.epochs} epoch{'s' if history.epochs > 1 else ''}, error: {', '.join(parts)}"
