@@ -73,6 +73,36 @@ def test_the_length_of_an_epoch_is_known_after_the_setup_of_the_data():
     assert before != BATCHES
 
 
+def test_training_loaders_get_their_states_once(tmp_path):
+    class Loader:
+        def __init__(self):
+            self.loaded = []
+
+        def __len__(self):
+            return BATCHES
+
+        def __iter__(self):
+            return iter(torch.randn(BATCHES, 2, 2))
+
+        def state_dict(self):
+            return {"mark": 7}
+
+        def load_state_dict(self, state):
+            self.loaded.append(state)
+
+    class Restore(Callback):
+        def on_train_start(self, trainer, pl_module):
+            lightning_private.restore_training_loaders(trainer)
+            lightning_private.restore_training_loaders(trainer)
+
+    run = trainer(callbacks=Restore(), max_epochs=1)
+    run.fit(Module(), loader := Loader())
+    run.save_checkpoint(tmp_path / "last.ckpt")
+    assert loader.loaded == []
+    trainer(callbacks=Restore()).fit(Module(), loader, ckpt_path=tmp_path / "last.ckpt")
+    assert loader.loaded == [{"mark": 7}]
+
+
 def test_batches_are_counted_over_the_whole_run(tmp_path):
     class Save(Callback):
         def on_train_batch_end(self, trainer, *_):

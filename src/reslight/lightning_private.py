@@ -23,6 +23,21 @@ def setup_training_data(trainer: Trainer) -> None:
     trainer.fit_loop.setup_data()
 
 
+def restore_training_loaders(trainer: Trainer) -> None:
+    """Give the training loaders their states from the checkpoint, if Lightning has not done so.
+
+    Lightning does so when it sets the loaders up, which a module that reads the length of an epoch in `configure_optimizers`
+    makes it do before it restores the checkpoint. A checkpoint from before the first batch, such as that of a batch size finder,
+    whose batches are of another size, has no state that matters.
+    """
+    loop = trainer.fit_loop
+    if loop._combined_loader is None:
+        return
+    states, loop._combined_loader_states_to_load = loop._combined_loader_states_to_load, []
+    if batches_completed(trainer):
+        loop._combined_loader._load_state_dicts(states)
+
+
 def batches_begun(trainer: Trainer) -> int:
     """Return the number of training batches of the whole run that have begun, the present one included.
 

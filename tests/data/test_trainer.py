@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler
 from torch import nn
 
 from reslight.data import Augment, Synthetic, SyntheticImages
+from reslight.data.loading.loaders import TrainLoader
 
 IMAGES = SyntheticImages(size=8, in_channels=3, num_classes=4, train_size=100, test_size=30)
 AUGMENT = Augment(pad=2, flip="random", cutout=2)
@@ -47,6 +48,14 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
+class LengthReader(Recorder):
+    """Reads the length of the run in `configure_optimizers`, as schedules do: loaders are set up before a checkpoint is restored."""
+
+    def configure_optimizers(self):
+        assert self.trainer.estimated_stepping_batches > 0
+        return super().configure_optimizers()
+
+
 class SaveAt(Callback):
     """Save a checkpoint the `count`-th time that a hook is called."""
 
@@ -69,9 +78,9 @@ def make_trainer(**settings):
     return Trainer(accelerator="cpu", **(quiet | {"max_epochs": 2} | settings))
 
 
-def fit(data=None, ckpt_path=None, **settings):
+def fit(data=None, ckpt_path=None, module=None, **settings):
     """Train and return what the network saw: one (indices, pixels) for each batch."""
-    module = Recorder()
+    module = module or Recorder()
     make_trainer(**settings).fit(module, data or make_data(), ckpt_path=ckpt_path)
     return module.seen["train"]
 
@@ -231,11 +240,39 @@ def test_resume_after_max_steps_stopped_the_run(tmp_path, stop):
     assert same(fit(max_steps=11, max_epochs=-1, ckpt_path=checkpoint), whole[stop:])
 
 
-def test_resume_with_another_batch_size_is_refused(tmp_path):
+@pytest.mark.parametrize("module", [Recorder, LengthReader])
+def test_resume_with_another_batch_size_is_refused(tmp_path, module):
     checkpoint = tmp_path / "a.ckpt"
     fit(callbacks=[SaveAt("on_train_batch_end", 2, checkpoint)])
     with pytest.raises(ValueError, match="batch_size is 10: the checkpoint was saved with 20"):
-        fit(make_data(batch_size=10), ckpt_path=checkpoint)
+        fit(make_data(batch_size=10), ckpt_path=checkpoint, module=module())
+
+
+@pytest.mark.parametrize("module", [Recorder, LengthReader])
+def test_the_batch_size_may_be_found_before_the_first_step(module):
+    data = make_data()
+    seen = fit(data, module=module(), callbacks=[BatchSizeFinder(max_trials=2, steps_per_trial=1)], max_epochs=1)
+    assert data.batch_size == 4
+    assert len(seen[-1][0]) == 4
+
+
+@pytest.mark.parametrize("module", [Recorder, LengthReader])
+@pytest.mark.parametrize(
+    ("hook", "count", "done"), [("on_train_batch_end", 3, 3), ("on_train_batch_end", 6, 6), ("on_train_epoch_end", 1, 4)]
+)
+@pytest.mark.parametrize("old", [False, True], ids=["in turn", "from before"])
+def test_images_that_fill_no_batch_are_left_out_in_turn_and_resume_is_exact(tmp_path, monkeypatch, module, hook, count, done, old):
+    settings = {"max_epochs": 3, "accumulate_grad_batches": 2}
+    data, checkpoint = make_data(batch_size=32, val_size=23), tmp_path / "a.ckpt"
+    with monkeypatch.context() as patch:
+        if old:  # a run of the version before: no turns, and no mark in its checkpoints
+            patch.setattr(TrainLoader, "rotates", property(lambda self: False, lambda self, value: None), raising=False)
+        whole = fit(data, callbacks=[SaveAt(hook, count, checkpoint)], module=module(), **settings)
+    assert len(whole) == 3 * 4
+    epochs = [{index for indices, _ in whole[start : start + 4] for index in indices} for start in (0, 4, 8)]
+    assert (epochs[0] | epochs[1] == epochs[1] | epochs[2] == set(range(77))) is not old
+    rest = fit(make_data(batch_size=32, val_size=23), ckpt_path=checkpoint, module=module(), **settings)
+    assert same(rest, whole[done:])
 
 
 TWO_PROCESSES = """

@@ -66,7 +66,11 @@ def test_its_evaluation_is_unchanged(reslight, run):
 def test_it_resumes(reslight, run):
     answer = reslight("fit", "--config", run, "--ckpt_path", "last", "--trainer.max_epochs", 4)
     assert answer.code == 0, answer.err
-    assert torch.load(run / CHECKPOINT, weights_only=True)["global_step"] == 16
+    contents = torch.load(run / CHECKPOINT, weights_only=True)
+    assert contents["global_step"] == 16
+    # Its 66 images left the last ones of each order out, and not in turn.
+    assert contents["loops"]["fit_loop"]["state_dict"]["combined_loader"] == [{"images": 66, "batch_size": 16, "accumulation": 1}]
+    assert "16; each epoch leaves out 2 images\n" in answer.out + answer.err
 
 
 @pytest.mark.usefixtures("two_threads")

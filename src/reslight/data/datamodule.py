@@ -21,6 +21,7 @@ from reslight.data.augment.views import Views
 from reslight.data.loading.loaders import AnySplit, BatchPlan, EvalLoader, Position, TrainLoader, position_of
 from reslight.data.loading.split import Batch, Split, stratified_split
 from reslight.data.rng import Draw
+from reslight.lightning_private import restore_training_loaders
 from reslight.messages import UsageError
 from reslight.plain import plain
 from reslight.preprocess import Normalizer, Preprocess, network_format
@@ -280,6 +281,8 @@ class ImageDataModule(LightningDataModule, ABC):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _position(self) -> Position:
+        if self.trainer is not None:
+            restore_training_loaders(self.trainer)
         now = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
         if now != self._accumulation:
             raise UsageError(

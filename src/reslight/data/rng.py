@@ -84,6 +84,8 @@ class Draw(IntEnum):
     MIX_Y = 30
     """Row of the center of cutmix's box; its column follows."""
     MIX_X = 31
+    LEFT_OUT = 32
+    """Order in which images take turns in being left out of an epoch; drawn once, at epoch 0."""
 
 
 def bits(seed: int, epoch: int, index: Tensor, draw: int | Sequence[int]) -> Tensor:

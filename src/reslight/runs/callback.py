@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from reslight.atomic import write_files
+from reslight.lightning_private import restore_training_loaders
 from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.logger import RunLogger
 from reslight.runs.report import start_lines, summary
@@ -43,6 +44,7 @@ class RunFolder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the folder on the first process, send metrics and checkpoints there, and log what is trained."""
         self._started = time.monotonic()
+        restore_training_loaders(trainer)  # before the run's folder changes: they may refuse the checkpoint
         if not getattr(trainer, "fast_dev_run", False):
             self._open(trainer)
         if trainer.is_global_zero and isinstance(pl_module, ImageClassifier):

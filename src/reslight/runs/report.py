@@ -27,10 +27,19 @@ def start_lines(trainer: Trainer, model: ImageClassifier, run: Run | None) -> li
     lines = [
         f"net    {parameters:,} parameters, {model.config.num_classes} classes",
         f"data   {data.get('name', 'your own loaders')}: {sizes} images" if sizes else "data   your own loaders",
-        *([f"batch  {str(plan).removeprefix('batch ')}"] if plan else []),
+        *([f"batch  {str(plan).removeprefix('batch ')}{_left_out(trainer)}"] if plan else []),
         f"train  {_length(trainer)}, {optim}, {trainer.precision} on {devices}, seed {os.environ.get('PL_GLOBAL_SEED', 'not set')}",
     ]
     return [*lines, f"run    {run.folder}"] if run else lines
+
+
+def _left_out(trainer: Trainer) -> str:
+    """Return how many images are left out of an epoch because they do not fill a batch; empty where a limit shortens epochs."""
+    loader: Any = trainer.train_dataloader
+    count = getattr(loader, "left_out", 0)  # a user's own loader does not say
+    if not count or trainer.num_training_batches < len(loader):
+        return ""
+    return f"; each epoch leaves out {count} image{'s' if count > 1 else ''}{' in turn' if loader.rotates else ''}"
 
 
 def _length(trainer: Trainer) -> str:

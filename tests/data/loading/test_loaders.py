@@ -1,12 +1,15 @@
 """Loaders: the same images whoever asks, every one exactly once in evaluation."""
 
+from itertools import pairwise
+from math import gcd
+
 import pytest
 import torch
 
 from reslight.data.augment.augment import Augment
 from reslight.data.loading.loaders import BatchPlan, EvalLoader, Position, TrainLoader, repeated
 from reslight.data.loading.split import Batch, Split
-from reslight.data.rng import permutation
+from reslight.data.rng import Draw, permutation
 
 DIVISIONS = [(devices, accumulation) for devices in (1, 2, 3) for accumulation in (1, 2)]
 
@@ -29,15 +32,55 @@ def global_batches(split, devices, accumulation, finish=lambda batch: batch, **s
     return [torch.cat(micro[start : start + parts]) for start in range(0, len(micro), parts)]
 
 
-def test_batches_are_the_order_of_the_epoch_and_the_rest_is_dropped():
+def images_of(split, epoch, **settings):
+    return torch.cat([batch.indices for batch in make_loader(split, epoch=epoch, **settings)]).tolist()
+
+
+def left_out_slowly(images, batch_size, epoch, seed=5):
+    turns, rest = permutation(images, seed, 0, Draw.LEFT_OUT).tolist(), images % batch_size
+    return {turns[(epoch * rest + place) % images] for place in range(rest)}
+
+
+def test_batches_are_the_order_of_the_epoch_without_the_images_whose_turn_it_is():
     loader = make_loader(make_split(), epoch=3)
     batches = list(loader)
     assert len(batches) == len(loader) == 8
-    assert torch.equal(torch.cat([batch.indices for batch in batches]), permutation(100, 5, 3)[:96])
+    missing = left_out_slowly(100, 12, epoch=3)
+    assert loader.left_out == len(missing) == 4
+    expected = [image for image in permutation(100, 5, 3).tolist() if image not in missing]
+    assert torch.cat([batch.indices for batch in batches]).tolist() == expected
     for batch in batches:
         assert batch.images.dtype == torch.uint8
         assert torch.equal(batch.images[:, 0, 0, 0].long(), batch.indices)
         assert torch.equal(batch.labels, batch.indices % 10)
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(63, 32), (100, 12), (97, 16), (64, 32), (10, 12)])
+def test_images_are_left_out_in_turn_and_equally_often(images, batch_size):
+    split, plan = make_split(images), BatchPlan(batch_size, 1, 1).fit_to(images)
+    rest = images % plan.batch_size
+    epochs = images // gcd(images, rest) if rest else 2
+    seen = [images_of(split, epoch, batch_size=batch_size) for epoch in range(epochs)]
+    assert all(len(set(epoch)) == len(epoch) == images - rest for epoch in seen)
+    assert all(set(one) | set(two) == set(range(images)) for one, two in pairwise(seen))
+    times = torch.tensor(seen).flatten().bincount()
+    assert times.unique().tolist() == [epochs - epochs * rest // images]
+
+
+def test_a_run_from_before_images_took_turns_keeps_its_order():
+    old = {"images": 100, "batch_size": 12, "accumulation": 1}
+    loader = make_loader(make_split(), epoch=3)
+    loader.load_state_dict(old)
+    assert torch.cat([batch.indices for batch in loader]).tolist() == permutation(100, 5, 3)[:96].tolist()
+    assert loader.state_dict() == old, "and keeps it when it is resumed again"
+
+
+def test_epochs_of_the_same_order_have_the_same_images():
+    plan, at = BatchPlan(12, 1, 1), Position(0, 0)
+    loader = TrainLoader(make_split(), plan, rank=0, seed=5, position=lambda: at, same_order=True)
+    first = [batch.indices.tolist() for batch in loader]
+    at = Position(3, 0)
+    assert [batch.indices.tolist() for batch in loader] == first
 
 
 @pytest.mark.parametrize(("devices", "accumulation"), DIVISIONS)
@@ -101,7 +144,7 @@ def test_plan_text_and_errors():
 def test_checkpoint_of_another_division_is_refused():
     split = make_split()
     state = make_loader(split, devices=1, accumulation=2).state_dict()
-    assert state == {"images": 100, "batch_size": 12, "accumulation": 2}
+    assert state == {"images": 100, "batch_size": 12, "accumulation": 2, "rotates": 1}
     make_loader(split, devices=3, accumulation=2).load_state_dict(state)  # the number of devices is free
     with pytest.raises(ValueError, match=r"trainer.accumulate_grad_batches is 1: the checkpoint was saved with 2, .* Resume with 2\."):
         make_loader(split).load_state_dict(state)
@@ -150,6 +193,14 @@ def test_copies_do_not_depend_on_the_division_or_on_where_training_resumes(devic
     assert all(len(set(step)) == 12 for step in whole), "each copy has a number, and so an augmentation, of its own"
     assert steps(devices, accumulation) == whole
     assert steps(devices, accumulation, begun=2) == whole[2:]
+
+
+def test_copies_have_a_random_part_of_all_images_whatever_a_checkpoint_says():
+    loader = TrainLoader(Numbers(), BatchPlan(12, 1, 1), rank=0, seed=5, position=lambda: Position(1, 0), copies=3)
+    before = [batch.indices.tolist() for batch in loader]
+    loader.load_state_dict({"images": 50, "batch_size": 12, "accumulation": 1, "rotates": 1})
+    assert [batch.indices.tolist() for batch in loader] == before
+    assert loader.state_dict() == {"images": 50, "batch_size": 12, "accumulation": 1}
 
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 5])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reslight.data.loading.encoded import EncodedSplit
 from reslight.data.loading.split import Batch, Split
-from reslight.data.rng import permutation
+from reslight.data.rng import Draw, permutation
 from reslight.lightning_private import batches_completed
 from reslight.messages import UsageError
 
@@ -89,7 +89,11 @@ class BatchPlan:
 
 
 class TrainLoader:
-    """One epoch of random batches; the images after the last full global batch are left out of this epoch.
+    """One epoch of random batches. All batches are full: the images that do not fill one are left out of the epoch, in turn.
+
+    With N images and r = N mod `batch_size`, epoch e leaves out the images number e*r to e*r + r - 1, modulo N, of one permutation
+    that depends on the seed alone. So all images are left out equally often, and none of them in two epochs running. With several
+    copies of an image, where an epoch has a random part of the images anyway, the last ones of its order are left out.
 
     With b images per device, W devices and A accumulation steps, batch m of step k on rank r takes b images of the epoch's
     order, from number `((k*A + m)*W + r) * b` on: a step has the same images for any W and A.
@@ -116,6 +120,8 @@ class TrainLoader:
             position: Returns where an iteration starts; called at its first batch.
             copies: Copies of an image in a batch, see `repeated`.
             same_order: Whether all epochs have the order of epoch 0, to overfit a few batches.
+
+        `rotates` is whether images are left out in turn; runs from before that resume with the last ones of each order left out.
         """
         self.split = split
         self.plan = plan
@@ -123,11 +129,17 @@ class TrainLoader:
         self.seed = seed
         self.copies = copies
         self.same_order = same_order
+        self.rotates = copies == 1
         self._position = position
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch on this device."""
         return len(self.split) // self.plan.batch_size * self.plan.accumulation
+
+    @property
+    def left_out(self) -> int:
+        """Number of images that are left out of an epoch because they do not fill a batch."""
+        return len(self.split) % self.plan.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches from the trainer's position to the end of the epoch.
@@ -135,7 +147,7 @@ class TrainLoader:
         A generator, because Lightning calls `iter()` before it restores a checkpoint's progress, and `next()` after.
         """
         epoch, done = self._position()
-        order = permutation(len(self.split), self.seed, 0 if self.same_order else epoch, device=self.split.device)
+        order = self._order(0 if self.same_order else epoch)
         size = self.plan.per_device
         starts = ((batch * self.plan.devices + self.rank) * size for batch in range(done, len(self)))
         if self.copies > 1:
@@ -147,8 +159,22 @@ class TrainLoader:
                 )
             yield batch
 
+    def _order(self, epoch: int) -> Tensor:
+        """Return the images of an epoch in their order, int64; those that are left out are missing or last."""
+        images, device = len(self.split), self.split.device
+        order = permutation(images, self.seed, epoch, device=device)
+        if not self.rotates or not self.left_out:
+            return order
+        turns = permutation(images, self.seed, 0, Draw.LEFT_OUT, device)
+        is_used = torch.ones(images, dtype=torch.bool, device=device)
+        is_used[turns[(torch.arange(self.left_out, device=device) + epoch * self.left_out) % images]] = False
+        return order[is_used[order]]
+
     def state_dict(self) -> dict[str, int]:
-        """Return the units of a checkpoint's position; resuming compares them and restores nothing from them."""
+        """Return the units of a checkpoint's position, and whether images are left out in turn."""
+        return self._units() | ({"rotates": 1} if self.rotates else {})
+
+    def _units(self) -> dict[str, int]:
         return {
             "images": len(self.split),
             "batch_size": self.plan.batch_size,
@@ -156,7 +182,9 @@ class TrainLoader:
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Check that a checkpoint's position has the same units here. The number of devices may differ.
+        """Restore whether images are left out in turn, and check that a checkpoint's position has the same units here.
+
+        The number of devices may differ.
 
         Raises:
             UsageError: another batch size, accumulation or number of images in the checkpoint.
@@ -166,12 +194,13 @@ class TrainLoader:
             "batch_size": "data.batch_size",
             "accumulation": "trainer.accumulate_grad_batches",
         }
-        for key, now in self.state_dict().items():
+        for key, now in self._units().items():
             if state.get(key, now) != now:
                 raise UsageError(
                     f"{names[key]} is {now}: the checkpoint was saved with {state[key]}, and its position within the epoch "
                     f"depends on that. Resume with {state[key]}."
                 )
+        self.rotates = self.copies == 1 and bool(state.get("rotates", 0))
 
 
 def repeated(order: Tensor, batch_size: int, copies: int) -> Tensor:
