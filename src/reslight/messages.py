@@ -2,7 +2,8 @@
 
 import difflib
 import reprlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UsageError(ValueError):
@@ -34,6 +35,22 @@ def shortened(items: Collection[object], most: int = 3) -> str:
     listed = [str(item) for item in items]
     rest = f" and {len(listed) - most:,} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + rest
+
+
+@contextmanager
+def data_root_called(name: str) -> Iterator[None]:
+    """Call the folder of the images `name` in errors, as a command does that is not configured; a dataset calls it data.root.
+
+    Raises:
+        OSError: what was raised inside.
+        UsageError: what was raised inside.
+    """
+    try:
+        yield
+    except (OSError, UsageError) as error:
+        if "data.root" not in (text := str(error)):
+            raise
+        raise type(error)(text.replace("data.root", name)) from error
 
 
 def check_keys(given: Iterable[object], allowed: Collection[str], required: Collection[str], what: str) -> None:

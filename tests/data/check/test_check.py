@@ -333,6 +333,35 @@ def test_a_folder_without_images(tmp_path):
     assert_found(tmp_path, [("empty class", "cat", "has no images")])
 
 
+def test_what_the_command_prints(reslight, root):
+    Path("void").mkdir()
+    answer = reslight("data", "check", "void")
+    title = KINDS["layout"]
+    assert answer.code == 1
+    assert answer.out.splitlines() == [
+        f"{title}: void has no images in folders of classes. Put CLASS/IMAGE there.",
+        f"     1  {title}",
+        "1 problem",
+    ]
+    (root / "train" / TENCH / "0.jpg").touch()
+    answer = reslight("data", "check", root)
+    title = KINDS["empty"]
+    assert [line.partition(":")[0].split("  ")[-1] for line in answer.out.splitlines()] == [
+        title,
+        next(line for line in answer.out.splitlines() if " images (" in line),
+        title,
+        "1 problem",
+    ]
+
+
+def test_several_sets_of_shards_are_one_problem(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-0.parquet").touch()
+    ((_, path, text),) = [(one.kind, one.path, one.text) for one in check(str(tmp_path))]
+    assert (path, text) == (str(tmp_path), f"has several sets of shards. Give one of {tmp_path / 'one'}, {tmp_path / 'two'}.")
+
+
 def test_a_split_without_folders_of_classes(root):
     (root / "test").mkdir()
     assert_found(root, [("layout", "test", "has no folders of classes")])

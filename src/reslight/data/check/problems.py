@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
-        "layout": "no images in folders of classes",
+        "layout": "wrong layout",
         "folder": "folder that cannot be opened",
         "empty class": "class without images",
         "unknown class": "class that is missing in training",

@@ -13,7 +13,7 @@ from reslight.data.imagenet.imagenet import KAGGLE, Layout, label_folders, tree_
 from reslight.data.imagenet.label_file import META, NAMES
 from reslight.data.imagenet.synsets import SYNSET
 from reslight.data.loading.encoded import Files, Images
-from reslight.messages import UsageError
+from reslight.messages import UsageError, data_root_called
 
 _SHARDS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
 
@@ -64,7 +64,9 @@ class Survey:
             try:
                 self._add_shards(root)
             except (OSError, UsageError) as error:
-                self._add_problem("layout", root, f"cannot be used: {error}")
+                own = f"ROOT is {root}: it "
+                text = str(error).replace("Set it to", "Give")
+                self._add_problem("layout", root, text.removeprefix(own) if text.startswith(own) else f"cannot be used: {error}")
         else:
             self._add_folders(self._root, {"train": self._root})
         if not self.groups and not self.problems:
@@ -85,7 +87,8 @@ class Survey:
         return self._root, {}
 
     def _add_shards(self, root: str) -> None:
-        found = find_image_set(root)
+        with data_root_called("ROOT"):
+            found = find_image_set(root)
         for split in SPLIT_FOLDERS:
             if split in found.splits:
                 self.groups.append(Group(split, found.splits[split].images, found.classes, found.splits[split].labels.tolist()))
