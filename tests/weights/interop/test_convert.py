@@ -389,12 +389,17 @@ REFUSED = {
     "no name": (RESNET | {5: torch.zeros(1)}, "chenyaofo", "5 is a Tensor"),
     "unknown format": (RESNET, "caffe", "library is 'caffe': use one of torchvision, timm"),
     "foreign": (akamaster().state_dict(), "chenyaofo", "these weights have layer2.0.shortcut.0.weight, "),
-    "a vit": ({"patch_embed.weight": torch.zeros(3, 3)}, "timm", "these weights have patch_embed.weight: no ResNet of timm has"),
+    "a vit": (
+        {"patch_embed.weight": torch.zeros(3, 3)},
+        "timm",
+        "patch_embed.weight, which no ResNet of timm has. They fit no other library",
+    ),
     "half a prefix": (
         {f"module.{name}" if "fc" in name else name: tensor for name, tensor in RESNET.items()},
         "chenyaofo",
         "have module.fc.weight",
     ),
+    "another library": (akamaster().state_dict(), "torchvision", "has. They fit akamaster: use --from akamaster."),
     "other stem": (RESNET, "torchvision", "another network than torchvision's: stem is small, not imagenet; stem_width is 16, not 64"),
     "other widths": (kuangliu().state_dict(), "akamaster", "widths is (64, 128, 256, 512), not (16, 32, 64)"),
     "missing": (without(RESNET, "layer2.1.bn2.running_var"), "chenyaofo", "these weights lack layer2.1.bn2.running_var. "),

@@ -65,7 +65,7 @@ def test_nothing_in_a_file_is_executed(reslight):
     ("words", "says"),
     [
         ("nothing.pth out --from timm", "nothing.pth is missing"),
-        ("w.pth out --from kuangliu", ": no ResNet of kuangliu has"),
+        ("w.pth out --from kuangliu", ", which no ResNet of kuangliu has. They fit "),
         ("w.pth out --from keras", "--from is keras: there is no such value. Choose one of torchvision, timm, transformers"),
         ("w.pth out", "one of the arguments --from --to is required"),
         ("resnet8.digits x.pth --to torchvision", "torchvision cannot build this network: "),

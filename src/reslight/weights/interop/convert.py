@@ -17,7 +17,6 @@ _DATA_PARALLEL = "module."
 """Prefix that nn.DataParallel gives to every name."""
 _BATCH_COUNTER = "num_batches_tracked"
 """Buffer of every batch norm since torch 0.4.1; older files do not have it."""
-_OTHER_LIBRARY = f"Name their library: {', '.join(FORMATS)}."
 _COMPLETE_FILE = "Get the complete file, with its config.json."
 
 
@@ -41,10 +40,32 @@ def to_reslight(state: Mapping[str, Any], library: str, config: Mapping[str, Any
     Raises:
         UsageError: a state dict that is not a complete ResNet of this library, or a network that reslight cannot build.
     """
-    known, found = config or {}, _unwrap(state)
+    found = _unwrap(state)
+    try:
+        return _to_reslight(found, library, config or {})
+    except _OtherLibraryError as error:
+        fitting = [other for other in FORMATS if other != library and _is_of(found, other)]
+        fix = f"They fit {' and '.join(fitting)}: use --from {fitting[0]}." if fitting else "They fit no other library that reslight knows."
+        raise UsageError(f"{error} {fix}") from None
+
+
+class _OtherLibraryError(UsageError):
+    """Weights that no network of the library has; those of another library may."""
+
+
+def _is_of(state: Mapping[str, Tensor], library: str) -> bool:
+    """Return whether a state dict is a network of a library."""
+    try:
+        _to_reslight(state, library, {})
+    except UsageError:
+        return False
+    return True
+
+
+def _to_reslight(found: Mapping[str, Tensor], library: str, known: Mapping[str, Any]) -> tuple[ResNetConfig, dict[str, Tensor]]:
     family = max(format_of(library).families, key=lambda one: sum(one.reslight_name(name) is not None for name in found))
     if unknown := [name for name in found if family.reslight_name(name) is None]:
-        raise UsageError(f"these weights have {_several(unknown)}: no ResNet of {library} has. {_OTHER_LIBRARY}")
+        raise _OtherLibraryError(f"these weights have {_several(unknown)}, which no ResNet of {library} has.")
     tensors = {family.reslight_name(name) or name: tensor for name, tensor in found.items()}
     if family.conv_head:
         tensors |= {name: tensor.flatten(1) for name, tensor in tensors.items() if name == "fc.weight" and tensor.shape[2:] == (1, 1)}
@@ -54,7 +75,7 @@ def to_reslight(state: Mapping[str, Any], library: str, config: Mapping[str, Any
         name, dimensions = error.args
         raise UsageError(f"these weights lack {family.library_name(name)} of {dimensions} dimensions. {_COMPLETE_FILE}") from None
     if differences := family.differences(net, ignored=known):
-        raise UsageError(f"these weights are of another network than {library}'s: {'; '.join(differences)}. {_OTHER_LIBRARY}")
+        raise _OtherLibraryError(f"these weights are of another network than {library}'s: {'; '.join(differences)}.")
     expected = _expected(net)
     for name in expected:
         if name.endswith(_BATCH_COUNTER):
