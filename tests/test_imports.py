@@ -28,7 +28,7 @@ OURS = {
     "weights": {"plain", "models", "preprocess", "hub", "atomic", "messages", "version"},
     "data": {"cores", "plain", "preprocess", "hub", "atomic", "messages", "lightning_private"},
     "training": {"plain", "models", "weights", "metrics", "preprocess", "atomic", "messages", "renamed", "lightning_private"},
-    "runs": {"renamed", "training", "weights", "models", "metrics", "preprocess", "atomic", "messages"},
+    "runs": {"renamed", "training", "weights", "models", "metrics", "preprocess", "atomic", "messages", "lightning_private"},
     "analysis": {"atomic", "runs", "weights", "data", "models", "metrics", "preprocess", "messages"},
     "paper": {"atomic", "analysis", "runs", "training", "models", "messages"},
     "cli": {"renamed", "paper", "analysis", "runs", "training", "data", "weights", "models", "hub", "preprocess", "messages", "version"},
