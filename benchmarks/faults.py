@@ -180,7 +180,7 @@ def two_nodes(sandbox: Sandbox) -> Outcome:
             torchrun += ["--master-addr=127.0.0.1", f"--master-port={port}"]
             log = (sandbox.folder / f"node-{node}.txt").open("w")
             agents.append(subprocess.Popen([*torchrun, *command], cwd=sandbox.folder, env=sandbox.environment(), stdout=log, stderr=log))
-        return [agent.wait(timeout=300) for agent in agents]
+        return [agent.wait(timeout=600) for agent in agents]
 
     stopped = start(fault=Fault("SIGTERM", step=5, rank=1))
     kept = step_of(part)

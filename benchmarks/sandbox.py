@@ -154,7 +154,7 @@ class Sandbox:
         environment = self.environment(**more.pop("environment", {}))
         start = time.monotonic()
         command = self.command(*arguments, **more)
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
         return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - start)
 
     def uninterrupted(self, words: Sequence[str], pixels: bool = False) -> Path:

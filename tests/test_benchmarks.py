@@ -20,7 +20,7 @@ RUNS = {
     "optimizers": ("--net", "resnet8", "--steps", "2", "--batch-size", "8"),
     "speedups": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
 }
-NIGHTLY = {"speedups", "train --memory"}  # the longest
+NIGHTLY = {"folders", "speedups", "train --memory"}  # the longest
 SHARED = ("harness", "images", "loops", "pictures", "train")
 
 

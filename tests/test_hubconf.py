@@ -49,7 +49,7 @@ if __name__ == "__main__":  # spawned processes have the path of this one
     path = folder / "script.py"
     path.write_text(head + script)
     done = subprocess.run(
-        [sys.executable, "-I", str(path)], cwd=folder, capture_output=True, text=True, check=False, timeout=200, stdin=subprocess.DEVNULL
+        [sys.executable, "-I", str(path)], cwd=folder, capture_output=True, text=True, check=False, timeout=600, stdin=subprocess.DEVNULL
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -318,7 +318,7 @@ def test_two_processes_train_the_same_network_and_evaluate_every_image_once(tmp_
     script.write_text(textwrap.dedent(TWO_PROCESSES))
     for devices in (1, 2):
         arguments = [sys.executable, str(script), str(devices), str(tmp_path / f"{devices}")]
-        result = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+        result = subprocess.run(arguments, capture_output=True, text=True, timeout=600, check=False)
         assert result.returncode == 0, result.stderr
     alone, first, second = (torch.load(tmp_path / name) for name in ("1.0", "2.0", "2.1"))
     for name, value in alone[0].items():

@@ -282,7 +282,7 @@ def test_two_processes_train_resume_and_measure_as_one(reslight, config):
 
     def run(*words):
         command = [sys.executable, "-m", "reslight", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
     first = run("fit", *base, "--trainer.max_steps", 7, "--trainer.max_epochs", -1)
     assert first.returncode == 0, first.stderr

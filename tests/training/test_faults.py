@@ -5,14 +5,14 @@ from faults import CASES
 from sandbox import Sandbox
 
 DAILY = {
-    "SIGKILL at four random steps",
+    "SIGKILL in a validation",
     "SIGKILL while last.ckpt is written, TMPDIR on another file system",
     "SIGTERM while it starts",
     "SIGTERM to the second of two processes",
     "SIGKILL to the second of two processes",
     "the disk is full",
 }
-"""21 processes in total."""
+"""17 processes in total."""
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def test_the_job_script_is_requeued_after_sigterm_and_resumes(tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=200,
+            timeout=600,
         )
 
     fault = "--trainer.callbacks+=sandbox.Fault --trainer.callbacks.what=SIGTERM --trainer.callbacks.step=5"

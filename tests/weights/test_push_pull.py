@@ -344,7 +344,7 @@ def test_with_xet_it_is_one_commit_too(hub, folder, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert len(hub.commits("acme/net")) == 2, "the repository's own, and this"
@@ -393,7 +393,7 @@ def test_another_process_pulls_what_was_pushed(hub, pushed, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=600,
     )
     assert (done.returncode, done.stdout) == (0, "written copy\n"), done.stderr
     digest = hashlib.sha256(Path("copy/model.safetensors").read_bytes()).hexdigest()

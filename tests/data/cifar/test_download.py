@@ -310,7 +310,7 @@ def process(hub: str, author: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_hf_endpoint_is_obeyed(small, hub, closed):
     started = process(hub.address, closed)
-    out, err = started.communicate(timeout=300)
+    out, err = started.communicate(timeout=600)
     assert (started.returncode, out.strip()) == (0, small.metadata.fingerprints["train"]), err
     assert files_in(Path("data")) == [f"cifar10/{small.metadata.shards['train']}"]
 

@@ -326,7 +326,7 @@ def test_two_processes_at_once(small, tmp_path, monkeypatch):
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "data")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=600)
         assert (process.returncode, out.strip()) == (0, small.metadata.fingerprints["train"]), err
         assert "cannot be written" not in err
     assert len(list(tmp_path.glob("here-*"))) == 2
