@@ -27,11 +27,11 @@ OURS = {
     "models": {"plain", "messages"},
     "weights": {"plain", "models", "preprocess", "hub", "atomic", "messages", "version"},
     "data": {"cores", "plain", "preprocess", "hub", "atomic", "messages", "lightning_private"},
-    "training": {"plain", "models", "weights", "metrics", "preprocess", "atomic", "messages", "renamed", "lightning_private"},
+    "training": {"cores", "plain", "models", "weights", "metrics", "preprocess", "atomic", "messages", "renamed", "lightning_private"},
     "runs": {"renamed", "training", "weights", "models", "metrics", "preprocess", "atomic", "messages", "lightning_private"},
     "analysis": {"atomic", "runs", "weights", "data", "models", "metrics", "preprocess", "messages"},
     "paper": {"atomic", "analysis", "runs", "training", "models", "messages"},
-    "cli": {"renamed", "paper", "analysis", "runs", "training", "data", "weights", "models", "hub", "preprocess", "messages", "version"},
+    "cli": {"cores"} | {"renamed", "paper", "analysis", "runs", "training", "data", "weights", "models", "hub", "preprocess", "messages", "version"},
     "__init__": {"models", "preprocess", "weights", "messages", "version"},
     "__main__": {"cli"},
 }

@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from reslight.runs.folder import Run
 from reslight.training.checkpoints import Checkpoints
 from reslight.training.classifier import ImageClassifier
+from reslight.training.threads import Threads
 
 PACKAGES = ("reslight", "torch", "lightning", "torchvision")
 
@@ -29,6 +30,7 @@ def start_lines(trainer: Trainer, model: ImageClassifier, run: Run | None) -> li
         f"data   {data.get('name', 'your own loaders')}: {sizes} images" if sizes else "data   your own loaders",
         *([f"batch  {str(plan).removeprefix('batch ')}{_left_out(trainer)}"] if plan else []),
         f"train  {_length(trainer)}, {optim}, {trainer.precision} on {devices}, seed {os.environ.get('PL_GLOBAL_SEED', 'not set')}",
+        *_threads(trainer, model),
     ]
     return [*lines, f"run    {run.folder}"] if run else lines
 
@@ -40,6 +42,13 @@ def _left_out(trainer: Trainer) -> str:
     if not count or trainer.num_training_batches < len(loader):
         return ""
     return f"; each epoch leaves out {count} image{'s' if count > 1 else ''}{' in turn' if loader.rotates else ''}"
+
+
+def _threads(trainer: Trainer, model: ImageClassifier) -> list[str]:
+    """Return the line with the number of threads of a run on the CPU; none where torch's own number was left."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
+    chosen = next((callback.chosen for callback in callbacks if isinstance(callback, Threads)), None)
+    return [f"threads {chosen}"] if chosen and model.device.type == "cpu" else []
 
 
 def _length(trainer: Trainer) -> str:

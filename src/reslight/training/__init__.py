@@ -5,6 +5,7 @@ from reslight.training.classifier import ImageClassifier
 from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig
 from reslight.training.progress import Progress
 from reslight.training.signals import StopSignals
+from reslight.training.threads import Threads
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -15,4 +16,5 @@ __all__ = [
     "Progress",
     "ScheduleConfig",
     "StopSignals",
+    "Threads",
 ]
