@@ -134,6 +134,39 @@ def test_the_name_of_a_run(tmp_path: Path):
     assert run_name(None, "resnet20") == "custom"
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "key", "first"),
+    [
+        ("model: {net: resnet8}\ndata: Digits\ntrainer: {max_epochs: 1}\nmodel: {net: resnet20}", 4, "model", 1),
+        ("model:\n  net: resnet8\n  ema: 0.9\n  net: resnet20", 4, "net", 2),
+        ("model: {net: resnet8, ema: 0.9, net: resnet20}", 1, "net", 1),
+        ('{"model": {"net": "resnet8"},\n"model": {}}', 2, "model", 1),
+        ("data: &a {name: 1}\nx: [{b: *a}, {b: *a,\nb: 2}]", 3, "b", 2),
+    ],
+)
+def test_a_key_is_there_once(text: str, line: int, key: str, first: int):
+    Path("d.yaml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read(Path("d.yaml"))
+    assert str(caught.value) == f"d.yaml, line {line}: {key} is there twice (first in line {first}). Keep one."
+
+
+def test_folders_and_checkpoints_as_configurations():
+    for number in ("9", "10"):
+        run = Run(Path("runs/mine", number))
+        run.checkpoints.mkdir(parents=True)
+        run.config.write_text("seed_everything: 1")
+        run.checkpoint().touch()
+    assert find("runs/mine") == Path("runs/mine/10/config.yaml")
+    with pytest.raises(UsageError, match=r"this is a checkpoint. Use --config runs/mine/9 --ckpt_path runs/mine/9/checkpoints/last.ckpt."):
+        find("runs/mine/9/checkpoints/last.ckpt")
+    Path("void").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"--config is void: this folder has neither a config.yaml nor runs"):
+        find("void")
+    Path("digits").mkdir()
+    assert find("digits") == packaged() / "digits.yaml"
+
+
 @pytest.mark.parametrize("saved", [None, "out"])
 def test_the_configuration_of_a_run_keeps_the_folder_of_its_recipe(saved: str | None):
     run = Run((Path(saved or "runs") / "cifar10/modern/3").resolve())
@@ -145,7 +178,7 @@ def test_the_configuration_of_a_run_keeps_the_folder_of_its_recipe(saved: str | 
         assert name == ("cifar10/modern" if net == "resnet20" else "cifar10/modern-resnet56")
         for root in (None, Path(saved or "runs"), Path.cwd()):  # a run that is under the chosen folder already stays there
             assert RunDirectory.for_config(run.config, name, root).folder == beside
-        assert RunDirectory.for_config(run.config, name).number == (3 if net == "resnet20" else None)
+        assert RunDirectory.for_config(run.config, name).only == (Run(beside / "3") if net == "resnet20" else None)
         assert RunDirectory.for_config(run.config, name, Path("other")).folder == Path("other") / name
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from reslight.runs.config_files import run_name
 from reslight.runs.folder import Run, RunDirectory, find_run, find_run_or_weights
 
 OLD_RUN = Path(__file__).parents[1] / "fixtures" / "format-1"
@@ -59,7 +60,11 @@ def test_a_run_keeps_the_name_that_the_user_gave_it(tmp_path: Path, monkeypatch:
     run = find_run("best run (lr 0.1)")
     assert (run.folder, run.number, run.step) == (Path("best run (lr 0.1)"), None, 12)
     assert find_run_or_weights("best run (lr 0.1)") == Run.of_checkpoint(run.checkpoint()) == run
-    assert RunDirectory.for_config(run.config, "config").number is None  # its configuration starts a new run
+    assert run_name(run.config) == "best run (lr 0.1)"
+    runs = RunDirectory.for_config(run.config, run_name(run.config))
+    assert runs.checkpoint(None, resume=False) == runs.checkpoint("last", resume=True) == run.checkpoint()
+    assert runs.next_folder() == Path("runs/best run (lr 0.1)/1")  # a new run does not change it
+    assert RunDirectory.for_config(run.config, "best run (lr 0.1)-resnet56").only is None
     assert RunDirectory(Path(), "nothing").checkpoint("best run (lr 0.1)", resume=True) == run.checkpoint()
 
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback
 
-from reslight.runs.folder import RunDirectory
+from reslight.runs.folder import Run, RunDirectory
 from reslight.training.resume import compare_data_info, compare_environments, compare_settings
 
 TINY = """\
@@ -248,12 +248,12 @@ def test_the_newest_run_is_meant_and_an_older_one_only_offered(tmp_path):
     (tmp_path / "x/notes").mkdir()
     (tmp_path / "x/9/checkpoints/last.ckpt").touch()
     with pytest.raises(
-        FileNotFoundError, match=r"run 10 in .*/x has no checkpoint last.ckpt\. .*--ckpt_path, such as .*/x/9/checkpoints/last.ckpt"
+        FileNotFoundError, match=r"the run .*/x/10 has no checkpoint last.ckpt\. .*--ckpt_path, such as .*/x/9/checkpoints/last.ckpt"
     ):
         runs.latest_checkpoint("last")
     (tmp_path / "x/10/checkpoints/last.ckpt").touch()
     assert runs.latest_checkpoint("last") == tmp_path / "x/10/checkpoints/last.ckpt"
-    assert RunDirectory(tmp_path, "x", 9).latest_checkpoint("last") == tmp_path / "x/9/checkpoints/last.ckpt"
+    assert RunDirectory(tmp_path, "x", Run(tmp_path / "x/9")).latest_checkpoint("last") == tmp_path / "x/9/checkpoints/last.ckpt"
     assert runs.create().number == 11
 
 
@@ -262,7 +262,8 @@ def test_the_run_of_a_configuration_under_a_chosen_folder(tmp_path):
     inner.mkdir(parents=True)
     for chosen in ("out", "out/cifar10", "other"):
         runs = RunDirectory.for_config(inner / "config.yaml", "net", tmp_path / chosen)
-        assert (tmp_path / runs.folder, runs.number) == ((tmp_path / "other/net", None) if chosen == "other" else (inner.parent, 3))
+        folder, only = (tmp_path / "other/net", None) if chosen == "other" else (inner.parent, Run(Path("out/cifar10/net/3")))
+        assert (tmp_path / runs.folder, runs.only) == (folder, only)
     assert RunDirectory.for_config(None, "net", tmp_path / "out").folder == tmp_path / "out/net"
 
 

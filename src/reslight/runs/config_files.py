@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from reslight.messages import UsageError, did_you_mean
-from reslight.runs.folder import ROOT, Run
+from reslight.runs.folder import ROOT, Run, runs_in
 
 MOST_BYTES, MOST_VALUES, MOST_LEVELS = 100_000, 10_000, 50
 """Bounds of a configuration file. The configuration of a run, with every default written out, has 2 kB, 200 values and 5 levels."""
@@ -74,6 +74,8 @@ def run_name(path: Path | None, net: Any = None) -> str:
 
 def _name_of(path: Path) -> str:
     if run := Run.of_config(path):
+        if run.number is None:  # the user gave its folder a name
+            return run.folder.name
         folder, root = run.folder.parent, Path((read(path).get("trainer") or {}).get("default_root_dir") or ROOT).resolve()
         return folder.relative_to(root).as_posix() if root in folder.parents else folder.name
     return _packaged_name(path) or path.stem
@@ -92,12 +94,16 @@ def _net_in(path: Path) -> str | None:
 
 
 def find(name: str) -> Path:
-    """Return the file that `--config NAME` means: a file or a run's folder here, else the packaged one, with or without `.yaml`.
+    """Return the file that `--config NAME` means: a file or a run's folder here, a packaged one, or that of the newest run in a folder.
 
     Raises:
+        UsageError: a checkpoint.
         FileNotFoundError: no such configuration; the message has the command line of today for a name of an earlier version.
     """
     here = Path(name)
+    if here.is_file() and here.suffix == ".ckpt":
+        run = Run.of_checkpoint(here)
+        raise UsageError(f"--config is {name}: this is a checkpoint. Use --config {run.folder if run else 'NAME'} --ckpt_path {name}.")
     if here.is_file():
         return here
     if (here / "config.yaml").is_file():
@@ -105,6 +111,10 @@ def find(name: str) -> Path:
     short = name.removeprefix("configs/").removesuffix(".yaml")
     if short in names():
         return packaged() / f"{short}.yaml"
+    if (runs := runs_in(here)) and runs[-1].config.is_file():
+        return runs[-1].config
+    if here.is_dir():
+        raise FileNotFoundError(f"--config is {name}: this folder has neither a config.yaml nor runs. Give a file, or a run's folder.")
     if line := _line_of_today(short):
         raise FileNotFoundError(f"--config is {name}: the network is a setting of its own now. Use {line}.")
     same = [known for known in names() if known.rpartition("/")[2] == short]
@@ -183,7 +193,7 @@ def read(path: Path) -> dict[str, Any]:
         Nested settings, as they are in the file.
 
     Raises:
-        UsageError: text that is not YAML, keys that are not names, or more than a configuration can need.
+        UsageError: text that is not YAML, keys that are not names or are there twice, or more than a configuration can need.
         OSError: a file that cannot be read.
     """
     with path.open("rb") as file:
@@ -194,6 +204,8 @@ def read(path: Path) -> dict[str, Any]:
         content = yaml.load(raw.decode("utf-8"), _Loader)
     except _TooLargeError as error:
         raise UsageError(f"{path} has {error}: that is no configuration. Give another file.") from error
+    except _DuplicateError as error:
+        raise UsageError(f"{path}, {error} Keep one.") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not a text file: a configuration is YAML in UTF-8. Give another file.") from error
     except yaml.MarkedYAMLError as error:
@@ -217,10 +229,15 @@ class _TooLargeError(Exception):
     """A file with more than a configuration can need."""
 
 
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a text with too many values or levels, both counted with every alias expanded.
+class _DuplicateError(Exception):
+    """A key that is twice in a mapping."""
 
-    Two hundred bytes of nested aliases are a billion values to whatever walks through them.
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses keys that are twice in a mapping, and a text with too many values or levels.
+
+    Values and levels are counted with every alias expanded: two hundred bytes of nested aliases are a billion values to whatever walks
+    through them.
     """
 
     def __init__(self, text: str) -> None:
@@ -245,6 +262,18 @@ class _Loader(yaml.SafeLoader):
         if levels > MOST_LEVELS:
             raise _TooLargeError(f"more than {MOST_LEVELS} levels, with aliases (*name) expanded")
         self.extents[id(node)] = values, levels
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping whose keys differ; PyYAML would silently keep the last of two values."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise _DuplicateError(f"line {line}: {key.value} is there twice (first in line {lines[key.value]}).")
+            if isinstance(key, yaml.ScalarNode):
+                lines[key.value] = line
         return node
 
 

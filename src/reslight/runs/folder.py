@@ -33,9 +33,10 @@ class Run:
 
     @classmethod
     def of_config(cls, config: Path) -> "Run | None":
-        """Return the run that a configuration was saved in; None for any other file."""
+        """Return the run that a configuration was saved in, whatever the user calls its folder now; None for any other file."""
         run = cls(config.resolve().parent)
-        return run if run.number is not None and config.stem.split(".")[0] == "config" else None
+        is_run = run.number is not None or any(run.checkpoints.glob("*.ckpt"))
+        return run if is_run and config.stem.split(".")[0] == "config" else None
 
     @property
     def number(self) -> int | None:
@@ -124,12 +125,12 @@ class RunDirectory:
     Args:
         root: Where runs are saved: `runs`, or trainer.default_root_dir.
         name: The name of the configuration: `digits`, `cifar10/modern`.
-        number: Look for checkpoints in this run only, not in the newest.
+        only: Look for checkpoints in this run only, not in the newest.
     """
 
     root: Path
     name: str
-    number: int | None = None
+    only: Run | None = None
 
     @classmethod
     def for_config(cls, config: Path | None, name: str, root: Path | None = None) -> "RunDirectory":
@@ -140,13 +141,14 @@ class RunDirectory:
             name: The name under which its runs are saved.
             root: The folder that the user chose for runs. A run that is in it already stays where it is.
         """
-        if config and (run := Run.of_config(config)):
-            own = run.folder.parents[len(Path(name).parts)]
-            if root is None or run.folder.is_relative_to(root.resolve()):
-                here = Path.cwd()
-                is_same = own / name == run.folder.parent
-                return cls(own.relative_to(here) if own.is_relative_to(here) else own, name, run.number if is_same else None)
-        return cls(root or Path(ROOT), name)
+        run = Run.of_config(config) if config else None
+        if run is None or not (root is None or run.folder.is_relative_to(root.resolve())):
+            return cls(root or Path(ROOT), name)
+        if run.number is None:  # not a neighbor of other runs
+            return cls(root or Path(ROOT), name, Run(_from_here(run.folder)) if name == run.folder.name else None)
+        own = run.folder.parents[len(Path(name).parts)]
+        is_same = own / name == run.folder.parent
+        return cls(_from_here(own), name, Run(_from_here(run.folder)) if is_same else None)
 
     @property
     def folder(self) -> Path:
@@ -158,27 +160,26 @@ class RunDirectory:
         return runs_in(self.folder)
 
     def latest_checkpoint(self, name: str = "last") -> Path:
-        """Return a checkpoint of the newest run, or of run `number`.
+        """Return a checkpoint of the newest run, or of the run `only`.
 
         Raises:
             FileNotFoundError: there is no run, or it has no such checkpoint. Checkpoints of older runs are suggested, never used.
         """
         runs = self.runs()
-        meant = [run for run in runs if self.number in (None, run.number)]
-        wanted = meant[-1] if meant else None
+        wanted = self.only or (runs[-1] if runs else None)
         if wanted and wanted.checkpoint(name).is_file():
             return wanted.checkpoint(name)
         fix = "Train one with `reslight fit`, or give the path of a checkpoint as --ckpt_path."
         if older := [run.checkpoint(name) for run in runs if run != wanted and run.checkpoint(name).is_file()]:
             fix = f"Give a path as --ckpt_path, such as {older[-1]}."
-        which = f"run {wanted.number} in {self.folder} has no" if wanted else f"no run in {self.folder} has a"
+        which = f"the run {wanted.folder} has no" if wanted else f"no run in {self.folder} has a"
         raise FileNotFoundError(f"{which} checkpoint {name}.ckpt. {fix}")
 
     def checkpoint(self, wanted: str | None, *, resume: bool) -> Path | None:
         """Return the checkpoint that a command uses; None for a new run.
 
         Args:
-            wanted: `last` or `best` of the newest run (or of run `number`), a file, the folder of a run, or None.
+            wanted: `last` or `best` of the newest run (or of the run `only`), a file, the folder of a run, or None.
             resume: For training, where None means a new run; otherwise None means `last`.
 
         Raises:
@@ -245,6 +246,12 @@ def find_run_or_weights(source: str) -> Run | None:
     """
     path = Path(source)
     return find_run(path) if path.is_dir() and not (path / "config.json").is_file() else None
+
+
+def _from_here(path: Path) -> Path:
+    """Return a path relative to the current folder if it is in it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def runs_in(folder: Path) -> list[Run]:
