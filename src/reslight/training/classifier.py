@@ -18,7 +18,7 @@ from reslight.messages import UsageError
 from reslight.metrics import TrainingSums
 from reslight.plain import plain
 from reslight.renamed import new_value
-from reslight.training.evaluation import Batch, EvaluationModule
+from reslight.training.evaluation import EvaluationModule
 from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
 from reslight.training.loss import Loss, class_of, training_loss
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class ImageClassifier(EvaluationModule):
-    """Trains and evaluates a ResNet on batches of (images, labels, indices).
+    """Trains and evaluates a ResNet on batches of (images, labels, indices) or (images, labels) of any loader.
 
     Args:
         net: The name of a network (`resnet20`); a mapping of ResNetConfig's fields, alone or on top of a name
@@ -175,15 +175,15 @@ class ImageClassifier(EvaluationModule):
         for config in self.trainer.lr_scheduler_configs:
             config.scheduler.base_lrs = [settings["lr"] for settings in self._group_settings]
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed stochastic depth with a function of (seed, batch, rank), so that it does not depend on what ran before."""
         if self.config.drop_path:
             batches = lightning_private.batches_begun(self.trainer)
             torch.manual_seed(_batch_seed(int(os.environ.get("PL_GLOBAL_SEED", 0)), batches, self.global_rank))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
-        images, labels, _ = batch
+        images, labels, _ = self._checked(batch, batch_idx, probabilities=True)
         self._warmup.check(self.global_step, self._sum_over_devices)
         logits = self(images)
         loss = training_loss(logits, labels, self.loss, self.label_smoothing)

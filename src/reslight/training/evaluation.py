@@ -11,19 +11,17 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from reslight import lightning_private
+from reslight.messages import UsageError
 from reslight.metrics import ConfusionAndCalibration, EvalCounts, Evaluator
 from reslight.models import ResNetConfig
+from reslight.training.batches import Batch, checked_images, checked_labels, parts_of
 from reslight.training.guards import check_total
 
 log = logging.getLogger(__name__)
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Images `(N, C, H, W)` in the network's dtype; labels int64 `(N,)`, or probabilities `(N, num_classes)` of mixed images; indices
-int64 `(N,)`. In a test, images may be a list of views, see `average_views`."""
-
 
 class EvaluationModule(LightningModule):
-    """Evaluates a network on batches of (images, labels, indices).
+    """Evaluates a network on batches of (images, labels, indices) or (images, labels), see `batches`.
 
     Attributes:
         config: The network.
@@ -42,6 +40,8 @@ class EvaluationModule(LightningModule):
         self.counts: EvalCounts | None = None
         self.details: ConfusionAndCalibration | None = None
         self._evaluator: Evaluator | None = None
+        self._predicted = 0
+        self._has_indices = True
 
     def setup(self, stage: str) -> None:
         """Get the data module's information about the data."""
@@ -51,9 +51,9 @@ class EvaluationModule(LightningModule):
         """Start an evaluation."""
         self._start_evaluation()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count one batch."""
-        self._evaluate_batch(batch)
+        self._evaluate_batch(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Record val/loss, val/acc1 and val/acc5."""
@@ -63,17 +63,30 @@ class EvaluationModule(LightningModule):
         """Start an evaluation."""
         self._start_evaluation()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count one batch."""
-        self._evaluate_batch(batch)
+        self._evaluate_batch(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
         """Record test/loss, test/acc1 and test/acc5."""
         self._finish_evaluation("test")
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Return indices `(N,)` and probabilities `(N, num_classes)` in float32, on the CPU."""
-        return batch[2].cpu(), self._logits_of(batch).float().softmax(dim=1).cpu()
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
+        """Return indices `(N,)` and probabilities `(N, num_classes)` in float32, on the CPU.
+
+        Labels are not needed. Images without indices are numbered in the order of the loader, which on several devices is that of
+        Lightning's sampler: each device gets every so many-th image.
+        """
+        images, _, indices = Batch(batch, torch.empty(0), None) if isinstance(batch, Tensor) else parts_of(batch)
+        images = self._checked_images(images)
+        probabilities = self._logits_of(images, 0 if indices is None else len(indices)).float().softmax(dim=1).cpu()
+        if batch_idx == 0:
+            self._predicted = 0
+        if indices is None:
+            own = torch.arange(self._predicted, self._predicted + len(probabilities))
+            indices = own * self.trainer.world_size + self.global_rank
+        self._predicted += len(probabilities)
+        return indices.cpu(), probabilities
 
     def record(self, values: dict[str, float]) -> None:
         """Keep metrics, and pass them to the callbacks and, with the number of optimizer steps done, to the loggers.
@@ -103,17 +116,42 @@ class EvaluationModule(LightningModule):
             self.data_info = data_info()
 
     def _start_evaluation(self) -> None:
+        testing = self.trainer.state.fn == "test"
+        if (loaders := len(self.trainer.num_test_batches if testing else self.trainer.num_val_batches)) > 1:
+            raise UsageError(
+                f"there are {loaders} {'test' if testing else 'validation'} loaders: an ImageClassifier evaluates one. "
+                "Join the datasets with torch.utils.data.ConcatDataset, or call trainer.test once for each."
+            )
         self._evaluator = Evaluator(self.config.num_classes, self.device, details=self.trainer.state.fn != "fit")
 
-    def _evaluate_batch(self, batch: Batch) -> None:
-        if self._evaluator is not None:
-            self._evaluator.update(self._logits_of(batch), batch[1])
+    def _checked_images(self, images: Any) -> Any:
+        return checked_images(images, self.config.in_channels, next(self.parameters()).dtype)
 
-    def _logits_of(self, batch: Batch) -> Tensor:
-        """Return logits `(N, num_classes)` of a batch with one view or several views of each image."""
-        images: Any = batch[0]
+    def _checked(self, batch: Any, batch_idx: int, *, probabilities: bool = False) -> Batch:
+        """Return the parts of a batch, checked; the range of the labels in each batch on the CPU, and elsewhere in the first one."""
+        images, labels, indices = parts_of(batch)
+        images = self._checked_images(images)
+        reads = batch_idx == 0 or self.device.type == "cpu"
+        labels = checked_labels(labels, images, self.config.num_classes, probabilities=probabilities, reads=reads)
+        return Batch(images, labels, indices)
+
+    def _evaluate_batch(self, batch: Any, batch_idx: int) -> None:
+        if self._evaluator is None:
+            return
+        images, labels, indices = self._checked(batch, batch_idx)
+        if indices is None and self._has_indices and self.trainer.world_size > 1 and self.global_rank == 0:
+            log.warning(
+                "batches have no indices: on %d devices Lightning evaluates some images twice to share them equally, so counts are not "
+                "exact. Evaluate on one device, or use a data module of reslight.",
+                self.trainer.world_size,
+            )
+            self._has_indices = False
+        self._evaluator.update(self._logits_of(images, len(labels)), labels)
+
+    def _logits_of(self, images: Any, count: int) -> Tensor:
+        """Return logits `(N, num_classes)` of a batch with one view or several views of each of `count` images."""
         if isinstance(images, list):
-            return average_views(self, images, len(batch[1]), self.config.num_classes)
+            return average_views(self, images, count, self.config.num_classes)
         logits: Tensor = self(images)
         return logits
 
