@@ -42,6 +42,14 @@ def parts_of(batch: Any) -> Batch:
     raise UsageError(f"a batch is a {type(batch).__name__}{size}: {_FORMS}. Return such batches from the loader.")
 
 
+def images_in(batch: Any) -> int:
+    """Return the number of images in a batch of any form: the length of its first tensor; 0 without one."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 1
+    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
+    return next(filter(None, map(images_in, values)), 0)
+
+
 def checked_images(images: Any, channels: int, dtype: torch.dtype) -> Any:
     """Return images in the network's dtype; views, which only a data module of reslight makes, as they are.
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from reslight.lightning_private import batches_begun
+from reslight.training.batches import images_in
 from reslight.training.classifier import ImageClassifier
 
 BAR_SECONDS = 0.2
@@ -34,7 +35,7 @@ class Progress(ProgressBar):
         self._validated = False
         self._epoch = ""
         self._finished: str | None = None
-        self._batches, self._seconds = 0, 0.0
+        self._images, self._seconds = 0, 0.0
         self._clock = self._shown = time.monotonic()
 
     def enable(self) -> None:
@@ -62,10 +63,10 @@ class Progress(ProgressBar):
         now = time.monotonic()
         self._seconds += now - self._clock
         self._clock = now
-        self._batches += 1
+        self._images += images_in(batch) * trainer.world_size
         if self._enabled and now - self._shown > (BAR_SECONDS if self._bar else LINE_SECONDS):
             self._shown = now
-            numbers = f"{_metrics_so_far(trainer, pl_module)}   {self._images_per_second(trainer):,.0f} images/s"
+            numbers = f"{_metrics_so_far(trainer, pl_module)}   {self._images_per_second():,.0f} images/s"
             if self._bar:
                 self._bar.update(self._bar.task_ids[0], completed=batch_idx + 1, numbers=numbers)
             else:
@@ -74,9 +75,9 @@ class Progress(ProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Clear the bar; the epoch's line is printed later, since Lightning calls the module, which records the epoch, after callbacks."""
         self._stop_bar()
-        if not self._batches:  # resumed from a checkpoint at the end of the epoch
+        if not self._seconds:  # resumed from a checkpoint at the end of the epoch
             return
-        speed = self._images_per_second(trainer)
+        speed = self._images_per_second()
         self._finished = f"{speed:,.0f} images/s   {self._seconds:.1f} s"
         for logger in trainer.loggers:
             logger.log_metrics({"images_per_second": speed}, step=trainer.global_step)
@@ -131,7 +132,7 @@ class Progress(ProgressBar):
 
     def _begin_epoch(self, trainer: Trainer) -> None:
         self._epoch, self._validated = _epoch(trainer), False
-        self._batches, self._seconds = 0, 0.0
+        self._images, self._seconds = 0, 0.0
         self._clock = self._shown = time.monotonic()
         self._start_bar(self._epoch, self.total_train_batches)
 
@@ -162,11 +163,8 @@ class Progress(ProgressBar):
             self._console.print(f"{self._epoch}   {_epoch_metrics(trainer, self._validated)}   {self._finished}")
         self._finished = None
 
-    def _images_per_second(self, trainer: Trainer) -> float:
-        plan = getattr(getattr(trainer, "datamodule", None), "batch_plan", None)
-        if plan is None or not self._seconds:
-            return 0.0
-        return float(self._batches * plan.batch_size / plan.accumulation / self._seconds)
+    def _images_per_second(self) -> float:
+        return self._images / self._seconds if self._seconds else 0.0
 
 
 def _epoch(trainer: Trainer) -> str:
