@@ -3,34 +3,30 @@
 import logging
 import math
 import os
-from dataclasses import replace
 from typing import Any, Self, get_args
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from reslight import lightning_private
 from reslight.messages import UsageError
 from reslight.metrics import TrainingSums
 from reslight.plain import plain
 from reslight.renamed import new_value
-from reslight.training.evaluation import EvaluationModule
 from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
 from reslight.training.loss import Loss, class_of, training_loss
 from reslight.training.network import NetSetting, check_data_info
-from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer
+from reslight.training.optim import OptimConfig, ScheduleConfig
+from reslight.training.optimization import OptimizationModule
 from reslight.training.resume import FORMAT, compare_data_info, compare_environments, environment
-from reslight.training.warmup import ErrorWarmup
 
 log = logging.getLogger(__name__)
 
 
-class ImageClassifier(EvaluationModule):
+class ImageClassifier(OptimizationModule):
     """Trains and evaluates a ResNet on batches of (images, labels, indices) or (images, labels) of any loader.
 
     Args:
@@ -71,7 +67,7 @@ class ImageClassifier(EvaluationModule):
         num_classes: int | None = None,
         in_channels: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optim, schedule)
         _check_settings(label_smoothing, ema, loss)
         self.net = initial_net(init_from, net, num_classes, in_channels)
         self.config = self.net.config
@@ -79,8 +75,6 @@ class ImageClassifier(EvaluationModule):
         self.frozen = frozen_parts(self.net, freeze)
         for module in self.frozen:
             module.requires_grad_(False).eval()  # eval mode for the running statistics; Lightning keeps the modes of modules
-        self.optim = as_config(OptimConfig, optim)
-        self.schedule = as_config(ScheduleConfig, schedule)
         self.label_smoothing, self.loss, self.ema, self.compile_net = label_smoothing, loss, ema, compile
         # Plain values: a checkpoint is loaded with weights_only=True, and its settings build exactly this network.
         settings: dict[str, Any] = {"net": self.config.to_dict(), "optim": plain(self.optim), "schedule": plain(self.schedule)}
@@ -91,11 +85,7 @@ class ImageClassifier(EvaluationModule):
             layout: dict[str, Any] = {"memory_format": torch.channels_last}  # older versions of torch do not declare this keyword
             self.net.to(**layout)
         self.training_sums = TrainingSums()
-        self._warmup = ErrorWarmup(self.schedule.warmup_until_error)
-        self._learning_rate: LearningRate | None = None
-        self._group_settings: list[dict[str, Any]] | None = None  # of the optimizer that `configure_optimizers` built
         self._steps_seen, self._trained = 0, False
-        self._batches_per_epoch: float | None = None
         self._step_losses: list[Tensor] = []  # of the batches of the present step
 
     def forward(self, images: Tensor) -> Tensor:
@@ -129,51 +119,10 @@ class ImageClassifier(EvaluationModule):
             return []
         return [_StepRecorder()] if self.ema is None else [_StepRecorder(), EMAWeightAveraging(decay=self.ema)]
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Build the optimizer and its learning rate, a closed form of the step.
-
-        Raises:
-            UsageError: another length of an epoch than in the checkpoint that was loaded before.
-        """
-        self._learning_rate = self.learning_rate()
-        batches, saved = self.trainer.num_training_batches, self._batches_per_epoch
-        if saved not in (None, batches):
-            raise UsageError(
-                f"an epoch has {batches} batches: it had {saved} in the checkpoint, and a run cannot resume with longer or shorter epochs. "
-                "Set data.batch_size, data.val_size and trainer.limit_train_batches as they were."
-            )
-        optimizer = build_optimizer(self.optim, self.net)
-        self._group_settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-        scheduler = LambdaLR(optimizer, lambda step: self._lr_factor(step))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def learning_rate(self) -> LearningRate:
-        """Return the learning rate over the run of the attached trainer.
-
-        Raises:
-            UsageError: an epoch without batches, or a schedule that does not fit into the run.
-        """
-        lightning_private.setup_training_data(self.trainer)
-        if 0 in (self.trainer.num_training_batches, self.trainer.limit_train_batches):
-            raise UsageError("an epoch has no training batches: it needs at least one. Set trainer.limit_train_batches above 0.")
-        total = self.trainer.estimated_stepping_batches
-        per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        if math.isfinite(per_epoch):
-            per_epoch = math.ceil(per_epoch)
-        # A run of one step, which tests that everything works, is too short for a warm-up.
-        schedule = replace(self.schedule, warmup=0) if getattr(self.trainer, "fast_dev_run", False) else self.schedule
-        return LearningRate(schedule, self.optim.lr, total, per_epoch)
-
     def on_train_start(self) -> None:
-        """Give the optimizer the configuration's settings, in place of those in the state that a resume restored."""
+        """Begin to record steps."""
+        super().on_train_start()
         self._steps_seen, self._trained = self.global_step, False
-        if self._group_settings is None:  # a subclass has an optimizer of its own
-            return
-        optimizer = self.trainer.optimizers[0]
-        for group, settings in zip(optimizer.param_groups, self._group_settings, strict=True):
-            group |= settings | {"initial_lr": settings["lr"], "lr": settings["lr"] * self._lr_factor(self.global_step)}
-        for config in self.trainer.lr_scheduler_configs:
-            config.scheduler.base_lrs = [settings["lr"] for settings in self._group_settings]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed stochastic depth with a function of (seed, batch, rank), so that it does not depend on what ran before."""
@@ -246,6 +195,7 @@ class ImageClassifier(EvaluationModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the sums, and warn about data, a precision or an environment that differ from the checkpoint's."""
+        super().on_load_checkpoint(checkpoint)
         if checkpoint["state_dict"]["net.fc.weight"].dtype == torch.float64:  # Lightning would round the weights to float32
             self.net.double()
         state, trainer = checkpoint.get("reslight", {}), lightning_private.trainer_of(self)
@@ -259,17 +209,8 @@ class ImageClassifier(EvaluationModule):
                 log.warning("%s", line)
             if self.global_rank == 0:  # the sums of all devices
                 self.training_sums.load_state_dict(state["sums"])
-            self._batches_per_epoch = state["batches_per_epoch"]
+            self._batches_per_epoch, self._resumes = state["batches_per_epoch"], True
             self._warmup.load_state_dict(state["warmup"], counts=self.global_rank == 0)
-
-    def _lr_factor(self, step: int) -> float:
-        lr = self._learning_rate
-        return lr(step, self._warmup.warm_at) / lr.peak if lr else 1.0
-
-    def _last_lr(self) -> float:
-        """Return the learning rate of the last step; nan with a subclass's own optimizer."""
-        lr = self._learning_rate
-        return lr(max(0, self.global_step - 1), self._warmup.warm_at) if lr else math.nan
 
 
 def _check_settings(label_smoothing: float, ema: float | None, loss: str) -> None:
