@@ -73,6 +73,49 @@ def test_the_length_of_an_epoch_is_known_after_the_setup_of_the_data():
     assert before != BATCHES
 
 
+class Steps(Callback):
+    """Notes which step Lightning passes to loggers, and whether a step or an epoch has begun."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, int, bool, bool]] = []
+
+    def note(self, name: str, run: Trainer) -> None:
+        private = lightning_private
+        self.notes.append((name, private.logged_step(run), private.step_is_open(run), private.epoch_begins(run)))
+
+    def on_train_epoch_start(self, trainer, *_):
+        self.note("epoch start", trainer)
+
+    def on_train_batch_start(self, trainer, *_):
+        self.note("start", trainer)
+
+    def on_train_batch_end(self, trainer, *_):
+        self.note("end", trainer)
+
+    def on_validation_end(self, trainer, *_):
+        self.note("validated", trainer)
+
+    def on_train_epoch_end(self, trainer, *_):
+        self.note("epoch end", trainer)
+
+
+def test_what_numbers_the_values_of_loggers(tmp_path):
+    run = trainer(max_epochs=1, limit_train_batches=2, accumulate_grad_batches=2, num_sanity_val_steps=0, callbacks=[(steps := Steps())])
+    fit(run)
+    assert steps.notes == [
+        ("epoch start", 0, False, True),
+        ("start", 0, True, False),
+        ("end", 0, True, False),
+        ("start", 0, True, False),
+        ("end", 0, False, False),
+        ("validated", 0, False, False),
+        ("epoch end", 1, False, False),
+    ]
+    run.save_checkpoint(tmp_path / "x.ckpt")
+    assert lightning_private.saved_batches(torch.load(tmp_path / "x.ckpt", weights_only=True)) == 2
+    assert lightning_private.saved_batches({}) == 0
+
+
 def test_training_loaders_get_their_states_once(tmp_path):
     class Loader:
         def __init__(self):

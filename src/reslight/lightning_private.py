@@ -4,6 +4,7 @@ pyproject.toml limits Lightning's version, and tests/test_lightning_private.py h
 Lightning renames what the function reads or writes.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -80,3 +81,29 @@ def restart_validation_on_resume(checkpoint: dict[str, Any]) -> None:
 def runs_under_slurm(trainer: Trainer) -> bool:
     """Return whether Lightning detected a SLURM job, whose SIGUSR1 it handles by requeueing."""
     return isinstance(trainer._accelerator_connector.cluster_environment, SLURMEnvironment)
+
+
+def logged_step(trainer: Trainer) -> int:
+    """Return the step that Lightning and its callbacks pass to loggers: batches that completed a step, without the present one."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
+def step_is_open(trainer: Trainer) -> bool:
+    """Return whether a training batch has begun whose optimizer step is not done."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current
+    if batches.ready > batches.processed:
+        return True
+    return batches.ready > batches.completed and trainer.fit_loop._should_accumulate()
+
+
+def epoch_begins(trainer: Trainer) -> bool:
+    """Return whether the hooks `on_train_epoch_start` are being called."""
+    epochs = trainer.fit_loop.epoch_progress.current
+    return epochs.ready > epochs.started
+
+
+def saved_batches(checkpoint: Mapping[str, Any]) -> int:
+    """Return the number of training batches that had begun when a checkpoint was saved; 0 in one of weights only."""
+    loops = checkpoint.get("loops", {}).get("fit_loop", {})
+    batches: int = loops.get("epoch_loop.batch_progress", {}).get("total", {}).get("ready", 0)
+    return batches

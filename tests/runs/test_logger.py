@@ -31,6 +31,13 @@ def test_values_of_one_step_share_a_row(tmp_path):
     ]
 
 
+def test_steps_rise_whatever_a_callback_passes(tmp_path):
+    log = logger(tmp_path)
+    log.log_metrics({"lr": 1.0}, step=20)
+    log.log_metrics({"own": 2.0}, step=3)
+    assert rows(tmp_path) == [{"epoch": "", "step": "20", "lr": "1", "own": "2"}]
+
+
 def test_a_row_is_on_the_disk_at_once(tmp_path):
     log = logger(tmp_path)
     for step in range(1, 4):

@@ -91,6 +91,7 @@ class RunLogger(Logger):
             raise OSError(f"{self._run.metrics} cannot be written: {reason}. Make room and resume with --ckpt_path last.") from error
 
     def _log(self, metrics: Mapping[str, float], step: int) -> None:
+        step = max(step, self._row.get("step", 0))  # a callback may log with a smaller number of its own: rows rise
         same = self._row.get("step") == step
         self._row = (self._row if same else {}) | {"step": step, **metrics}
         new = [name for name in self._row if name not in self._columns]

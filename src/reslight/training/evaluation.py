@@ -16,6 +16,7 @@ from reslight.metrics import ConfusionAndCalibration, EvalCounts, Evaluator
 from reslight.models import ResNetConfig
 from reslight.training.batches import Batch, checked_images, checked_labels, parts_of
 from reslight.training.guards import check_total
+from reslight.training.numbering import epoch_of, epoch_of_batch, number_loggers, restore_loggers
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,19 @@ class EvaluationModule(LightningModule):
         self._has_indices = True
 
     def setup(self, stage: str) -> None:
-        """Get the data module's information about the data."""
+        """Get the data module's information about the data, and number what the loggers get."""
         self._update_data_info()
+        number_loggers(self.trainer)
+
+    def teardown(self, stage: str) -> None:
+        """Give the loggers their own numbers back."""
+        restore_loggers(self.trainer)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Number what the loggers get by the step of the checkpoint that is evaluated."""
+        if trainer := lightning_private.trainer_of(self):
+            per_epoch = checkpoint.get("reslight", {}).get("batches_per_epoch", math.inf)
+            number_loggers(trainer, (checkpoint["global_step"], epoch_of_batch(lightning_private.saved_batches(checkpoint), per_epoch)))
 
     def on_validation_epoch_start(self) -> None:
         """Start an evaluation."""
@@ -100,14 +112,7 @@ class EvaluationModule(LightningModule):
             warnings.filterwarnings("ignore", message="You called `self.log")
             self.log_dict(values, logger=not fitting, batch_size=1)
         for logger in self.trainer.loggers if fitting else ():
-            logger.log_metrics({"epoch": self._epoch(), **values}, step=self.global_step)
-
-    def _epoch(self) -> int:
-        """Return the epoch of the present training batch, counted from 1."""
-        per_epoch = self.trainer.num_training_batches
-        if math.isinf(per_epoch):
-            return self.current_epoch + 1
-        return (lightning_private.batches_begun(self.trainer) - 1) // int(per_epoch) + 1
+            logger.log_metrics({"epoch": epoch_of(self.trainer), **values}, step=self.global_step)
 
     def _update_data_info(self) -> None:
         datamodule = getattr(self.trainer, "datamodule", None)
