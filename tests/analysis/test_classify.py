@@ -1,5 +1,6 @@
 """`reslight classify` on image files of every kind."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 import reslight as package
 from reslight.analysis.classify import classify, read
+from reslight.cli.main import main
 from reslight.data import Digits
 
 
@@ -134,3 +136,20 @@ def test_one_bad_picture_does_not_stop_the_others(reslight):
     assert "good one.png  (40 x 40 RGB, " in answer.out
     assert "short side resized to 8)" in answer.out
     assert "the first of 3 frames" in answer.out
+
+
+@pytest.mark.parametrize(("encoding", "café"), [("ascii", r"caf\xe9"), ("cp1252", "café"), ("utf-8", "café")])
+def test_a_console_without_the_characters_of_a_label_shows_their_codes(monkeypatch, color_net, encoding, café):
+    labels = ["café", "猫", "ok"]
+    package.save(color_net, "w", labels=labels)
+    Image.fromarray(noise(12, 9, 3)).save("猫.png")
+    Path("\udcff.png").write_text("no image")
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
+    monkeypatch.setattr("sys.stdout", streams[0])
+    monkeypatch.setattr("sys.stderr", streams[1])
+    assert main(["classify", "w", "猫.png", "\udcff.png"]) == 1
+    out, err = (stream.buffer.getvalue().decode(encoding) for stream in streams if stream.flush() is None)
+    cat = "猫" if encoding == "utf-8" else r"\u732b"
+    assert out.splitlines()[0].startswith(f"{cat}.png  (9 x 12 RGB")
+    assert sorted(line.split()[-1] for line in out.splitlines()[1:]) == sorted([café, cat, "ok"])
+    assert r"\udcff.png" in err

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ import pytest
 import safetensors.torch
 import torch
 from tests.nets import scrambled
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 import reslight
 from reslight import Preprocess, create_model
 from reslight.models import VARIANTS
+from reslight.training import ImageClassifier
 from reslight.weights.folder import FILES
 
 SMALL = Preprocess(size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
@@ -286,11 +289,44 @@ def test_what_could_not_be_read_again_is_not_saved(tmp_path, about, says):
 
 def test_a_network_that_is_not_what_it_says_is_refused(tmp_path):
     net = create_model("resnet8")
-    with pytest.raises(TypeError, match=r"Of a compiled network, give its _orig_mod"):
-        reslight.save(torch.compile(net), tmp_path / "w", preprocess=SMALL)
+    with pytest.raises(TypeError, match=r"net is a Sequential: it must be a ResNet"):
+        reslight.save(torch.nn.Sequential(net), tmp_path / "w", preprocess=SMALL)
+    with pytest.raises(TypeError, match=r"net is a DataParallel with a Linear: it must be a ResNet"):
+        reslight.save(torch.nn.DataParallel(torch.nn.Linear(2, 2)), tmp_path / "w", preprocess=SMALL)
     net.fc = torch.nn.Linear(64, 3)
     with pytest.raises(ValueError, match=r"the network does not match its config: it has fc.weight as F32"):
         reslight.save(net, tmp_path / "w", preprocess=SMALL)
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_network_is_saved_out_of_its_wrapper(tmp_path):
+    net = scrambled(create_model("resnet8"))
+    classifier = ImageClassifier("resnet8", num_classes=10)
+    classifier.net = net
+    wrappers = [nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel, torch.compile, lambda _: classifier]
+    wrappers += [lambda net: torch.compile(nn.DataParallel(net)), lambda net: nn.DataParallel(torch.compile(net))]
+    reslight.save(net, tmp_path / "w", preprocess=SMALL)
+    expected = (tmp_path / "w" / "model.safetensors").read_bytes()
+    for number, wrap in enumerate(wrappers):
+        reslight.save(wrap(net), tmp_path / str(number), preprocess=SMALL)
+        assert (tmp_path / str(number) / "model.safetensors").read_bytes() == expected, number
+
+
+def test_tied_weights_are_saved_for_each_of_their_names(tmp_path):
+    net = scrambled(create_model("resnet8"))
+    net.layer1[0].conv2.weight = net.layer1[0].conv1.weight
+    reslight.save(net, tmp_path / "w", preprocess=SMALL)
+    back = reslight.load(tmp_path / "w")
+    assert torch.equal(back.layer1[0].conv2.weight, back.layer1[0].conv1.weight)
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(back(images), net.eval()(images))
 
 
 def test_a_card_that_is_no_text_is_not_lost(folder):

@@ -1,5 +1,6 @@
 """The `reslight` command. Heavy imports are local to the command that needs them, so `--help` answers at once."""
 
+import io
 import logging
 import os
 import signal
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 when it failed, 2 for a mistake in what was typed or configured, 128 and the signal's number when one ended it:
         130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1.
     """
+    _print_unknown_characters_escaped()
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
     let_waiting_threads_sleep()  # before anything imports torch
@@ -80,6 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _failed(error)
     return DONE
+
+
+def _print_unknown_characters_escaped() -> None:
+    r"""Let a console that is not UTF-8 show `\u732b` for a character that it does not have, as in a label, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run_trainer(words: list[str], debug: bool) -> None:

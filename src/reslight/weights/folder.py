@@ -59,15 +59,12 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
     """Write the four files; the same network and record give the same bytes. The user's own text in an existing card is kept.
 
     Raises:
-        TypeError: a network that is not a ResNet.
         UsageError: a weight that is not finite, a record of another network or dtype, or a folder with other contents.
         OSError: the folder is not writable.
     """
     from reslight.weights.card import card  # loading does not need YAML
 
     check_target(folder)
-    if not isinstance(net, ResNet):
-        raise TypeError(f"net is a {type(net).__name__}: only a ResNet can be saved. Of a compiled network, give its _orig_mod.")
     state = widened(net)
     check_values(state, "the network")
     compare(entries_of(state), entries_of(_unallocated(record).state_dict()), "the network does not match its config")
@@ -162,10 +159,21 @@ def model_bytes(net: ResNet) -> bytes:
 
 
 def widened(net: ResNet) -> dict[str, Tensor]:
-    """Return the state dict, contiguous and on the CPU; half precision becomes float32, which loses nothing and is fast on every CPU."""
-    half = (torch.float16, torch.bfloat16)
-    state = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    return {name: value.float() if value.dtype in half else value for name, value in state.items()}
+    """Return the state dict, contiguous and on the CPU; half precision becomes float32, which loses nothing and is fast on every CPU.
+
+    Each tensor has its own memory: tied weights are saved once for each of their names.
+    """
+    result: dict[str, Tensor] = {}
+    used = set()
+    for name, value in net.state_dict().items():
+        tensor = value.detach().cpu().contiguous()
+        if tensor.dtype in (torch.float16, torch.bfloat16):
+            tensor = tensor.float()
+        if tensor.untyped_storage().data_ptr() in used:
+            tensor = tensor.clone()
+        used.add(tensor.untyped_storage().data_ptr())
+        result[name] = tensor
+    return result
 
 
 def read_description(folder: Path) -> Description:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from reslight.messages import UsageError
 from reslight.models import ResNet
@@ -18,6 +19,9 @@ from reslight.weights.locate import locate
 from reslight.weights.record import Record
 
 log = logging.getLogger(__name__)
+
+_WRAPPED = ("_orig_mod", "module", "net")
+"""Attributes in which torch.compile, parallel and averaging wrappers, and ImageClassifier have their network."""
 
 
 def load(source: str | os.PathLike[str], *, num_classes: int | None = None) -> ResNet:
@@ -43,7 +47,7 @@ def load(source: str | os.PathLike[str], *, num_classes: int | None = None) -> R
 
 
 def save(
-    net: ResNet,
+    net: nn.Module,
     folder: str | os.PathLike[str],
     *,
     preprocess: Preprocess | None = None,
@@ -54,7 +58,8 @@ def save(
     """Write a network to a folder that `load`, `push` and other libraries read. Saving twice gives the same bytes.
 
     Args:
-        net: The network; half precision is saved as float32, which loses nothing.
+        net: The network, also inside of DataParallel, DistributedDataParallel, AveragedModel, torch.compile or ImageClassifier; half
+            precision is saved as float32, which loses nothing.
         folder: The folder to write. Files of an earlier export are replaced; your own text in README.md is kept.
         preprocess: What the network expects to be done to an image; `net.preprocess` if None.
         labels: Name of each class; `net.labels` if None.
@@ -62,9 +67,11 @@ def save(
         **about: Other fields of `reslight.weights.Record`, such as metrics, data, recipe, run and license.
 
     Raises:
+        TypeError: `net` is not a ResNet.
         UsageError: no preprocess, a value that does not fit the network, or a weight that is not finite.
         OSError: the folder is not writable.
     """
+    net = _resnet_in(net)
     preprocess = preprocess or net.preprocess
     if preprocess is None:
         raise UsageError("preprocess is None: it is saved with the weights. Give save() one, such as reslight.Preprocess(size=32, ...).")
@@ -78,3 +85,19 @@ def save(
         **{key: plain(value) if isinstance(value, dict) else value for key, value in about.items()},
     )
     write_folder(net, Path(folder), record)
+
+
+def _resnet_in(module: nn.Module) -> ResNet:
+    """Return a network itself, or out of the wrappers that compute what it computes.
+
+    Raises:
+        TypeError: a module that is not a ResNet.
+    """
+    inner: Any = module
+    while not isinstance(inner, ResNet):
+        names = [name for name in _WRAPPED if isinstance(getattr(inner, name, None), nn.Module)]
+        if not names:
+            what = type(module).__name__ + (f" with a {type(inner).__name__}" if inner is not module else "")
+            raise TypeError(f"net is a {what}: it must be a ResNet, or a wrapper of one such as DataParallel.")
+        inner = getattr(inner, names[0])
+    return inner
