@@ -96,7 +96,12 @@ class Screen(io.StringIO):
 
 
 def reslight_fit(work: Work, **trainer: Any) -> float:
-    """`reslight fit` as it is typed, with its progress bar, its logger and its checkpoints.
+    """Seconds per step of `reslight_trainer`."""
+    return seconds_per_step(reslight_trainer(work, **trainer))
+
+
+def reslight_trainer(work: Work, **trainer: Any) -> Trainer:
+    """Run `reslight fit` as it is typed, with its progress bar, its logger and its checkpoints; return its trainer.
 
     Args:
         work: What to do.
@@ -119,7 +124,7 @@ def reslight_fit(work: Work, **trainer: Any) -> float:
         }
         path = folder / "bench.yaml"
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        return _clock_of(run(["fit", "--config", str(path)]))
+        return run(["fit", "--config", str(path)])
 
 
 class Stock(LightningModule):
@@ -222,10 +227,11 @@ def _fit(work: Work, model: Stock, data: "RandomImages | DataLoader[tuple[Tensor
         fitter.fit(model, datamodule=data)
     else:
         fitter.fit(model, data)
-    return _clock_of(fitter)
+    return seconds_per_step(fitter)
 
 
-def _clock_of(trainer: Trainer) -> float:
+def seconds_per_step(trainer: Trainer) -> float:
+    """What the clock of a trainer has measured."""
     return next(callback.seconds_per_step for callback in trainer.callbacks if isinstance(callback, Clock))
 
 

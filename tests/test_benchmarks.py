@@ -18,9 +18,10 @@ RUNS = {
     "folders": (*FEW, "--workers", "1", "--per-round", "32"),
     "overhead": (*FEW, "--steps", "5"),
     "optimizers": ("--net", "resnet8", "--steps", "2", "--batch-size", "8"),
+    "threads": (*FEW, "--steps", "5", "--warm", "2", "--conditions", "quota"),
     "speedups": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
 }
-NIGHTLY = {"folders", "speedups", "train --memory"}  # the longest
+NIGHTLY = {"folders", "speedups", "threads", "train --memory"}  # the longest
 SHARED = ("harness", "images", "loops", "pictures", "train")
 
 
@@ -57,7 +58,7 @@ def test_a_benchmark_runs(name: str, benchmark: Callable[..., None], tmp_path: P
     assert "n = 1 alternating rounds" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "folders", "input", "train", "optimizers", "overhead", "speedups"])
+@pytest.mark.parametrize("name", ["checkpoints", "folders", "input", "train", "optimizers", "overhead", "speedups", "threads"])
 def test_help_says_what_is_measured(name: str, benchmark: Callable[..., None], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         benchmark(name, "--help")

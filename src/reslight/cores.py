@@ -26,22 +26,27 @@ def available_cores(processes: int = 1, proc: Path = Path("/proc/self")) -> int:
 
 
 def cpu_quotas(proc: Path = Path("/proc/self")) -> list[float]:
-    """Return the CPU quotas of this process, in cores: those of its control group and of each group above, of both versions.
+    """Return the CPU quotas of this process, in cores: those of its control groups and of all groups above them."""
+    return [quota for folder in cpu_groups(proc) if (quota := _quota(folder))]
+
+
+def cpu_groups(proc: Path = Path("/proc/self")) -> list[Path]:
+    """Return the folders of the control groups, of both versions, that may limit the CPU time of this process: its own, then those above.
 
     Args:
-        proc: The folder in which Linux describes this process; without the files in it, there are no quotas.
+        proc: The folder in which Linux describes this process; without the files in it, there are no groups.
     """
     try:
         groups = [line.split(":", 2) for line in (proc / "cgroup").read_text(encoding="utf-8").splitlines()]
         mounts = [line.split() for line in (proc / "mountinfo").read_text(encoding="utf-8").splitlines()]
     except OSError:
         return []
-    found = []
+    found: list[Path] = []
     for _, controllers, group in groups:
         for mount in mounts:
             kind, options = mount[mount.index("-") + 1], mount[-1].split(",")
             if (kind == "cgroup2" and not controllers) or (kind == "cgroup" and "cpu" in options and "cpu" in controllers.split(",")):
-                found += [quota for folder in _levels(Path(mount[4]), mount[3], group) if (quota := _quota(folder))]
+                found += _levels(Path(mount[4]), mount[3], group)
     return found
 
 
