@@ -1,11 +1,19 @@
 """The optimizer and the learning rate in real Trainers: of ImageClassifier, of subclasses, and with Lightning's callbacks."""
 
+import json
+import math
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+import yaml
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from lightning.pytorch.tuner import Tuner
 
 from reslight.data import Synthetic, SyntheticImages
+from reslight.messages import UsageError
 from reslight.training import ImageClassifier, OptimConfig, ScheduleConfig
 
 TINY = {"depths": [1, 1], "widths": [4, 8], "stem": "small", "stem_width": 4, "shortcut": "A"}
@@ -135,3 +143,173 @@ def test_a_callback_may_change_the_settings_of_a_fresh_run():
 
     trainer(Decay(), groups := Groups("weight_decay")).fit(tiny_model(), datamodule=tiny_data())
     assert {group[0] for group in groups.seen} == {(0.25,)}
+
+
+# -- tuners
+
+REGULARIZED = {**TINY, "depths": [2, 2], "drop_path": 0.3}
+WARM = ScheduleConfig(warmup=5)
+
+
+def weights_of(model: ImageClassifier) -> list[torch.Tensor]:
+    return list(model.state_dict().values())
+
+
+def tuned_model(**settings: Any) -> ImageClassifier:
+    torch.manual_seed(0)
+    return ImageClassifier(REGULARIZED, num_classes=10, ema=0.8, **{"schedule": WARM} | settings)
+
+
+@pytest.mark.parametrize(("mode", "found"), [("power", 8), ("binsearch", 7)])
+@pytest.mark.parametrize("by", ["callback", "Tuner"])
+def test_a_batch_size_finder_leaves_no_trace(mode, found, by, tmp_path, caplog):
+    """The run is the same as one with this batch size from the start."""
+    settings = {"mode": mode, "steps_per_trial": 2, "init_val": 2, "max_trials": 3}
+    limits = {"default_root_dir": tmp_path, "log_every_n_steps": 1}
+    model, data, rates = tuned_model(), tiny_data(eval_batch_size=16), Groups()
+    if by == "Tuner":
+        run = trainer(rates, **limits)
+        assert Tuner(run).scale_batch_size(model, datamodule=data, **settings) == found
+    else:
+        run = trainer(BatchSizeFinder(**settings), rates, **limits)
+    rates.seen.clear()
+    run.fit(model, datamodule=data)
+    whole = trainer(expected := Groups(), **limits)
+    whole.fit(same := tuned_model(), datamodule=tiny_data(batch_size=found, eval_batch_size=16))
+    assert rates.seen == expected.seen
+    assert len(rates.seen) == 64 // found * 2
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(model), weights_of(same), strict=True))
+    assert model.recorded == same.recorded
+    assert model.data_info["batch_size"] == found
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    whole.save_checkpoint(tmp_path / "b.ckpt")
+    states = [torch.load(tmp_path / name, weights_only=True) for name in ("a.ckpt", "b.ckpt")]
+    for key in ("reslight", "lr_schedulers"):
+        assert states[0][key] == states[1][key]
+    assert "when the checkpoint was written" not in caplog.text
+
+
+def test_a_batch_size_finder_for_evaluation(tmp_path):
+    model, data = tiny_model(), tiny_data()
+    size = Tuner(trainer(default_root_dir=tmp_path)).scale_batch_size(
+        model, datamodule=data, method="test", batch_arg_name="eval_batch_size", max_trials=3
+    )
+    assert size == data.eval_batch_size == 8
+    assert trainer().test(model, datamodule=data, verbose=False)
+    assert model.counts is not None
+    assert model.counts.total == 40
+
+
+SWEEP = {"min_lr": 1e-4, "max_lr": 1.0, "num_training_steps": 30}
+
+
+@pytest.mark.parametrize("optim", [OptimConfig(lr=0.3, backbone_lr=0.1), OptimConfig("muon", lr=0.02, sgd_lr=0.1)])
+def test_a_learning_rate_finder_sweeps_and_sets_the_rate(optim, tmp_path, caplog):
+    finder, limits = LearningRateFinder(**SWEEP), {"default_root_dir": tmp_path, "max_epochs": 10}
+    model, rates = tuned_model(optim=optim), Groups()
+    caplog.set_level("INFO", "reslight")
+    trainer(finder, rates, **limits).fit(model, datamodule=tiny_data())
+    swept = finder.optimal_lr.results["lr"]
+    assert (len(swept), swept[0]) == (30, 1e-4)
+    assert swept[-1] == pytest.approx(1.0)
+    found = finder.optimal_lr.suggestion()
+    assert model.lr == model.optim.lr == model.hparams["optim"]["lr"] == found != optim.lr
+    assert f"model.optim.lr is {found:g} now: it was {optim.lr:g}." in caplog.text
+    trainer(expected := Groups(), **limits).fit(same := tuned_model(optim=model.optim), datamodule=tiny_data())
+    for ours, theirs in zip(rates.seen, expected.seen, strict=True):
+        assert [lr for (lr,) in ours] == pytest.approx([lr for (lr,) in theirs])
+    for ours, theirs in zip(weights_of(model), weights_of(same), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    if optim.name == "muon":
+        assert model.optim.sgd_lr / found == pytest.approx(0.1 / 0.02)
+
+
+def test_the_sweep_keeps_the_ratio_of_groups(tmp_path):
+    class Watched(ImageClassifier):
+        def on_before_optimizer_step(self, optimizer):
+            super().on_before_optimizer_step(optimizer)
+            if self._in_trial:
+                seen.append([group["lr"] for group in optimizer.param_groups])
+
+    seen: list[list[float]] = []
+    model = tiny_model(Watched, optim=OptimConfig(lr=0.3, backbone_lr=0.1))
+    finder = Tuner(trainer(default_root_dir=tmp_path, max_epochs=10)).lr_find(
+        model, datamodule=tiny_data(), min_lr=1e-4, max_lr=0.1, num_training=30
+    )
+    assert [max(row) for row in seen] == pytest.approx(finder.results["lr"])
+    assert [min(row) for row in seen] == pytest.approx([lr * 0.1 for lr in finder.results["lr"]])
+
+
+def test_a_sweep_may_diverge(tmp_path):
+    """A loss that is not a number ends a run, but not a sweep, which looks for the highest rate."""
+    sweep = {"min_lr": 1.0, "max_lr": 1e30, "num_training": 30, "early_stop_threshold": None, "update_attr": False}
+    run = trainer(default_root_dir=tmp_path, max_epochs=10)
+    losses = Tuner(run).lr_find(tiny_model(), datamodule=tiny_data(), **sweep).results["loss"]
+    assert len(losses) == 30
+    assert not math.isfinite(losses[-1])
+
+
+def test_a_learning_rate_that_is_set_in_training():
+    class Lower(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 1:
+                pl_module.lr = 0.01
+
+    model = tiny_model(optim=OptimConfig(lr=0.1, backbone_lr=0.5), schedule=CONSTANT)
+    trainer(Lower(), groups := Groups()).fit(model, datamodule=tiny_data())
+    rates = [sorted({rate for (rate,) in row}) for row in groups.seen]
+    assert rates == [pytest.approx([0.05, 0.1])] * 4 + [pytest.approx([0.005, 0.01])] * 4
+
+
+def test_tuners_are_left_out_of_a_resume(tmp_path, caplog):
+    """With what they found, though the configuration has other values."""
+    caplog.set_level("INFO", "reslight")
+
+    def fit(epochs: int, *callbacks: Callback, **resume: Any) -> ImageClassifier:
+        run = trainer(*callbacks, default_root_dir=tmp_path, max_epochs=epochs)
+        run.fit(model := tiny_model(schedule=CONSTANT), datamodule=tiny_data(), **resume)
+        run.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return model
+
+    def tuners() -> list[Callback]:
+        sweep = LearningRateFinder(num_training_steps=14, min_lr=1e-3)
+        return [BatchSizeFinder(steps_per_trial=1, init_val=4, max_trials=2, max_val=64), sweep]
+
+    whole = fit(4, *tuners())
+    fit(2, *tuners())
+    resumed = fit(4, *tuners(), ckpt_path=tmp_path / "2.ckpt", weights_only=True)
+    assert whole.optim == resumed.optim != OptimConfig()
+    assert "LearningRateFinder is left out: the run resumes with the learning rate" in caplog.text
+    assert "BatchSizeFinder is left out: the run resumes with the batch size of the checkpoint." in caplog.text
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(whole), weights_of(resumed), strict=True))
+
+
+def test_a_tuner_in_the_middle_of_training_is_refused(tmp_path):
+    class Late(BatchSizeFinder):
+        def on_fit_start(self, *_):
+            return
+
+        def on_train_epoch_start(self, trainer, pl_module):
+            self.scale_batch_size(trainer, pl_module)
+
+    with pytest.raises(UsageError, match="runs in the middle of training"):
+        trainer(Late(max_trials=2), default_root_dir=tmp_path).fit(tiny_model(), datamodule=tiny_data())
+
+
+def test_what_tuners_find_is_in_the_configuration_of_the_run(fit):
+    finder, sweep = "--trainer.callbacks+=BatchSizeFinder", "--trainer.callbacks+=LearningRateFinder"
+    options = {"max_trials": 3, "steps_per_trial": 1}, {"min_lr": 1e-3, "num_training_steps": 14}
+    words = [
+        word
+        for name, settings in zip((finder, sweep), options, strict=True)
+        for word in (name, *(f"--trainer.callbacks.init_args.{key}={value}" for key, value in settings.items()))
+    ]
+    answer = fit("runs", *words)
+    assert answer.code == 0, answer.err
+    run = Path("runs/tiny/1")
+    config, summary = yaml.safe_load((run / "config.yaml").read_text()), json.loads((run / "summary.json").read_text())
+    lr = config["model"]["optim"]["lr"]
+    assert config["data"]["init_args"]["batch_size"] == summary["data"]["batch_size"] == 8
+    assert lr == summary["settings"]["optim"]["lr"] != 0.05
+    assert f"model.optim.lr is {lr:g} now: it was 0.05." in answer.err + answer.out
+    assert f"sgd with lr {lr:g}" in answer.err + answer.out

@@ -226,6 +226,10 @@ class CLI(LightningCLI):
     def _write_config(self, path: Path) -> None:
         config = self.config.clone()
         config.ckpt_path = None  # else the run's configuration would resume each time it is used
+        # A LearningRateFinder or BatchSizeFinder may have changed these.
+        config.model.optim.lr, config.model.optim.sgd_lr = self.model.optim.lr, self.model.optim.sgd_lr
+        if "batch_size" in config.data.init_args:
+            config.data.init_args.batch_size = self.datamodule.batch_size
         self.parser.save(config, path, skip_none=False, multifile=False)
 
 

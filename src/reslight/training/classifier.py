@@ -17,6 +17,7 @@ from reslight.plain import plain
 from reslight.renamed import new_value
 from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
+from reslight.training.lightning_callbacks import leave_out_tuners
 from reslight.training.loss import Loss, class_of, training_loss
 from reslight.training.network import NetSetting, check_data_info
 from reslight.training.optim import OptimConfig, ScheduleConfig
@@ -80,7 +81,7 @@ class ImageClassifier(OptimizationModule):
         settings: dict[str, Any] = {"net": self.config.to_dict(), "optim": plain(self.optim), "schedule": plain(self.schedule)}
         settings |= {"label_smoothing": label_smoothing, "loss": loss, "init_from": init_from, "freeze": freeze, "ema": ema}
         settings |= {"channels_last": channels_last, "compile": compile}
-        self.save_hyperparameters(settings, logger=False)
+        self.save_hyperparameters(settings)
         if channels_last:
             layout: dict[str, Any] = {"memory_format": torch.channels_last}  # older versions of torch do not declare this keyword
             self.net.to(**layout)
@@ -117,11 +118,15 @@ class ImageClassifier(OptimizationModule):
         """Return what training needs: the record of each step and, with `ema`, the average of the weights."""
         if self.trainer.state.fn != "fit":
             return []
-        return [_StepRecorder()] if self.ema is None else [_StepRecorder(), EMAWeightAveraging(decay=self.ema)]
+        self._step_recorder = _StepRecorder()
+        return [self._step_recorder] if self.ema is None else [self._step_recorder, EMAWeightAveraging(decay=self.ema)]
 
     def on_train_start(self) -> None:
         """Begin to record steps."""
         super().on_train_start()
+        self._step_losses = []
+        if self.global_step == 0:
+            self.training_sums.reset()
         self._steps_seen, self._trained = self.global_step, False
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -138,7 +143,7 @@ class ImageClassifier(OptimizationModule):
         loss = training_loss(logits, labels, self.loss, self.label_smoothing)
         labels = class_of(labels)
         # Reading the loss waits for the device. This costs nothing on the CPU; other devices are read in `record_step` only.
-        if loss.device.type == "cpu":
+        if loss.device.type == "cpu" and not self._in_trial:  # a LearningRateFinder tries rates that are too high
             check_loss(float(loss.detach()), self.global_step + 1, self._last_lr())
         self.training_sums.update(loss, logits, labels)
         self._warmup.update(logits, labels)
@@ -162,6 +167,8 @@ class ImageClassifier(OptimizationModule):
 
     def on_train_epoch_end(self) -> None:
         """Record the epoch's training loss and accuracy."""
+        if self._in_trial:
+            return
         fractions = self.training_sums.fractions(self._sum_over_devices, self.device)
         check_loss(fractions.get("loss", 0.0), self.global_step, self._last_lr())
         values = {f"train/{name}": value for name, value in fractions.items()}
@@ -182,6 +189,7 @@ class ImageClassifier(OptimizationModule):
         Raises:
             FloatingPointError: a weight that is not finite; the earlier checkpoint is worth more than this one.
         """
+        super().on_save_checkpoint(checkpoint)
         check_weights(checkpoint["state_dict"], self.global_step, self._last_lr())
         checkpoint["reslight"] = {
             "format": FORMAT,
@@ -202,6 +210,11 @@ class ImageClassifier(OptimizationModule):
         if trainer is None:
             return
         resume = trainer.state.fn == "fit"
+        if resume and not checkpoint["global_step"]:  # a tuner's, or another one from before the first step: nothing depends on it
+            return
+        if resume:
+            leave_out_tuners(trainer, self, checkpoint)
+            self._update_data_info()
         for line in compare_data_info(state, self.data_info, str(trainer.precision), resume=resume):
             log.warning("%s", line)
         if state and resume:

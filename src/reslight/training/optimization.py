@@ -1,18 +1,24 @@
 """`OptimizationModule`: gives a network its optimizer and its learning rate."""
 
+import logging
 import math
 from dataclasses import replace
+from typing import Any
 
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim import Optimizer
 
 from reslight import lightning_private
 from reslight.messages import UsageError
 from reslight.models import ResNet
+from reslight.plain import plain
 from reslight.training.evaluation import EvaluationModule
 from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer
 from reslight.training.scheduler import StepScheduler
 from reslight.training.warmup import ErrorWarmup
+
+log = logging.getLogger(__name__)
 
 
 class OptimizationModule(EvaluationModule):
@@ -36,14 +42,15 @@ class OptimizationModule(EvaluationModule):
         self._run_schedule: LearningRate | None = None
         self._scheduler: StepScheduler | None = None
         self._first_lr = math.nan
-        self._resumes = False
+        self._resumes, self._trains, self._in_trial = False, False, False
+        self._step_recorder: Callback | None = None  # which Lightning removes for the time of a tuner's trial
         self._batches_per_epoch: float | None = None  # of the checkpoint that training resumes from
 
     def setup(self, stage: str) -> None:
         """Forget the checkpoint that an earlier fit resumed from."""
         super().setup(stage)
         if stage == "fit":
-            self._resumes, self._batches_per_epoch = False, None
+            self._resumes, self._trains, self._in_trial, self._batches_per_epoch = False, False, False, None
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimizer and its learning rate, a closed form of the step.
@@ -55,6 +62,35 @@ class OptimizationModule(EvaluationModule):
         optimizer = build_optimizer(self.optim, self.net)
         self._scheduler = StepScheduler(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler, "interval": "step"}}
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate: `optim.lr`, under the name that Lightning's LearningRateFinder sets.
+
+        With a new value, groups of parameters that have another learning rate keep its ratio to this one, `sgd_lr` of Muon included.
+        """
+        return self.optim.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        ratio = float(value) / self.optim.lr
+        sgd_lr = self.optim.sgd_lr * (ratio if self.optim.name == "muon" else 1)
+        self.optim = replace(self.optim, lr=float(value), sgd_lr=sgd_lr)
+        if "optim" in self.hparams:
+            self.hparams["optim"] = plain(self.optim)
+        if lightning_private.trainer_of(self) and self._run_schedule and (scheduler := self._active_scheduler()):
+            log.info("model.optim.lr is %g now: it was %g.", self.optim.lr, self._run_schedule.peak)
+            self._run_schedule = replace(self._run_schedule, peak=self.optim.lr)
+            scheduler.keep_settings()
+            scheduler.scale(ratio)
+            scheduler.restore_settings()
+            scheduler.go_to(scheduler.last_epoch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the settings of the optimizer's groups: a tuner saves a checkpoint before it changes them."""
+        super().on_save_checkpoint(checkpoint)
+        if scheduler := self._active_scheduler():
+            scheduler.keep_settings()
 
     def schedule_of_run(self) -> LearningRate:
         """Return the learning rate over the run of the attached trainer.
@@ -80,19 +116,45 @@ class OptimizationModule(EvaluationModule):
         return LearningRate(schedule, self.optim.lr, total, per_epoch)
 
     def on_fit_start(self) -> None:
-        """Keep the settings of the optimizer's groups as a subclass may have changed them."""
+        """Compute the learning rate again: a tuner may have changed the batch size or the learning rate."""
+        self._update_data_info()
         if scheduler := self._active_scheduler():
-            scheduler.keep_settings()
+            scheduler.keep_settings()  # as a subclass may have changed them
+            self._run_schedule = self.schedule_of_run()
+            scheduler.restore_settings()
+            scheduler.go_to(scheduler.last_epoch)
 
     def on_train_start(self) -> None:
-        """On a resume, give the optimizer the configuration's settings in place of those in the checkpoint."""
+        """On a resume, give the optimizer the configuration's settings in place of those in the checkpoint.
+
+        Raises:
+            UsageError: a tuner that runs in the middle of training.
+        """
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
+        self._in_trial = self._step_recorder is not None and self._step_recorder not in callbacks
+        if self._in_trial and self._trains:
+            raise UsageError(
+                "a BatchSizeFinder or LearningRateFinder runs in the middle of training: the learning rate and the order of the images "
+                "are those of a whole run. Use one that runs before the first step, as Lightning's own do."
+            )
+        if self._in_trial:
+            return
+        self._trains = True
+        if self.global_step == 0:  # a trial leaves nothing
+            self._warmup = ErrorWarmup(self.schedule.warmup_until_error)
+            self.recorded.clear()
         if scheduler := self._active_scheduler():
             if self._resumes:
                 scheduler.restore_settings()
             scheduler.go_to(self.global_step)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Keep the learning rate of this step, which the scheduler has changed when the step is recorded."""
+        """Keep the learning rate of this step, which the scheduler has changed when the step is recorded.
+
+        A LearningRateFinder tries each learning rate for all groups: those with another peak keep its ratio to `optim.lr`.
+        """
+        if self._in_trial and self._scheduler and self._scheduler.optimizer in self.trainer.optimizers and not self._active_scheduler():
+            self._scheduler.scale_as_peaks(self.optim.lr)
         self._first_lr = float(optimizer.param_groups[0].get("lr", math.nan))
 
     def _active_scheduler(self) -> StepScheduler | None:

@@ -52,6 +52,16 @@ class StepScheduler(LRScheduler):
         for group, settings in zip(self.optimizer.param_groups, self._settings or (), strict=False):
             group |= settings
 
+    def scale(self, ratio: float) -> None:
+        """Multiply the peaks that `restore_settings` restores."""
+        for settings in self._settings or ():
+            settings |= {key: settings[key] * ratio for key in ("lr", "initial_lr")}
+
+    def scale_as_peaks(self, peak: float) -> None:
+        """Multiply the learning rates, which are all the same, with the groups' peaks relative to `peak`."""
+        for group, settings in zip(self.optimizer.param_groups, self._settings or (), strict=False):
+            group["lr"] *= settings["initial_lr"] / peak
+
     def go_to(self, step: int) -> None:
         """Set the learning rates of a step."""
         self.last_epoch = step
