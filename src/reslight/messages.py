@@ -20,8 +20,18 @@ class MissingPackageError(UsageError, ImportError):
 def nearest(word: str, options: Iterable[str], count: int = 3) -> list[str]:
     """Return the options that look most like `word`, upper and lower case alike, best first; an empty list if none is similar."""
     by_lower = {option.lower(): option for option in options}
-    # A hostile word can be megabytes long, and difflib takes quadratic time.
-    return [by_lower[one] for one in difflib.get_close_matches(word[:100].lower(), list(by_lower), n=count)]
+    word = word[:100].lower()  # a hostile word can be megabytes long, and difflib takes quadratic time
+    found = difflib.get_close_matches(word, list(by_lower), n=max(1, len(by_lower)))
+
+    def distance(option: str) -> tuple[float, int]:
+        return -difflib.SequenceMatcher(None, option, word).ratio(), abs(_number_in(option) - _number_in(word))
+
+    return [by_lower[one] for one in sorted(found, key=distance)[:count]]
+
+
+def _number_in(text: str) -> int:
+    """Return the number that the digits of a text make; 0 without digits. Of resnet32 and resnet20, resnet20 is nearer to resnet21."""
+    return int("".join(digit for digit in text if digit in "0123456789") or 0)
 
 
 def did_you_mean(word: str, options: Iterable[str], otherwise: str = "", *, count: int = 3) -> str:

@@ -24,13 +24,23 @@ def one_line(err: str) -> str:
 MISTAKES: dict[str, tuple[str, ...]] = {
     "fti": ("fti: there is no such command", "fit?"),
     "models nothing*": ("nothing*", "`reslight models` lists all"),
-    "models a b": ("b", "--help"),
+    "models a b": ("reslight models has no argument b", "`reslight models --help`"),
+    "export runs/digits/1 out --best": ("reslight export has no argument --best", "`reslight export --help`"),
+    "data": ("reslight data needs a command", "check"),
+    "data chek x": ("chek: there is no such command", "check?"),
+    "models nosuch": ("PATTERN is nosuch: ",),
+    "classify resnet8.digits nosuch.png": ("nosuch.png is missing",),
     "fit": ("data is missing", "--config digits"),
     "fit --config": ("--config", "digits"),
     "fit --config digit": ("digit", "digits?"),
-    "fit --config digits --model.net resnet21": ("resnet21", "resnet20"),
-    "fit --config digits --model.net.name resnet20 --model.net.shortcat B": ("shortcat", "shortcut?"),
-    "fit --config digits --model.net.name resnet20 --model.net.shortcut D": ("shortcut", "D", "A, B, C, none"),
+    "fit --config digits --model.net resnet21": ("model.net is resnet21: ", "Did you mean resnet20 or resnet18 or resnet32?"),
+    "fit --config digits --model.net.name resnet20 --model.net.shortcat B": (
+        "model.net.shortcat is no setting.",
+        "model.net.shortcut?",
+    ),
+    "fit --config digits --model.net.shortcut D": ("model.net.shortcut is D: ", "A, B, C, none"),
+    "fit --config digits --model.net.depths [3,3]": ("model.net.depths is [3, 3] and widths is [16, 32, 64]: ",),
+    "fit --config digits --model.net {name:": ("model.net is {name:: it is not YAML",),
     "fit --config digits --model.optm.lr 1": ("model.optm.lr is no setting", "model.optim.lr?"),
     "fit --config digits --trainer.max_epoch 3": ("trainer.max_epoch is no setting", "--trainer.max_epochs N"),
     "fit --config digits --data.batchsize 5": ("data.batchsize is no setting of Digits", "data.batch_size?"),
@@ -41,7 +51,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --data.val_size 3000": ("data.val_size is 3000",),
     "fit --config digits --model.optim.lr -1": ("optim.lr is -1.0", "above 0"),
     "fit --config digits --model.optim.name lion": ("model.optim.name is lion", "sgd, adamw, lamb or muon"),
-    "fit --config digits --trainer.precision 17": ("trainer.precision is 17", "64, 32, 16", "bf16-mixed"),
+    "fit --config digits --trainer.precision 17": ("trainer.precision is 17", "32-true", "bf16-mixed"),
     "fit --config digits --model.num_classes 7": ("model.num_classes is 7", "from the data", "Remove it"),
     "fit --config digits --model.schedule.warmup 99": ("warmup", "1881 steps", "1140"),
     "fit --config digits --trainer.accelerator quantum": ("quantum",),
@@ -61,8 +71,31 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --trainer.gpus 1": ("trainer.gpus is no setting", "--trainer.accelerator gpu --trainer.devices"),
     "fit --config digits --max_epochs 1": ("max_epochs is no setting", "trainer.max_epochs?"),
     "fit --config digits trainer.max_epochs=1": ("trainer.max_epochs=1 belongs to no option", "--trainer.max_epochs=1?"),
-    "fit --config digits --trainer.max_epochs=-5": ("-5",),
-    "fit --config digits --trainer.max_epochs": ("--trainer.max_epochs", "one argument"),
+    "fit --config digits --trainer.max_epochs=-5": ("trainer.max_epochs is -5: ", "-1 for no limit"),
+    "fit --config digits --trainer.max_epochs": ("--trainer.max_epochs has no value",),
+    "fit --config digits --trainer.check_val_every_n_epoch 0": ("trainer.check_val_every_n_epoch is 0: ", "trainer.limit_val_batches to 0"),
+    "fit --config digits --trainer.num_nodes 2": ("trainer.num_nodes is 2: ", "torchrun or srun"),
+    "fit --config digits --trainer.devices 0": ("trainer.devices is 0: it must be 1 or more",),
+    "fit --config digits --trainer.limit_val_batches 1.5": ("trainer.limit_val_batches is 1.5: ", "from 0.0 to 1.0"),
+    "fit --config digits --trainer.profiler simpl": ("trainer.profiler is simpl: ", "simple?"),
+    "fit --config digits --trainer.strategy dddp": ("trainer.strategy is dddp: ", "ddp?"),
+    "fit --config digits --trainer.max_time 5x": ("trainer.max_time is 5x: it must be DD:HH:MM:SS.",),
+    "fit --config digits --trainer.gradient_clip_algorithm foo": ("trainer.gradient_clip_algorithm is foo: it must be norm or value.",),
+    "fit --config digits --trainer.gradient_clip_val=-1": ("trainer.gradient_clip_val is -1: it must be 0 or more",),
+    "fit --config digits --trainer.log_every_n_steps=-1": ("trainer.log_every_n_steps is -1: it must be 0 or more",),
+    "fit --config digits --trainer.plugins foo": ("trainer.plugins is foo: it must be the import path of a class or a list.",),
+    "fit --config digits --trainer.precision fp16": ("trainer.precision is fp16: it must be 32-true, bf16-mixed,",),
+    "test --config digits --trainer.limit_test_batches 0": ("trainer.limit_test_batches is 0: ", "no images"),
+    "fit --data.help Digit": ("data is Digit: ", "Digits?"),
+    "fit --config digits --print_config=skipdefault": ("--print_config is skipdefault: ", "skip_default?"),
+    "fit --config digits --trainer.callbacks [EarlyStopping]": ("trainer.callbacks is EarlyStopping: it needs monitor.",),
+    "fit --config digits --trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/accc": (
+        "trainer.callbacks.monitor is val/accc: this run has val/loss, val/acc1, val/acc5, train/loss, train/acc1 and lr. Use one of them.",
+    ),
+    "fit --config digits --data.val_size 0 --trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/loss": (
+        "trainer.callbacks.monitor is val/loss: this run has train/loss, train/acc1 and lr.",
+    ),
+    "fit --config digits --model.init_from resnet20.cifar1": ("model.init_from is resnet20.cifar1: ", "resnet20.cifar10?"),
     "fit -config digits": ("-config is no option", "--config?"),
     "fit --config digits --trainer.limit_train_batches 0": ("trainer.limit_train_batches", "above 0"),
     "fit --config digits --trainer.val_check_interval 100": ("val_check_interval", "100", "training batches (19)"),
@@ -129,6 +162,12 @@ def test_a_mistake_is_one_line(reslight, words: str):
             "model: {net: resnet8}\ndata: Digits\ntrainer: {callbacks: [{class_path: ModelSummary, init_args: {max_dept: 3}}]}",
             ("trainer.callbacks.max_dept is no setting of ModelSummary (in mine.yaml)", "trainer.callbacks.max_depth?"),
         ),
+        ("model:\ndata: Digits", ("model is empty (in mine.yaml): it is a group", "such as model.net.")),
+        (
+            "model: {net: {name: resnet8, shortcutt: B}}\ndata: Digits",
+            ("model.net.shortcutt is no setting (in mine.yaml).", "model.net.shortcut?"),
+        ),
+        ("model: {net: resnet21}\ndata: Digits", ("model.net is resnet21 (in mine.yaml): there is no such network.",)),
         ("", ("mine.yaml has no settings",)),
         ("model: {net: resnet8}", ("data is missing",)),
     ],
@@ -207,9 +246,84 @@ def test_another_network_than_the_checkpoints(reslight):
     assert answer.code == 2
     line = one_line(answer.err)
     assert all(part in line for part in ("runs/digits/1/checkpoints/last.ckpt", "depths", "[1, 1, 1]", "[3, 3, 3]", "--ckpt_path")), line
+    answer = reslight("test", "--config", "runs/digits/1", "--model.net", "resnet20")
+    assert answer.code == 2
+    assert one_line(answer.err) == "reslight: error: model.net is resnet20: the run runs/digits/1 has resnet8. Leave it out."
+    answer = reslight("test", "--ckpt_path", "runs/digits/1")
+    assert "such as --config runs/digits/1." in one_line(answer.err)
+    answer = reslight("classify", "runs/digits/1", "broken.ckpt", "runs")
+    assert "Export it: reslight export runs/digits/1 OUT." in one_line(answer.err)
+    answer = reslight("fit", *short, "--ckpt_path", "last", "--trainer.max_epochs", 2)
+    assert answer.code == 0, answer.err
+    assert "trainer.max_epochs is 2: it was 1 in runs/digits/1/config.yaml, so the learning rate" in answer.err
+    answer = reslight("fit", *short, "--ckpt_path", "last", "--trainer.max_epochs", 3)
+    assert "trainer.max_epochs is 3: it was 2 in runs/digits/1/config.1.yaml" in answer.err
+    answer = reslight("fit", *short, "--ckpt_path", "last")
+    assert "trainer.max_epochs is 1: runs/digits/1/checkpoints/last.ckpt is of epoch 3." in one_line(answer.err)
+    short[3] = 3
     answer = reslight("fit", *short, "--ckpt_path", "last", "--model.optim.name", "adamw")
     assert answer.code == 2
     assert all(part in one_line(answer.err) for part in ("optim.name", "sgd", "adamw"))
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ("--trainer.callbacks", "[{class_path: EarlyStopping, init_args: {monitr: x}}]"),
+            "trainer.callbacks.monitr is no setting of",
+        ),
+        (("--model.optim", "{lr: 0.1, momentom: 3}"), "model.optim.momentom is no setting. Did you mean model.optim.momentum?"),
+        (("--trainer", "{max_epoch: 3}"), "trainer.max_epoch is no setting."),
+        (("--model.optim", "{lr: 0.1"), "model.optim is {lr: 0.1: it is not YAML."),
+        (("--trainer.logger={class_path: CSVLogger, init_args: {savedir: x}}",), "trainer.logger.savedir is no setting of CSVLogger"),
+    ],
+)
+def test_a_typed_mapping_is_checked_as_in_a_file(reslight, words: tuple[str, ...], line: str):
+    answer = reslight("fit", "--config", "digits", *words)
+    assert answer.code == 2
+    assert line in one_line(answer.err)
+
+
+@pytest.mark.parametrize(
+    ("words", "net"),
+    [
+        ("--config digits --model.net.shortcut B", {"name": "resnet8", "shortcut": "B"}),
+        ("--config digits --model.net.name resnet20 --model.net.shortcut B", {"name": "resnet20", "shortcut": "B"}),
+        ("--config digits --model.net.shortcut B --model.net.name resnet20", {"name": "resnet20", "shortcut": "B"}),
+        ("--config digits --model.net.shortcut=B --model.net=resnet20", {"name": "resnet20", "shortcut": "B"}),
+        ("--config digits --model.net resnet20", "resnet20"),
+        ("--config mine.yaml --model.net.depths [3,3]", {"depths": [3, 3], "widths": [8, 16], "stem": "small"}),
+    ],
+)
+def test_a_typed_field_changes_the_network_of_the_files(reslight, words: str, net: object):
+    Path("mine.yaml").write_text("model: {net: {depths: [1, 1], widths: [8, 16], stem: small}}\ndata: Digits")
+    answer = reslight("fit", *words.split(), "--print_config")
+    assert answer.code == 0, answer.err
+    assert yaml.safe_load(answer.out)["model"]["net"] == net
+
+
+def test_a_value_that_is_a_mapping(reslight):
+    words = ["fit", "--config", "digits", "--trainer.fast_dev_run", 1, "--trainer.max_time", "{hours: 1}"]
+    assert reslight(*words).code == 0
+
+
+def test_a_metric_that_a_module_of_ones_own_does_not_log(reslight, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("own_callback.py").write_text("from lightning.pytorch import Callback\n\n\nclass Mine(Callback):\n    pass\n")
+    callbacks = "[{class_path: own_callback.Mine}, {class_path: EarlyStopping, init_args: {monitor: val/mine}}]"
+    short = ["--trainer.max_epochs", 1, "--model.schedule.warmup", 0, "--trainer.limit_train_batches", 2]
+    answer = reslight("fit", "--config", "digits", *short, "--trainer.callbacks", callbacks)
+    assert answer.code == 2
+    assert "val/mine" in one_line(answer.err)
+
+
+def test_an_unreachable_hub_is_no_mistake(reslight):
+    Path("x.png").touch()
+    answer = reslight("classify", "acme/net", "x.png")
+    assert answer.code == 1
+    assert "HF_HUB_OFFLINE is set" in one_line(answer.err)
+    assert "bug" not in answer.err
 
 
 def test_help_lists_every_command_and_version_is_the_packages(reslight):

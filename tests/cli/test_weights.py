@@ -117,7 +117,7 @@ def test_mistakes_are_one_line(reslight, run):
         (("export", run, "other"), "other holds other files than weights of reslight"),
         (("verify", "nothing"), "there is no folder and no published weight nothing"),
         (("verify", "other"), "other has no config.json"),
-        (("weights", "vgg*"), "PATTERN is 'vgg*'"),
+        (("weights", "vgg*"), "PATTERN is vgg*:"),
     ):
         answer = reslight(*words)
         assert answer.code == 2

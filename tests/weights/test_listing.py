@@ -88,7 +88,7 @@ def test_what_the_cache_holds(hub, reslight):
 def test_nothing_found_is_one_line(hub, reslight, monkeypatch):
     hub.create("acme/bert", {})
     for words, code, says in (
-        (("vgg*",), 2, "PATTERN is 'vgg*'"),
+        (("vgg*",), 2, "PATTERN is vgg*:"),
         (("--remote", "acme"), 2, "--remote is acme: the Hub shows no repository"),
         (("vgg*", "--remote", "acme"), 2, "with a name like 'vgg*'"),
         (("--remote", "a/b"), 2, "'a/b' is not the name of an owner on the Hub. Write OWNER, as in OWNER/NAME"),

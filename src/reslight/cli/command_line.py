@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reslight.cli.net import net_with
+from reslight.cli.parser import suggestion
 from reslight.messages import UsageError
 from reslight.renamed import new_key, new_value, with_new_names
 from reslight.runs import config_files
@@ -15,6 +17,7 @@ log = logging.getLogger(__name__)
 
 CLASSES = ("data", "trainer.callbacks", "trainer.logger", "trainer.profiler", "trainer.strategy")
 """Settings whose value is the name of a class, or a list of names."""
+_PRINT_FLAGS = ("comments", "skip_null", "skip_default")
 _OBSOLETE = ("weights_only", "verbose", "return_predictions")
 """Keys that configurations of earlier runs have, always with the default value."""
 
@@ -55,25 +58,67 @@ def read_command(arguments: Sequence[str]) -> tuple[list[str], list[Setting], li
     files, waiting = config_files.find_all([*arguments])
     words: list[str] = []
     settings: list[Setting] = []
+    net: Any = None
     for file in files:
         content = _read_file(file)
         words += ["--config", json.dumps(content, default=str)]
         settings += settings_in(content, file)
+        net = next((one.value for one in reversed(settings) if one.key == "model.net"), None)
+    typed_net: list[tuple[str, Any]] = []
     while waiting:
         word = waiting.pop(0)
         if word == "-h" or word.startswith(("--help", "--print_config")):
-            words.append(word)
+            words.append(_checked_flags(word))
         elif not word.startswith("--"):
             raise UsageError(f"{word} belongs to no option. {_hint(word)}")
         else:
             value = waiting.pop(0) if "=" not in word and waiting and not waiting[0].startswith("--") else None
             new_words, setting = _typed(word, value)
             words += new_words
-            settings += [] if setting.key.endswith(".help") else [setting]
+            settings += [] if setting.key.endswith(".help") else _expanded(setting)
+            if setting.key == "model.net" or setting.key.startswith("model.net."):
+                typed_net.append((setting.key, _parsed(setting)))
+    if any(key != "model.net" for key, _ in typed_net):  # jsonargparse would drop a name where a field of it is changed
+        words.append(f"--model.net={json.dumps(net_with(net, typed_net))}")
     return words, settings, files
 
 
-def settings_in(content: Mapping[str, Any], file: Path, prefix: str = "") -> Iterator[Setting]:
+def _checked_flags(word: str) -> str:
+    """Return `word` if it is no --print_config with an unknown flag.
+
+    Raises:
+        UsageError: an unknown flag.
+    """
+    option, _, flags = word.partition("=")
+    for flag in flags.split(",") if option == "--print_config" and flags else ():
+        if flag not in _PRINT_FLAGS:
+            fix = suggestion(flag, _PRINT_FLAGS, "Leave it out.")
+            raise UsageError(f"--print_config is {flag}: it must be {', '.join(_PRINT_FLAGS[:-1])} or {_PRINT_FLAGS[-1]}. {fix}")
+    return word
+
+
+def _expanded(setting: Setting) -> Iterator[Setting]:
+    """List the settings in a typed mapping or list, as if they were in a file."""
+    is_list = setting.key in CLASSES and str(setting.value).startswith("[")
+    if not (is_list or str(setting.value).startswith("{")):
+        yield setting
+        return
+    yield from settings_in({setting.key: _parsed(setting)}, None)
+
+
+def _parsed(setting: Setting) -> Any:
+    """Return a typed value as YAML has it.
+
+    Raises:
+        UsageError: text that is not YAML.
+    """
+    try:
+        return config_files.parse(str(setting.value)) if setting.value is not None else None
+    except ValueError as error:
+        raise UsageError(f"{setting.key} is {setting.value}: it is not YAML. Put spaces behind colons, and close all brackets.") from error
+
+
+def settings_in(content: Mapping[str, Any], file: Path | None, prefix: str = "") -> Iterator[Setting]:
     """List the settings of a configuration file, a chosen class before its own settings."""
     for name, value in content.items():
         key = f"{prefix}{name}"

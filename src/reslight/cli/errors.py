@@ -12,6 +12,8 @@ from reslight.messages import MissingPackageError, UsageError
 
 Found = TypeVar("Found", bound=BaseException)
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "dict": "a mapping", "NoneType": "null"}
+_IN_WORDS = {"trainer.precision": "32-true, bf16-mixed, 16-mixed, bf16-true, 16-true or 64-true"}
+"""What a setting must be, where the types in jsonargparse's message say too much."""
 _LONGEST = 300
 
 
@@ -52,7 +54,7 @@ def explain(error: Exception, settings: Sequence[Setting], defaults: Any) -> str
         text = "; ".join(line.strip(" -:") for line in message.splitlines() if line.strip())
         return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
     where = next((one.where for one in reversed(settings) if (one.key, str(one.value)) == (key, given[1])), "")
-    return f"{key} is {given[1]}{where}: it must be {_readable(expected, defaults.get(key))}."
+    return f"{key} is {given[1]}{where}: it must be {_IN_WORDS.get(key) or _readable(expected, defaults.get(key))}."
 
 
 def _readable(kinds: Sequence[str], default: Any) -> str:
@@ -63,6 +65,10 @@ def _readable(kinds: Sequence[str], default: Any) -> str:
             words += [choice.strip(" '") for choice in choices[1].split(",")]
         elif found := re.fullmatch(r"<class '(?:\w+\.)*(\w+)'>", kind):
             words.append(_example(default) if found[1] in ("tuple", "list") else _WORDS.get(found[1], found[1]))
+        elif kind.startswith("dot import path"):
+            words.append("the import path of a class")
+        elif kind.startswith("path but "):
+            continue
         else:
             words.append(kind)
     *first, last = [word for word in dict.fromkeys(words) if word != "null"] or words
@@ -71,7 +77,7 @@ def _readable(kinds: Sequence[str], default: Any) -> str:
 
 def _example(default: Any) -> str:
     """Return a list in words, with the default of the setting as its example."""
-    return f"a list, such as {list(default) if isinstance(default, list | tuple) and default else [1, 2]}"
+    return f"a list, such as {list(default) or [1, 2]}" if isinstance(default, list | tuple) else "a list"
 
 
 def raise_in_one_line(error: Exception) -> NoReturn:
@@ -89,9 +95,9 @@ def raise_in_one_line(error: Exception) -> NoReturn:
     if unreadable := raised_inside(error, OSError):
         raise unreadable from None
     if missing := raised_inside(error, ImportError):
-        raise MissingPackageError(f"{_one_line(missing)}. Install the package, or remove the setting that needs it.") from error
-    if isinstance(error, MisconfigurationException) or _raised_by_lightning(error):
-        raise UsageError(_one_line(error)) from error
+        raise MissingPackageError(f"{one_line(missing)}. Install the package, or remove the setting that needs it.") from error
+    if isinstance(error, MisconfigurationException) or raised_by(error, "lightning."):
+        raise UsageError(one_line(error)) from error
     raise error
 
 
@@ -102,14 +108,20 @@ def raised_inside(error: BaseException | None, kind: type[Found]) -> Found | Non
     return error
 
 
-def _raised_by_lightning(error: BaseException) -> bool:
-    """Return whether Lightning's own checks raised an error, such as that of trainer.val_check_interval above an epoch's batches."""
+def raised_by(error: BaseException, package: str) -> bool:
+    """Return whether an error was raised in a package, such as by Lightning's check of trainer.val_check_interval.
+
+    Args:
+        error: The error.
+        package: The beginning of the module's name.
+    """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("lightning.")
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(package)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return an error's message without line breaks, cut where it is long."""
     text = " ".join(str(error).split()).removesuffix(".")
     return text if len(text) <= _LONGEST else text[:_LONGEST].rpartition(" ")[0] + " ..."

@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             make_parser().print_help()
             return MISTAKE
         else:
-            options = make_parser().parse_args(words)
+            options, unknown = make_parser().parse_known_args(words)
+            if unknown:
+                raise UsageError(f"{options.prog} has no argument {' '.join(unknown)}. `{options.prog} --help` shows the arguments.")
             if options.trains:
                 from reslight.cli import trainer  # noqa: F401  # Lightning configures its logging on import
 
@@ -143,12 +145,14 @@ def _failed(error: Exception) -> int:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.errno and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    mistake, stopped = isinstance(error, UsageError | OSError), isinstance(error, FloatingPointError)
-    if not mistake and any(word in text for word in PEER_LOST):
+    unreachable = isinstance(error, ConnectionError | TimeoutError) and not error.errno  # the Hub; what the user typed may be right
+    mistake = isinstance(error, UsageError | OSError) and not unreachable
+    stopped = isinstance(error, FloatingPointError)
+    if not (mistake or unreachable) and any(word in text for word in PEER_LOST):
         # Any process may print it, since rank 0 may be the one that died; in one write, since several may do so at once.
         sys.stderr.write("reslight: stopped: another process of this run died; its error is above. Resume with --ckpt_path last\n")
         return FAILED
-    if not (mistake or stopped):
+    if not (mistake or stopped or unreachable):
         text = f"{type(error).__name__}: {text}. {BUG}"
     if _is_rank_zero():
         print(f"reslight: {'stopped' if stopped else 'error'}: {text}", file=sys.stderr)

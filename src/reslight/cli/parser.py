@@ -32,6 +32,9 @@ class Parser(argparse.ArgumentParser):
                 f"{found[1]}: there is no such command" if argument == "COMMAND" else f"{argument} is {found[1]}: there is no such value"
             )
             raise UsageError(f"{start}. {suggestion(found[1], choices, f'Choose one of {listed}.')}")
+        if message.endswith("required: COMMAND"):
+            choices = [name for action in self._actions if action.metavar == "COMMAND" for name in action.choices or ()]
+            raise UsageError(f"{self.prog} needs a command: {', '.join(choices)}. Add one.")
         raise UsageError(f"{message}. `{self.prog} --help` shows the arguments.")
 
 
@@ -51,6 +54,6 @@ def runs(parser: argparse.ArgumentParser, command: Callable[..., Any], *, trains
     """
 
     def run(options: argparse.Namespace) -> Any:
-        return command(**{name: value for name, value in vars(options).items() if name not in ("run", "trains")})
+        return command(**{name: value for name, value in vars(options).items() if name not in ("run", "trains", "prog")})
 
-    parser.set_defaults(run=run, trains=trains)
+    parser.set_defaults(run=run, trains=trains, prog=parser.prog)

@@ -8,6 +8,7 @@ import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,10 +20,12 @@ from lightning.pytorch.strategies import Strategy
 
 from reslight import data
 from reslight.cli.command_line import Setting
+from reslight.cli.net import check_net_setting
 from reslight.cli.parser import suggestion
 from reslight.data import ImageDataModule
 from reslight.messages import UsageError, nearest, shortened
 from reslight.runs import config_files
+from reslight.runs.folder import Run
 
 CHOICES: Mapping[str, tuple[type, ModuleType, str]] = {
     "data": (ImageDataModule, data, "dataset"),
@@ -72,19 +75,46 @@ def check_settings(settings: Sequence[Setting], known: Sequence[str], *, complet
             name = key.removeprefix(f"{choice}.")
             given.setdefault(choice, set()).add(name.split(".")[0])
             _check_chosen(setting, choice, name, chosen.get(choice))
-        elif key not in known and not key.startswith("model.net."):  # the network names its own fields
+        elif key == "model.net" or key.startswith("model.net."):
+            check_net_setting(key, setting.value, setting.where)
+        elif key not in known and not any(key.startswith(f"{one}.") for one in known):  # a mapping is a value of some, such as max_time
             if group := [one for one in known if one.startswith(f"{key}.")]:
                 _check_group(setting, group)
             else:
                 raise UsageError(f"{key} is no setting{setting.where}. {_hint(setting, known, chosen.get('data'))}")
+        if setting.value is None and setting.file is None:
+            raise UsageError(f"--{key} has no value. Write --{key} VALUE.")
     if not complete:
         return
     if chosen.get("data") is None:
-        raise UsageError("data is missing: a run needs a dataset. Add --data NAME, or a configuration with one, such as --config digits.")
+        example = _run_of_checkpoint(settings) or "digits"
+        raise UsageError(
+            f"data is missing: a run needs a dataset. Add --data NAME, or a configuration with one, such as --config {example}."
+        )
     for choice, owner in chosen.items():
         if owner and (missing := [name for name in _required(owner) if name not in given[choice]]):
             options = " ".join(f"--{choice}.{name} VALUE" for name in missing)
             raise UsageError(f"{choice} is {owner.__name__}: it needs {' and '.join(missing)}. Add {options}.")
+
+
+def check_classes_to_help_with(words: Sequence[str]) -> None:
+    """Check the class in `--data.help NAME` and the like.
+
+    Raises:
+        UsageError: a class that cannot be found.
+    """
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        key, name = option.removeprefix("--").removesuffix(".help"), value if equals else following
+        if option.endswith(".help") and key in CHOICES and name:
+            find_class(Setting(key, name))
+
+
+def _run_of_checkpoint(settings: Sequence[Setting]) -> Path | None:
+    """Return the folder of the run that ckpt_path names; None if it names none."""
+    path = next((Path(str(one.value)) for one in reversed(settings) if one.key == "ckpt_path"), Path())
+    run = Run(path) if path.is_dir() else Run.of_checkpoint(path)
+    return run.folder if run and run.config.is_file() else None
 
 
 def find_class(setting: Setting) -> type | None:
@@ -156,9 +186,9 @@ def _check_chosen(setting: Setting, choice: str, name: str, owner: type | None) 
 def _check_group(setting: Setting, group: Sequence[str]) -> None:
     if isinstance(setting.value, Mapping) or str(setting.value).startswith("{"):
         return
-    raise UsageError(
-        f"{setting.key} is {setting.value}{setting.where}: it is a group of settings. Give one of them, as in --{group[0]} {setting.value}."
-    )
+    start = f"{setting.key} is {'empty' if setting.value is None else setting.value}{setting.where}: it is a group of settings."
+    example = group[0] if setting.value is None else f"--{group[0]} {setting.value}"
+    raise UsageError(f"{start} Give one of them, such as {example}.")
 
 
 def _hint(setting: Setting, known: Sequence[str], dataset: type | None) -> str:

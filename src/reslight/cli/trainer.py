@@ -14,14 +14,16 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from reslight.cli.allocator import keep_freed_blocks
 from reslight.cli.command_line import Setting, read_command
-from reslight.cli.errors import Parser, ParsingError, explain, raise_in_one_line
+from reslight.cli.errors import Parser, ParsingError, explain, one_line, raise_in_one_line, raised_by
+from reslight.cli.limits import check_monitors, check_trainer
+from reslight.cli.net import check_net_of_run, check_net_values
 from reslight.cli.outputs import finish_fit, output_file, report_evaluation
 from reslight.cli.parser import TRAINER_COMMANDS
-from reslight.cli.settings import check_settings
+from reslight.cli.resume import changes_of_length, check_epochs
+from reslight.cli.settings import check_classes_to_help_with, check_settings
 from reslight.data import ImageDataModule
 from reslight.data.image_folder.folder import IMAGENET
 from reslight.messages import UsageError
-from reslight.models import resolve_config
 from reslight.runs import config_files
 from reslight.runs.callback import RunFolder
 from reslight.runs.folder import Run, RunDirectory
@@ -59,7 +61,7 @@ class CLI(LightningCLI):
         command: `fit`, `validate`, `test` or `predict`.
         words: The arguments for jsonargparse, see `read_command`.
         settings: The same as settings, to be checked.
-        config: The first configuration file, which names the run; None without one.
+        config: The configuration file that names the run; None without one.
         signals: Those that end the command; None leaves that to the checkpoints.
     """
 
@@ -111,7 +113,9 @@ class CLI(LightningCLI):
             UsageError: an unknown key, or a value that its setting does not allow.
         """
         defaults = parser.get_defaults()
-        if not self.asks_for_help:
+        if self.asks_for_help:
+            check_classes_to_help_with(self.words)
+        else:
             only_prints = any(word.startswith("--print_config") for word in self.words)
             check_settings(self.settings, list(defaults.keys()), complete=not only_prints)
         try:
@@ -125,14 +129,17 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Find the runs of this configuration and network, and the checkpoint."""
         config = self.config
-        if net := config_files.net_name(config.model.net):
-            resolve_config(net)  # an unknown network is reported as such, not as runs that do not exist
+        check_trainer(vars(config.trainer), self.command)
+        if config.model.net is not None:
+            check_net_values(config.model.net)
         if root := config.trainer.default_root_dir:
             config.trainer.default_root_dir = root = str(Path(root).expanduser())
         is_of_run = self.first_config and Run.of_config(self.first_config)  # which may have been moved since it was saved
         chosen_root = Path(root) if root and (self.root_is_typed or not is_of_run) else None
         name = config_files.run_name(self.first_config, config.model.net)
         self.runs = RunDirectory.for_config(self.first_config, name, chosen_root)
+        if is_of_run and self.command != "fit" and config.ckpt_path in (None, "last", "best"):
+            check_net_of_run(config.model.net, is_of_run)
         self.checkpoint = self.runs.checkpoint(config.ckpt_path, resume=self.command == "fit")
         config.ckpt_path = self.checkpoint and str(self.checkpoint)
         self.init_from = config.model.init_from
@@ -146,7 +153,10 @@ class CLI(LightningCLI):
             net, weights = contents["hyper_parameters"]["net"], contents["reslight"]["data"]["preprocess"]
             settings.model.init_from = None
         else:
-            record = read_any_description(locate(self.init_from)).record
+            try:
+                record = read_any_description(locate(self.init_from)).record
+            except (OSError, UsageError) as error:
+                raise type(error)(f"model.init_from is {self.init_from}: {error}") from error
             net, weights = record.net.to_dict(), record.preprocess.to_dict()
         if settings.model.net is None:
             settings.model.net = {key: value for key, value in net.items() if key not in ("num_classes", "in_channels")}
@@ -157,7 +167,12 @@ class CLI(LightningCLI):
                     data.preprocess[name] = weights[name]
 
     def after_instantiate_classes(self) -> None:
-        """Compare the checkpoint with the configuration."""
+        """Check what callbacks monitor, and compare the checkpoint with the configuration."""
+        trainer = self.config.trainer
+        if self.command == "fit":
+            validates = self.datamodule.has_validation and trainer.limit_val_batches != 0
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
+            check_monitors(callbacks, classes=self.datamodule.num_classes, validates=validates)
         if self.checkpoint is None:
             return
         self.config.model.init_from = self.model.hparams["init_from"] = self.init_from  # the resumed run records it, too
@@ -166,7 +181,11 @@ class CLI(LightningCLI):
         log.info("checkpoint %s, step %d", self.checkpoint, self.step)
         self.threads.resumed = contents.get("reslight", {}).get("environment", {})
         check_classes(contents, self.datamodule.data_info(), getattr(self.datamodule, "root", None), _data_root_of(self.checkpoint))
-        for line in compare_settings(self.checkpoint, contents, dict(self.model.hparams), resume=self.command == "fit"):
+        lines = compare_settings(self.checkpoint, contents, dict(self.model.hparams), resume=self.command == "fit")
+        if self.command == "fit":
+            check_epochs(self.checkpoint, contents, trainer.max_epochs)
+            lines += changes_of_length(self.checkpoint, vars(trainer)) if self.model.schedule.name != "constant" else ()
+        for line in lines:
             log.warning("%s", line)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -266,8 +285,12 @@ def run(arguments: list[str]) -> Trainer:
     words, settings, configs = read_command(arguments[1:])
     try:
         with StopSignals().listening() as signals:
-            cli = CLI(command, words, settings, configs[0] if configs else None, signals)
+            cli = CLI(command, words, settings, config_files.naming_file(configs), signals)
             cli.run_command()
             return cli.trainer
     except (MisconfigurationException, ImportError, ValueError) as error:
         raise_in_one_line(error)
+    except RuntimeError as error:
+        if not raised_by(error, "lightning.pytorch.callbacks."):  # such as a metric to stop on that the user's own module does not log
+            raise
+        raise UsageError(one_line(error)) from error

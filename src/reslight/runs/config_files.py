@@ -1,7 +1,7 @@
 """Configuration files: find the user's own and those that come with reslight, read them, and name the runs that they make."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +62,20 @@ def run_name(path: Path | None, net: Any = None) -> str:
     """Return the name under which runs are saved: `cifar10/modern`, or `cifar10/modern-resnet56` for another network than the file's.
 
     Args:
-        path: The configuration, the first of several; None without one. A packaged one keeps its folder, since `fast` exists
+        path: The configuration, of several that of `naming_file`; None without one. A packaged one keeps its folder, since `fast` exists
             twice; the configuration of a run means the name of that run.
         net: The `model.net` in use, from this file or from elsewhere.
     """
     if path is None:
         return "custom"
     name, used = _name_of(path), net_name(net)
-    return name if used in (None, _net_in(path)) else f"{name}-{used}"
+    return name if used in (None, net_in(path)) else f"{name}-{used}"
+
+
+def naming_file(files: Sequence[Path]) -> Path | None:
+    """Return which of several configurations names the run: the first that is no overlay of reslight."""
+    names = {path: _packaged_name(path) or "" for path in files}
+    return next((path for path, name in names.items() if not name.startswith("overlays/")), files[0] if files else None)
 
 
 def _name_of(path: Path) -> str:
@@ -87,7 +93,7 @@ def _packaged_name(path: Path) -> str | None:
     return path.relative_to(folder).with_suffix("").as_posix() if path.is_relative_to(folder) else None
 
 
-def _net_in(path: Path) -> str | None:
+def net_in(path: Path) -> str | None:
     """Return the name of the network in a configuration file."""
     model = read(path).get("model")
     return net_name(model.get("net")) if isinstance(model, dict) else None
@@ -179,8 +185,8 @@ def _with_net_file(files: list[Path], net: str) -> list[Path]:
 
 def _is_net_of_recipe(files: list[Path], net: str) -> bool:
     """Return whether the last file with a network is a packaged one with this network."""
-    last = next((path for path in reversed(files) if _net_in(path)), None)
-    return last is not None and _packaged_name(last) is not None and _net_in(last) == net
+    last = next((path for path in reversed(files) if net_in(path)), None)
+    return last is not None and _packaged_name(last) is not None and net_in(last) == net
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -223,6 +229,18 @@ def read(path: Path) -> dict[str, Any]:
     if stray:
         raise UsageError(f"{path} has {', '.join(stray)} beside data.class_path: these belong in data.init_args. Move them.")
     return content
+
+
+def parse(text: str) -> Any:
+    """Return the value of a YAML text, such as one that was typed.
+
+    Raises:
+        ValueError: text that is not YAML, or more than a configuration can need.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, _TooLargeError, _DuplicateError, LookupError, AttributeError) as error:
+        raise ValueError(str(error)) from error
 
 
 class _TooLargeError(Exception):

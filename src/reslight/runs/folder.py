@@ -49,6 +49,11 @@ class Run:
         return "/".join(self.folder.resolve().parts[-2:])
 
     @property
+    def shown(self) -> Path:
+        """The folder, relative to the current one if it is in it."""
+        return _from_here(self.folder.resolve())
+
+    @property
     def config(self) -> Path:
         """The configuration that the run was started with."""
         return self.folder / "config.yaml"
@@ -62,6 +67,11 @@ class Run:
     def summary(self) -> Path:
         """The final metrics and settings of a finished run; any other run has no such file."""
         return self.folder / "summary.json"
+
+    @property
+    def trackers(self) -> Path:
+        """The ids of the tracker runs (W&B, MLflow, Comet) that the run logs to."""
+        return self.folder / "trackers.json"
 
     @property
     def weights(self) -> Path:
@@ -101,6 +111,12 @@ class Run:
             number += 1
             path = self.config.with_suffix(f".{number}.yaml")
         return path
+
+    def last_config(self) -> Path:
+        """Return the configuration that was saved last."""
+        free = self.next_config()
+        number = int(free.stem.partition(".")[2] or 0)
+        return self.config if number < 2 else self.config.with_suffix(f".{number - 1}.yaml")
 
     def _state(self) -> Mapping[str, Any]:
         """Read steps, seed and settings from summary.json; from last.ckpt, which takes longer, if the run is not finished."""
@@ -145,10 +161,10 @@ class RunDirectory:
         if run is None or not (root is None or run.folder.is_relative_to(root.resolve())):
             return cls(root or Path(ROOT), name)
         if run.number is None:  # not a neighbor of other runs
-            return cls(root or Path(ROOT), name, Run(_from_here(run.folder)) if name == run.folder.name else None)
+            return cls(root or Path(ROOT), name, Run(run.shown) if name == run.folder.name else None)
         own = run.folder.parents[len(Path(name).parts)]
         is_same = own / name == run.folder.parent
-        return cls(_from_here(own), name, Run(_from_here(run.folder)) if is_same else None)
+        return cls(_from_here(own), name, Run(run.shown) if is_same else None)
 
     @property
     def folder(self) -> Path:

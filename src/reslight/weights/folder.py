@@ -196,6 +196,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}. Check the name.")
+    if (folder / "config.yaml").is_file():
+        exported = folder / "weights"
+        fix = f"Give {exported}." if (exported / CONFIG).is_file() else f"Export it: reslight export {folder} OUT."
+        raise UsageError(f"{folder} is a run: weights are a folder with a {CONFIG}. {fix}")
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {CONFIG}. Give a folder that `reslight export` or `reslight pull` wrote.")
     return read_json(path)

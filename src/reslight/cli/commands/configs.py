@@ -26,7 +26,7 @@ def configs(pattern: str = "*") -> None:
     found = [name for name in names() if fnmatchcase(name, pattern) or name.startswith(f"{pattern}/")]
     if not found:
         fix = suggestion(pattern, names(), "Use * as a wildcard; `reslight configs` lists all.", count=3)
-        raise UsageError(f"PATTERN is {pattern!r}: no configuration has such a name. {fix}")
+        raise UsageError(f"PATTERN is {pattern}: no configuration has such a name. {fix}")
     print(table(["name", "what it is"], [[name, title(name)] for name in found]))
     print("\nuse    reslight fit --config NAME [--model.net NET] [--config overlays/NAME]")
     print(f"files  {packaged()} (the comments in them list sources, networks and published accuracies)")

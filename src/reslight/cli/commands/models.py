@@ -25,7 +25,7 @@ def models(pattern: str = "*") -> None:
 
     names = list_models(pattern)
     if not names:
-        raise UsageError(f"PATTERN is {pattern!r}: no architecture has such a name. Use * as a wildcard; `reslight models` lists all.")
+        raise UsageError(f"PATTERN is {pattern}: no architecture has such a name. Use * as a wildcard; `reslight models` lists all.")
     rows = []
     for name in names:
         config = VARIANTS[name]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reslight.cli.parser import Commands, runs
 from reslight.cli.table import table
-from reslight.messages import UsageError
+from reslight.messages import UsageError, shortened
 from reslight.weights.interop.names import FORMATS
 
 WEIGHTS = "a folder, a name from `reslight weights`, or a repository on the Hub"
@@ -150,10 +150,15 @@ def classify(source: str, images: Sequence[str]) -> bool:
 
     Returns:
         False if a file could not be read; stderr gets a line for each.
+
+    Raises:
+        FileNotFoundError: none of the files exists.
     """
     from reslight.analysis.classify import classify, read
     from reslight.weights import load
 
+    if not any(Path(name).exists() for name in images):
+        raise FileNotFoundError(f"{shortened(images)} {'are' if len(images) > 1 else 'is'} missing. Give paths of image files.")
     net, all_read = load(source), True
     for name in images:
         try:
@@ -257,10 +262,10 @@ def weights(pattern: str = "*", owner: str | None = None) -> None:
 
     found = matching(remote(owner) if owner else chain(published(), cached()), pattern)
     if not found and owner:
-        matches = "" if pattern == "*" else f" with a name like {pattern!r}"
+        matches = "" if pattern == "*" else f" with a name like {pattern}"
         raise UsageError(f"--remote is {owner}: the Hub shows no repository of this owner with the tag reslight{matches}. Check the name.")
     if not found:
-        raise UsageError(f"PATTERN is {pattern!r}: no published weight has such a name. Use * as a wildcard; `reslight weights` lists all.")
+        raise UsageError(f"PATTERN is {pattern}: no published weight has such a name. Use * as a wildcard; `reslight weights` lists all.")
     rows = [
         [
             row.name,

@@ -1,0 +1,102 @@
+"""Values of the Trainer's settings that Lightning accepts silently, or refuses late or without the name of the setting."""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.strategies import StrategyRegistry
+
+from reslight.cli.parser import suggestion
+from reslight.messages import UsageError
+
+LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "NODE_RANK", "GROUP_RANK")
+"""Variables that a launcher sets for the processes of a run on several machines; NODE_RANK is also set by hand."""
+PROFILERS = ("simple", "advanced", "pytorch", "xla")
+
+
+def _at_least(least: int) -> Callable[[Any], bool]:
+    return lambda value: value >= least
+
+
+def _is_limit(value: Any) -> bool:
+    return value >= 0 if isinstance(value, int) else 0 <= value <= 1
+
+
+def _is_time(value: Any) -> bool:
+    return not isinstance(value, str) or re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value) is not None
+
+
+_LIMIT = (_is_limit, "it must be a whole number of batches, or a share from 0.0 to 1.0. Use 1.0 for all.")
+_END = (_at_least(-1), "it must be 0 or more. Use -1 for no limit.")
+_COUNT = (_at_least(1), "it must be 1 or more.")
+RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "max_epochs": _END,
+    "max_steps": _END,
+    "num_nodes": _COUNT,
+    "accumulate_grad_batches": _COUNT,
+    "check_val_every_n_epoch": (_at_least(1), "it must be 1 or more. For no validation set trainer.limit_val_batches to 0."),
+    "log_every_n_steps": (_at_least(0), "it must be 0 or more. Use 0 to log epochs only."),
+    "gradient_clip_val": (_at_least(0), "it must be 0 or more. Use null for no clipping."),
+    "gradient_clip_algorithm": (lambda value: value in ("norm", "value"), "it must be norm or value."),
+    "devices": (lambda value: value not in (0, "0", []), "it must be 1 or more, a list of numbers, or auto."),
+    "max_time": (_is_time, "it must be DD:HH:MM:SS."),
+    **dict.fromkeys((f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict")), _LIMIT),
+}
+"""For each setting of the Trainer whether a value is allowed, and the rest of the message if it is not. None is always allowed."""
+
+
+def check_trainer(settings: Mapping[str, Any], command: str) -> None:
+    """Check the Trainer's settings before anything is made from them.
+
+    Args:
+        settings: The settings below `trainer`.
+        command: The command that uses them.
+
+    Raises:
+        UsageError: a value that is not allowed, or that this machine or command cannot use.
+    """
+    for name, (is_allowed, rule) in RULES.items():
+        value = settings[name]
+        if value is not None and not is_allowed(value):
+            raise UsageError(f"trainer.{name} is {value}: {rule}")
+    evaluated = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}.get(command)
+    if evaluated and settings[evaluated] == 0:
+        raise UsageError(f"trainer.{evaluated} is 0: `reslight {command}` would have no images. Use 1 or more.")
+    for name, choices in (("profiler", PROFILERS), ("strategy", ("auto", *StrategyRegistry.available_strategies()))):
+        value = settings[name]
+        if isinstance(value, str) and value not in choices:
+            fix = suggestion(value, choices, f"Use one of {', '.join(choices[:4])}.")
+            raise UsageError(f"trainer.{name} is {value}: there is no such {name}. {fix}")
+    if settings["accelerator"] in ("gpu", "cuda", "mps") and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise UsageError(f"trainer.accelerator is {settings['accelerator']}: this machine has no GPU. Use cpu or auto.")
+    if settings["num_nodes"] > 1 and not any(name in os.environ for name in LAUNCHERS):
+        raise UsageError(
+            f"trainer.num_nodes is {settings['num_nodes']}: no launcher started this process, and it would wait for the others for ever. "
+            "Start it with torchrun or srun on each machine, see docs/scaling.md."
+        )
+
+
+def check_monitors(callbacks: Sequence[Callback], *, classes: int, validates: bool) -> None:
+    """Check that callbacks watch metrics that a training of ImageClassifier has.
+
+    Args:
+        callbacks: The callbacks of the run. One of the user's own may log more metrics, so then nothing is checked.
+        classes: Number of classes.
+        validates: Whether there are validation images.
+
+    Raises:
+        UsageError: a metric that the run will not have.
+    """
+    if not all(type(one).__module__.startswith(("lightning.", "reslight.")) for one in callbacks):
+        return
+    names = ["val/loss", "val/acc1", *(["val/acc5"] if classes > 5 else [])] if validates else []
+    names += ["train/loss", "train/acc1", "lr"]
+    for one in callbacks:
+        monitor = one.monitor if isinstance(one, EarlyStopping | ModelCheckpoint) else None
+        if monitor and monitor not in names and not monitor.startswith("lr-"):  # LearningRateMonitor's
+            listed = f"{', '.join(names[:-1])} and {names[-1]}"
+            raise UsageError(f"trainer.callbacks.monitor is {monitor}: this run has {listed}. Use one of them.")
