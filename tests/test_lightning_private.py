@@ -1,5 +1,6 @@
 """A test for each private part of Lightning that reslight depends on: it fails when Lightning renames the part."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,6 +60,16 @@ def fit(run: Trainer, **resume: Any) -> Module:
     module = Module()
     run.fit(module, DataLoader(torch.randn(2 * BATCHES, 2), batch_size=2), DataLoader(torch.randn(6, 2), batch_size=2), **resume)
     return module
+
+
+def test_the_averaged_model_of_a_callback():
+    callback = WeightAveraging()
+    callback.setup(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), module := Module(), "fit")
+    average = lightning_private.averaged_model(callback)
+    average.update_parameters = lambda model: updated.append(model)
+    updated: list[Any] = []
+    callback.on_train_batch_end(SimpleNamespace(global_step=1), module, None, None, 0)
+    assert updated == [module], "the callback calls what is put in its place"
 
 
 def test_the_trainer_of_a_module():

@@ -9,6 +9,8 @@ from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch.optim.swa_utils import AveragedModel
 
 
 def trainer_of(module: LightningModule) -> Trainer | None:
@@ -76,6 +78,12 @@ def restart_validation_on_resume(checkpoint: dict[str, Any]) -> None:
     earlier = progress["total"]["completed"] - progress["current"]["completed"]
     begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
     progress |= {"current": begun, "total": {key: value + earlier for key, value in begun.items()}, "is_last_batch": False}
+
+
+def averaged_model(callback: WeightAveraging) -> AveragedModel:
+    """Return the model that a callback averages into, from its `setup` for training on."""
+    assert callback._average_model is not None
+    return callback._average_model
 
 
 def runs_under_slurm(trainer: Trainer) -> bool:

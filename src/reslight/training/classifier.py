@@ -7,7 +7,7 @@ from typing import Any, Self, get_args
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from reslight import lightning_private
@@ -15,6 +15,7 @@ from reslight.messages import UsageError
 from reslight.metrics import TrainingSums
 from reslight.plain import plain
 from reslight.renamed import new_value
+from reslight.training.average import WeightAverage
 from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
 from reslight.training.lightning_callbacks import leave_out_tuners
@@ -119,7 +120,9 @@ class ImageClassifier(OptimizationModule):
         if self.trainer.state.fn != "fit":
             return []
         self._step_recorder = _StepRecorder()
-        return [self._step_recorder] if self.ema is None else [self._step_recorder, EMAWeightAveraging(decay=self.ema)]
+        if self.ema is None:
+            return [self._step_recorder]
+        return [self._step_recorder, WeightAverage(self.ema, self.trainer.strategy.root_device)]
 
     def on_train_start(self) -> None:
         """Begin to record steps."""
