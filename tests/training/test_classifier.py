@@ -271,6 +271,24 @@ def test_memory_format_is_the_setting(channels_last):
     assert model.net.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last) is channels_last
 
 
+@pytest.mark.parametrize(
+    ("setting", "mode"),
+    [(True, "default"), ("default", "default"), ("reduce-overhead", "reduce-overhead"), ("max-autotune", "max-autotune")],
+)
+def test_compile_takes_a_mode_of_torch(setting, mode, monkeypatch):
+    called = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: called.append(options))
+    model = tiny_model(compile=setting)
+    trainer(fast_dev_run=1).fit(model, datamodule=tiny_data())
+    assert called == [{"mode": mode}]
+    assert model.hparams["compile"] == setting
+
+
+def test_another_mode_is_a_mistake():
+    with pytest.raises(ValueError, match=r"model\.compile is fast: it must be true, false, default, reduce-overhead, max-autotune"):
+        tiny_model(compile="fast")
+
+
 # By day without the code generator, which takes most of the time.
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.nightly)])
 def test_compile_keeps_the_keys(backend, monkeypatch):

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -27,6 +27,9 @@ from reslight.training.resume import FORMAT, compare_data_info, compare_environm
 
 log = logging.getLogger(__name__)
 
+CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
+"""A mode of torch.compile."""
+
 
 class ImageClassifier(OptimizationModule):
     """Trains and evaluates a ResNet on batches of (images, labels, indices) or (images, labels) of any loader.
@@ -45,7 +48,8 @@ class ImageClassifier(OptimizationModule):
         freeze: Last part of the network that is not trained, with all parts before it: stem, layer1 and so on, or backbone for
             everything but the classifier; none if null.
         channels_last: Keep images and weights in (N, H, W, C) memory order, in which convolutions are faster on CPUs and tensor cores.
-        compile: Compile the network with torch.compile, in place: the names of the weights do not change.
+        compile: Compile the network with torch.compile, in place: the names of the weights do not change. true or a mode of torch.compile:
+            default (the same as true); reduce-overhead, which replays CUDA graphs; or max-autotune, which also tries kernels.
         num_classes: Classes of the data, which the command line fills in. None: as in `net`.
         in_channels: Channels of the images, which the command line fills in. None: as in `net`.
 
@@ -65,12 +69,12 @@ class ImageClassifier(OptimizationModule):
         init_from: str | None = None,
         freeze: str | None = None,
         channels_last: bool = True,
-        compile: bool = False,
+        compile: bool | CompileMode = False,
         num_classes: int | None = None,
         in_channels: int | None = None,
     ) -> None:
         super().__init__(optim, schedule)
-        _check_settings(label_smoothing, ema, loss)
+        _check_settings(label_smoothing, ema, loss, compile)
         self.net = initial_net(init_from, net, num_classes, in_channels)
         self.config = self.net.config
         freeze = new_value("model.freeze", freeze)
@@ -113,7 +117,7 @@ class ImageClassifier(OptimizationModule):
             for warning in check_data_info(self.config, self.data_info, self.net.preprocess):
                 log.warning("%s", warning)
         if self.compile_net and stage == "fit":
-            self.net.compile()
+            self.net.compile(mode="default" if self.compile_net is True else self.compile_net)
 
     def configure_callbacks(self) -> list[Callback]:
         """Return what training needs: the record of each step and, with `ema`, the average of the weights."""
@@ -229,7 +233,9 @@ class ImageClassifier(OptimizationModule):
             self._warmup.load_state_dict(state["warmup"], counts=self.global_rank == 0)
 
 
-def _check_settings(label_smoothing: float, ema: float | None, loss: str) -> None:
+def _check_settings(label_smoothing: float, ema: float | None, loss: str, compile: bool | str) -> None:
+    if not isinstance(compile, bool) and compile not in get_args(CompileMode):
+        raise UsageError(f"model.compile is {compile}: it must be true, false, {', '.join(get_args(CompileMode))}.")
     if not 0 <= label_smoothing < 1:
         raise UsageError(f"model.label_smoothing is {label_smoothing}: it must be at least 0 and below 1.")
     if ema is not None and not 0 < ema < 1:
