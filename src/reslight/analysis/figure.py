@@ -1,5 +1,6 @@
 """Make, label and save figures, in colors that color-blind readers can tell apart."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ GRAY, LIGHT_GRAY, FONT = "0.35", "0.88", 13
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure.
+    """Return an empty figure, which notebooks show.
 
     Args:
         width: In inches.
@@ -30,7 +31,16 @@ def new_figure(width: float, height: float) -> "Figure":
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise MissingPackageError("matplotlib is missing: figures are drawn with it. Run pip install 'reslight[plot]'.") from error
-    return Figure(figsize=(width, height), layout="constrained")
+
+    class ShownFigure(Figure):
+        """A figure that a notebook shows, without pyplot and its global state."""
+
+        def _repr_png_(self) -> bytes:
+            image = BytesIO()
+            self.savefig(image, format="png", dpi=80)
+            return image.getvalue()
+
+    return ShownFigure(figsize=(width, height), layout="constrained")
 
 
 def label_axes(axes: "Axes", x: str, y: str) -> None:
