@@ -18,7 +18,7 @@ from reslight.renamed import new_value
 from reslight.training.average import WeightAverage
 from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
-from reslight.training.lightning_callbacks import leave_out_tuners
+from reslight.training.lightning_callbacks import leave_out_tuners, refuse_callbacks
 from reslight.training.loss import Loss, class_of, training_loss
 from reslight.training.network import NetSetting, check_data_info
 from reslight.training.optim import OptimConfig, ScheduleConfig
@@ -123,6 +123,7 @@ class ImageClassifier(OptimizationModule):
         """Return what training needs: the record of each step and, with `ema`, the average of the weights."""
         if self.trainer.state.fn != "fit":
             return []
+        refuse_callbacks(self.trainer, self)
         self._step_recorder = _StepRecorder()
         if self.ema is None:
             return [self._step_recorder]
