@@ -276,6 +276,7 @@ def test_another_network_than_the_checkpoints(reslight):
         (("--model.optim", "{lr: 0.1, momentom: 3}"), "model.optim.momentom is no setting. Did you mean model.optim.momentum?"),
         (("--trainer", "{max_epoch: 3}"), "trainer.max_epoch is no setting."),
         (("--model.optim", "{lr: 0.1"), "model.optim is {lr: 0.1: it is not YAML."),
+        (("--data.augment", "{pad: 1, padd: 3}"), "data.augment.padd is no setting of Digits. Did you mean data.augment.pad?"),
         (("--trainer.logger={class_path: CSVLogger, init_args: {savedir: x}}",), "trainer.logger.savedir is no setting of CSVLogger"),
     ],
 )
@@ -305,6 +306,8 @@ def test_a_typed_field_changes_the_network_of_the_files(reslight, words: str, ne
 
 def test_a_value_that_is_a_mapping(reslight):
     words = ["fit", "--config", "digits", "--trainer.fast_dev_run", 1, "--trainer.max_time", "{hours: 1}"]
+    assert reslight(*words).code == 0
+    words = [*words[:-2], "--trainer.callbacks", "ModelCheckpoint", "--trainer.callbacks.filename", "{epoch}-{step}"]
     assert reslight(*words).code == 0
 
 

@@ -134,7 +134,14 @@ def test_weights_lists_every_row(reslight):
 
 def test_results_of_a_part_of_the_test_set_are_not_exported(reslight, run):
     assert reslight("test", "--config", "digits", "--trainer.limit_test_batches", 1).code == 0
-    assert "without evaluation results" in reslight("export", run, "out").out
+    told = "without evaluation results: test.json has 64 of 360 images; run `reslight test` or `reslight validate` on all of them"
+    assert told in reslight("export", run, "out").out
+
+
+def test_where_no_images_were_set_apart_only_the_test_is_offered(reslight):
+    assert reslight("fit", *QUICK, "--data.val_size", 0, "--trainer.limit_train_batches", 2).code == 0
+    answer = reslight("export", "runs/digits/1", "out")
+    assert "without evaluation results: run `reslight test` if there are test images, then export again" in answer.out
 
 
 @pytest.mark.slow

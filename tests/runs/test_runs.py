@@ -241,6 +241,21 @@ def test_two_processes_never_get_the_same_run(tmp_path):
     assert sorted(run.number for run in created) == list(range(1, 41))
 
 
+@pytest.mark.parametrize(
+    ("words", "train", "done"),
+    [
+        (["--trainer.max_steps", 1], "train  1 step, ", "done   1 step"),
+        (["--trainer.max_steps", 5000, "--trainer.limit_train_batches", 2], "train  2 epochs, ", "done   4 steps"),
+    ],
+)
+def test_the_length_of_training_is_that_which_ends_it(reslight, config, words, train, done):
+    answer = reslight("fit", "--config", config, *words, "--model.schedule.name", "constant")
+    assert answer.code == 0, answer.err
+    assert train in answer.out
+    assert f"{done}; " in answer.out or f"{done}\n" in answer.out
+    assert "66 train, 30 val images" in answer.out
+
+
 def test_the_newest_run_is_meant_and_an_older_one_only_offered(tmp_path):
     runs = RunDirectory(tmp_path, "x")
     for number in (2, 10, 9):

@@ -75,7 +75,7 @@ def read_command(arguments: Sequence[str]) -> tuple[list[str], list[Setting], li
             value = waiting.pop(0) if "=" not in word and waiting and not waiting[0].startswith("--") else None
             new_words, setting = _typed(word, value)
             words += new_words
-            settings += [] if setting.key.endswith(".help") else _expanded(setting)
+            settings += [] if setting.key.endswith(".help") else [setting]
             if setting.key == "model.net" or setting.key.startswith("model.net."):
                 typed_net.append((setting.key, _parsed(setting)))
     if any(key != "model.net" for key, _ in typed_net):  # jsonargparse would drop a name where a field of it is changed
@@ -97,13 +97,14 @@ def _checked_flags(word: str) -> str:
     return word
 
 
-def _expanded(setting: Setting) -> Iterator[Setting]:
-    """List the settings in a typed mapping or list, as if they were in a file."""
-    is_list = setting.key in CLASSES and str(setting.value).startswith("[")
-    if not (is_list or str(setting.value).startswith("{")):
-        yield setting
-        return
-    yield from settings_in({setting.key: _parsed(setting)}, None)
+def expanded(setting: Setting) -> list[Setting]:
+    """List the settings in a typed mapping or list as if they were in a file; any other setting alone.
+
+    Raises:
+        UsageError: text that is not YAML.
+    """
+    is_typed = isinstance(setting.value, str) and setting.value.startswith(("{", "["))
+    return list(settings_in({setting.key: _parsed(setting)}, setting.file)) if is_typed else [setting]
 
 
 def _parsed(setting: Setting) -> Any:

@@ -6,7 +6,7 @@ chosen for it, so that the message has the whole key, the class, and the nearest
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from reslight import data
-from reslight.cli.command_line import Setting
+from reslight.cli.command_line import Setting, expanded
 from reslight.cli.net import check_net_setting
 from reslight.cli.parser import suggestion
 from reslight.data import ImageDataModule
@@ -64,7 +64,7 @@ def check_settings(settings: Sequence[Setting], known: Sequence[str], *, complet
     """
     chosen: dict[str, type | None] = {}
     given: dict[str, set[str]] = {}
-    for setting in settings:
+    for setting in _with_inner(settings, known):
         key = setting.key
         if key in FROM_DATA and setting.value is not None:
             raise UsageError(f"{key} is {setting.value}{setting.where}: it is taken from the data. Remove it.")
@@ -95,6 +95,13 @@ def check_settings(settings: Sequence[Setting], known: Sequence[str], *, complet
         if owner and (missing := [name for name in _required(owner) if name not in given[choice]]):
             options = " ".join(f"--{choice}.{name} VALUE" for name in missing)
             raise UsageError(f"{choice} is {owner.__name__}: it needs {' and '.join(missing)}. Add {options}.")
+
+
+def _with_inner(settings: Sequence[Setting], known: Sequence[str]) -> Iterator[Setting]:
+    """Yield settings with typed mappings taken apart; braces in the text of a single setting, such as a file name, stay."""
+    for setting in settings:
+        is_group = setting.key in (*CHOICES, "model.net") or any(one.startswith(f"{setting.key}.") for one in known)
+        yield from expanded(setting) if is_group else [setting]
 
 
 def check_classes_to_help_with(words: Sequence[str]) -> None:
@@ -177,15 +184,17 @@ def _check_chosen(setting: Setting, choice: str, name: str, owner: type | None) 
     if name in known:
         return
     if group := [f"{choice}.{one}" for one in known if one.startswith(f"{name}.")]:
-        _check_group(setting, group)
+        for inner in expanded(setting):
+            if inner.key == setting.key:
+                _check_group(inner, group)
+            else:
+                _check_chosen(inner, choice, inner.key.removeprefix(f"{choice}."), owner)
         return
     hint = _hint(setting, [f"{choice}.{one}" for one in known], owner if choice == "data" else None)
     raise UsageError(f"{setting.key} is no setting of {owner.__name__}{setting.where}. {hint}")
 
 
 def _check_group(setting: Setting, group: Sequence[str]) -> None:
-    if isinstance(setting.value, Mapping) or str(setting.value).startswith("{"):
-        return
     start = f"{setting.key} is {'empty' if setting.value is None else setting.value}{setting.where}: it is a group of settings."
     example = group[0] if setting.value is None else f"--{group[0]} {setting.value}"
     raise UsageError(f"{start} Give one of them, such as {example}.")

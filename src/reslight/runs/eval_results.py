@@ -100,12 +100,21 @@ def eval_results_for(run: Run | None, sha256: str, preprocess: Mapping[str, Any]
     return tuple(found)
 
 
-def why_no_results(run: Run | None) -> str:
-    """Return why the results of a run cannot be on a model card, and what to do."""
+def why_no_results(run: Run | None, splits: Mapping[str, Any]) -> str:
+    """Return why the results of a run cannot be on a model card, and what to do.
+
+    Args:
+        run: The run; None for a checkpoint outside of a run.
+        splits: What is known of the splits that the run was trained with.
+    """
+    commands = "`reslight test` or `reslight validate`" if splits.get("val", {}).get("size") else "`reslight test` if there are test images"
     for split, report in _reports(run).items():
-        if skipped := report["data"]["splits"].get(split, {}).get("skipped"):
+        about, counted = report["data"]["splits"].get(split, {}), report["counts"]["total"]
+        if skipped := about.get("skipped"):
             return f"{skipped} of the {split} images could not be read, and a card counts all of them; `reslight data check` lists them"
-    return "run `reslight test`, or `reslight validate` if there are validation images, then export again"
+        if counted != about.get("size"):
+            return f"{REPORTS[split]} has {counted:,} of {about.get('size', 0):,} images; run {commands} on all of them, then export again"
+    return f"run {commands}, then export again"
 
 
 def weights_sha256(net: ResNet) -> str:

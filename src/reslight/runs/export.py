@@ -53,4 +53,4 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
     size = sum((folder / name).stat().st_size for name in FILES)
     lines = [f"written {folder}: {size / 1e6:.2f} MB, the {about['weights']} weights of step {contents['global_step']}"]
     lines += [f"{one.split}: {one.correct1} of {one.total} correct" for one in results]
-    return lines if results else [*lines, f"without evaluation results: {why_no_results(run)}"]
+    return lines if results else [*lines, f"without evaluation results: {why_no_results(run, data.get('splits', {}))}"]

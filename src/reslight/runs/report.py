@@ -1,7 +1,9 @@
 """What a run logs before it starts and when it has ended, and its summary.json."""
 
+import math
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ PACKAGES = ("reslight", "torch", "lightning", "torchvision")
 def start_lines(trainer: Trainer, model: ImageClassifier, run: Run | None) -> list[str]:
     """Return lines that say what is trained, on which data, how long, on which device and where it is saved."""
     data = model.data_info
-    sizes = ", ".join(f"{split['size']:,} {name}" for name, split in data.get("splits", {}).items() if split["size"])
+    sizes = ", ".join(f"{split['size']:,} {name}" for name, split in _in_order(data.get("splits", {})) if split["size"])
     plan = getattr(getattr(trainer, "datamodule", None), "batch_plan", None)  # a user's own data module has none
     devices = f"{trainer.world_size} x {model.device.type}" if trainer.world_size > 1 else str(model.device)
     optim = f"{model.optim.name} with lr {model.optim.lr:g} ({model.schedule.name})"
@@ -33,6 +35,11 @@ def start_lines(trainer: Trainer, model: ImageClassifier, run: Run | None) -> li
         *_threads(trainer, model),
     ]
     return [*lines, f"run    {run.folder}"] if run else lines
+
+
+def _in_order(splits: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the splits with the training images first."""
+    return sorted(splits.items(), key=lambda item: item[0] != "train")
 
 
 def _left_out(trainer: Trainer) -> str:
@@ -53,11 +60,14 @@ def _threads(trainer: Trainer, model: ImageClassifier) -> list[str]:
 
 def _length(trainer: Trainer) -> str:
     """Return how long training takes, in steps or in epochs."""
-    if trainer.max_steps > 0:
-        return f"{trainer.max_steps:,} steps"
-    if trainer.max_epochs and trainer.max_epochs > 0:
-        return f"{trainer.max_epochs} epoch{'s' if trainer.max_epochs > 1 else ''}"
-    return "without end"
+    epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else math.inf
+    if 0 < trainer.max_steps <= epochs * trainer.num_training_batches / trainer.accumulate_grad_batches:
+        return _steps(trainer.max_steps)
+    return "without end" if epochs == math.inf else f"{epochs} epoch{'s' if epochs > 1 else ''}"
+
+
+def _steps(count: int) -> str:
+    return f"{count:,} step{'s' if count != 1 else ''}"
 
 
 def summary(trainer: Trainer, model: ImageClassifier, seconds: float) -> dict[str, Any]:
@@ -96,7 +106,7 @@ def end_lines(trainer: Trainer, run: Run, config: Path) -> list[str]:
     score = f"; best {best.monitor} {best.best_score:.4f} at step {best.best_step}" if best else ""
     files = [path for path in run.folder.rglob("*") if path.is_file() and "tfevents" not in path.name]
     return [
-        f"done   {trainer.global_step} steps{score}",
+        f"done   {_steps(trainer.global_step)}{score}",
         f"files  {run.folder}: {', '.join(sorted(path.relative_to(run.folder).as_posix() for path in files))}",
         f"next   {_next_command(trainer, run, config)}",
     ]
