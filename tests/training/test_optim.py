@@ -1,6 +1,7 @@
 """Learning rates at every boundary, against torch's own schedulers; parameter groups by a hand count."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, S
 from reslight.training import LearningRate, OptimConfig, ScheduleConfig
 from reslight.training.lamb import Lamb
 from reslight.training.muon import Muon
-from reslight.training.optim import as_config, build_optimizer
+from reslight.training.optim import as_config, build_optimizer, with_shorter_warmup
 
 PAPER = LearningRate(ScheduleConfig("multistep", milestones=(32_000, 48_000)), peak=0.1, total_steps=64_000, steps_per_epoch=391)
 
@@ -67,6 +68,27 @@ def test_epochs_are_steps_per_epoch_each():
     in_epochs = LearningRate(ScheduleConfig("multistep", unit="epoch", milestones=(81.8, 122.8), warmup=2), 0.1, 64_000, 391)
     in_steps = LearningRate(ScheduleConfig("multistep", milestones=(round(81.8 * 391), round(122.8 * 391)), warmup=782), 0.1, 64_000, 391)
     assert all(in_epochs(s) == in_steps(s) for s in range(0, 64_000, 17))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "total", "warmup"),
+    [
+        (ScheduleConfig(warmup=10), 11, 10),
+        (ScheduleConfig(warmup=10), 10, 5),
+        (ScheduleConfig(warmup=10), 5, 2),
+        (ScheduleConfig(warmup=10), 1, 0),
+        (ScheduleConfig(warmup=10), math.inf, 10),
+        (ScheduleConfig(warmup=0), 1, 0),
+        (ScheduleConfig(unit="epoch", warmup=2), 19, 9),
+        (ScheduleConfig(unit="epoch", warmup=2), 39, 38),
+    ],
+)
+def test_a_warm_up_as_long_as_the_run_is_half_of_it(schedule: ScheduleConfig, total: float, warmup: int):
+    fitted = with_shorter_warmup(schedule, total, 19)
+    assert fitted == schedule or replace(fitted, warmup=schedule.warmup) == schedule
+    rate = LearningRate(fitted, 0.1, min(total, 100), 19)
+    assert rate(warmup) == 0.1
+    assert warmup == 0 or rate(warmup - 1) < 0.1
 
 
 def test_constant_stays():

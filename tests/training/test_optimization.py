@@ -145,6 +145,15 @@ def test_a_callback_may_change_the_settings_of_a_fresh_run():
     assert {group[0] for group in groups.seen} == {(0.25,)}
 
 
+def test_a_warm_up_that_is_too_long_is_shortened(caplog):
+    """And said, once."""
+    schedule = ScheduleConfig("constant", unit="epoch", warmup=2, warmup_start=0.5)
+    trainer(groups := Groups(), max_epochs=1).fit(tiny_model(schedule=schedule), datamodule=tiny_data())
+    assert [row[0] for row in groups.seen] == [(pytest.approx(lr),) for lr in (0.05, 0.075, 0.1, 0.1)]
+    line = "model.schedule.warmup is 2 epochs: the run has 4 steps. The warm-up is shortened to half of the run."
+    assert [record.getMessage() for record in caplog.records if "warmup" in record.getMessage()] == [line]
+
+
 # -- tuners
 
 REGULARIZED = {**TINY, "depths": [2, 2], "drop_path": 0.3}

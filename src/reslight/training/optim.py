@@ -6,7 +6,7 @@ of the schedule and a test therefore call the same function.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args
 
 from torch import nn
@@ -83,7 +83,8 @@ class ScheduleConfig:
     unit: Unit = "step"
     """Unit of `warmup` and `milestones`: optimizer steps (the paper's iterations) or epochs."""
     warmup: float = 0.0
-    """Length of the linear warm-up. Milestones and the end of the cosine are counted from the start of the run, warm-up included."""
+    """Length of the linear warm-up; half of the run if it is as long as the run or longer. Milestones and the end of the cosine are
+    counted from the start of the run, warm-up included."""
     warmup_start: float = 0.01
     """Factor of the learning rate in the first step of a warm-up."""
     warmup_until_error: float | None = None
@@ -184,8 +185,20 @@ class LearningRate:
         return self.peak
 
     def _steps(self, length: float) -> float:
-        """Convert a length in the schedule's unit to steps; a number of epochs is rounded to whole steps."""
-        return length if self.schedule.unit == "step" else round(length * self.steps_per_epoch)
+        return _in_steps(length, self.schedule.unit, self.steps_per_epoch)
+
+
+def _in_steps(length: float, unit: Unit, steps_per_epoch: float) -> float:
+    """Convert a length to steps; a number of epochs is rounded to whole steps."""
+    return length if unit == "step" else round(length * steps_per_epoch)
+
+
+def with_shorter_warmup(schedule: ScheduleConfig, total_steps: float, steps_per_epoch: float) -> ScheduleConfig:
+    """Return a schedule whose warm-up ends within the run: after half of it, if the warm-up is at least as long as the run."""
+    if _in_steps(schedule.warmup, schedule.unit, steps_per_epoch) < max(1, total_steps):
+        return schedule
+    steps = total_steps // 2
+    return replace(schedule, warmup=steps if schedule.unit == "step" else steps / steps_per_epoch)
 
 
 def build_optimizer(config: OptimConfig, net: ResNet) -> Optimizer:

@@ -14,7 +14,7 @@ from reslight.messages import UsageError
 from reslight.models import ResNet
 from reslight.plain import plain
 from reslight.training.evaluation import EvaluationModule
-from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer
+from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer, with_shorter_warmup
 from reslight.training.scheduler import StepScheduler
 from reslight.training.warmup import ErrorWarmup
 
@@ -113,7 +113,7 @@ class OptimizationModule(EvaluationModule):
             per_epoch = math.ceil(per_epoch)
         # A run of one step, which tests that everything works, is too short for a warm-up.
         schedule = replace(self.schedule, warmup=0) if getattr(self.trainer, "fast_dev_run", False) else self.schedule
-        return LearningRate(schedule, self.optim.lr, total, per_epoch)
+        return LearningRate(with_shorter_warmup(schedule, total, per_epoch), self.optim.lr, total, per_epoch)
 
     def on_fit_start(self) -> None:
         """Compute the learning rate again: a tuner may have changed the batch size or the learning rate."""
@@ -121,6 +121,7 @@ class OptimizationModule(EvaluationModule):
         if scheduler := self._active_scheduler():
             scheduler.keep_settings()  # as a subclass may have changed them
             self._run_schedule = self.schedule_of_run()
+            self._report_shorter_warmup(self._run_schedule)
             scheduler.restore_settings()
             scheduler.go_to(scheduler.last_epoch)
 
@@ -156,6 +157,14 @@ class OptimizationModule(EvaluationModule):
         if self._in_trial and self._scheduler and self._scheduler.optimizer in self.trainer.optimizers and not self._active_scheduler():
             self._scheduler.scale_as_peaks(self.optim.lr)
         self._first_lr = float(optimizer.param_groups[0].get("lr", math.nan))
+
+    def _report_shorter_warmup(self, lr: LearningRate) -> None:
+        set_length, unit = self.schedule.warmup, self.schedule.unit
+        if lr.schedule.warmup < set_length and not getattr(self.trainer, "fast_dev_run", False) and self.global_rank == 0:
+            length = f"{set_length:g} {unit}{'' if set_length == 1 else 's'}"
+            log.warning(
+                "model.schedule.warmup is %s: the run has %d steps. The warm-up is shortened to half of the run.", length, lr.total_steps
+            )
 
     def _active_scheduler(self) -> StepScheduler | None:
         """Return the scheduler that `configure_optimizers` made; None where a subclass has one of its own."""
