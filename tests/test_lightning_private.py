@@ -7,6 +7,8 @@ import pytest
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from reslight import lightning_private
@@ -125,6 +127,12 @@ def test_what_numbers_the_values_of_loggers(tmp_path):
     run.save_checkpoint(tmp_path / "x.ckpt")
     assert lightning_private.saved_batches(torch.load(tmp_path / "x.ckpt", weights_only=True)) == 2
     assert lightning_private.saved_batches({}) == 0
+
+
+def test_which_logger_has_a_metric_of_its_hyper_parameters(tmp_path):
+    assert lightning_private.has_hp_metric(TensorBoardLogger(tmp_path))
+    assert not lightning_private.has_hp_metric(TensorBoardLogger(tmp_path, default_hp_metric=False))
+    assert not lightning_private.has_hp_metric(CSVLogger(tmp_path))
 
 
 def test_training_loaders_get_their_states_once(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.optim.swa_utils import AveragedModel
 
 
@@ -98,7 +99,7 @@ def logged_step(trainer: Trainer) -> int:
 
 def step_is_open(trainer: Trainer) -> bool:
     """Return whether a training batch has begun whose optimizer step is not done."""
-    batches = trainer.fit_loop.epoch_loop.batch_progress.current
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current  # of the tracker's subclass
     if batches.ready > batches.processed:
         return True
     return batches.ready > batches.completed and trainer.fit_loop._should_accumulate()
@@ -106,8 +107,8 @@ def step_is_open(trainer: Trainer) -> bool:
 
 def epoch_begins(trainer: Trainer) -> bool:
     """Return whether the hooks `on_train_epoch_start` are being called."""
-    epochs = trainer.fit_loop.epoch_progress.current
-    return epochs.ready > epochs.started
+    epochs: Any = trainer.fit_loop.epoch_progress.current  # of the tracker's subclass
+    return bool(epochs.ready > epochs.started)
 
 
 def saved_batches(checkpoint: Mapping[str, Any]) -> int:
@@ -115,3 +116,8 @@ def saved_batches(checkpoint: Mapping[str, Any]) -> int:
     loops = checkpoint.get("loops", {}).get("fit_loop", {})
     batches: int = loops.get("epoch_loop.batch_progress", {}).get("total", {}).get("ready", 0)
     return batches
+
+
+def has_hp_metric(logger: Logger) -> bool:
+    """Return whether TensorBoard's table of hyper-parameters shows `hp_metric` of a logger, -1 where nothing logs it."""
+    return isinstance(logger, TensorBoardLogger) and logger._default_hp_metric

@@ -16,6 +16,7 @@ from reslight.cli.allocator import keep_freed_blocks
 from reslight.cli.command_line import Setting, read_command
 from reslight.cli.errors import Parser, ParsingError, explain, one_line, raise_in_one_line, raised_by
 from reslight.cli.limits import check_monitors, check_trainer
+from reslight.cli.loggers import Loggers, with_folders
 from reslight.cli.net import check_net_of_run, check_net_values
 from reslight.cli.outputs import finish_fit, output_file, report_evaluation
 from reslight.cli.parser import TRAINER_COMMANDS
@@ -29,6 +30,7 @@ from reslight.runs.callback import RunFolder
 from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.logger import RunLogger
 from reslight.runs.predictions import PredictionWriter
+from reslight.runs.trackers import remember_ids
 from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier, Progress, StopSignals
 from reslight.training.resume import check_classes, compare_settings, read_checkpoint
 from reslight.training.threads import Threads
@@ -142,6 +144,8 @@ class CLI(LightningCLI):
             check_net_of_run(config.model.net, is_of_run)
         self.checkpoint = self.runs.checkpoint(config.ckpt_path, resume=self.command == "fit")
         config.ckpt_path = self.checkpoint and str(self.checkpoint)
+        run = Run.of_checkpoint(self.checkpoint) if self.checkpoint else None
+        self.loggers = Loggers(config.trainer, run)
         self.init_from = config.model.init_from
         if self.init_from:
             self._begin_with_weights(config)
@@ -211,7 +215,11 @@ class CLI(LightningCLI):
         """Add the loggers, callbacks and plugins of every run to the Trainer's arguments."""
         checkpoints: Checkpoints = self.config_init["checkpoint"]
         loggers = [] if isinstance(config["logger"], bool) else _as_list(config["logger"])
-        config["logger"] = [*loggers, RunLogger()] if self.command == "fit" else loggers
+        config["enable_autolog_hparams"] = False  # RunFolder logs all settings once, not only the model's
+        if self.command == "fit":
+            config["logger"] = [*loggers, RunLogger()]
+        else:
+            config["logger"] = [*loggers, *self.loggers.make(output_file(self.checkpoint, ""))]
         if config["profiler"] is not None:  # its report is one of Lightning's log lines
             logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
         checkpoints.signals = self.signals
@@ -222,7 +230,7 @@ class CLI(LightningCLI):
         if config["enable_progress_bar"] is not False and not has_bar:
             callbacks.append(Progress())
         if self.command == "fit":
-            self.run_folder = RunFolder(self.runs, self._write_config, self.checkpoint)
+            self.run_folder = RunFolder(self.runs, self._write_config, self.checkpoint, self.loggers.make)
             callbacks.append(self.run_folder)
         if self.command == "predict":
             callbacks.append(PredictionWriter(output_file(self.checkpoint, "predictions.csv")))
@@ -238,12 +246,15 @@ class CLI(LightningCLI):
             if self.run_folder and not getattr(self.trainer, "fast_dev_run", False):
                 finish_fit(self.trainer, self.model, self.datamodule, self.run_folder, export=self.config.export)
         elif self.checkpoint and self.command in ("validate", "test"):
+            if (run := Run.of_checkpoint(self.checkpoint)) and self.trainer.is_global_zero:
+                remember_ids(self.trainer.loggers, run)
             report_evaluation(self.model, "test" if self.command == "test" else "val", self.checkpoint, self.step)
         elif self.trainer.is_global_zero:
             log.info("written %s", output_file(self.checkpoint, "predictions.csv"))
 
     def _write_config(self, path: Path) -> None:
         config = self.config.clone()
+        config.trainer.logger = self.loggers.configured  # without the ids of the tracker runs
         config.ckpt_path = None  # else the run's configuration would resume each time it is used
         # A LearningRateFinder or BatchSizeFinder may have changed these.
         config.model.optim.lr, config.model.optim.sgd_lr = self.model.optim.lr, self.model.optim.sgd_lr
@@ -283,6 +294,7 @@ def run(arguments: list[str]) -> Trainer:
     """
     command = arguments[0]
     words, settings, configs = read_command(arguments[1:])
+    words, settings = with_folders(words, settings)
     try:
         with StopSignals().listening() as signals:
             cli = CLI(command, words, settings, config_files.naming_file(configs), signals)

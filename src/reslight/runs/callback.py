@@ -7,14 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
 
 from reslight.atomic import write_files
-from reslight.lightning_private import restore_training_loaders
+from reslight.lightning_private import has_hp_metric, restore_training_loaders
+from reslight.runs.config_files import read
 from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.logger import RunLogger
 from reslight.runs.report import start_lines, summary
+from reslight.runs.trackers import log_settings, remember_ids
 from reslight.training.checkpoints import Checkpoints
 from reslight.training.classifier import ImageClassifier
+from reslight.training.numbering import number_loggers
 from reslight.training.signals import Preempted
 
 log = logging.getLogger(__name__)
@@ -29,14 +33,21 @@ class RunFolder(Callback):
         runs: The runs of the configuration; a new run gets the next number.
         write_config: Writes the run's configuration to the path that it gets.
         resume: The checkpoint that training resumes from: its run is continued in its folder.
+        make_loggers: Makes the loggers that write to the folder of the run, which it gets.
 
     Attributes:
         run: The run; None before training starts, and where nothing is saved.
         config: The configuration that was saved in the run.
     """
 
-    def __init__(self, runs: RunDirectory, write_config: Callable[[Path], None], resume: Path | None = None) -> None:
-        self.runs, self.resume, self._write_config = runs, resume, write_config
+    def __init__(
+        self,
+        runs: RunDirectory,
+        write_config: Callable[[Path], None],
+        resume: Path | None = None,
+        make_loggers: Callable[[Path], list[Logger]] = lambda _: [],
+    ) -> None:
+        self.runs, self.resume, self._write_config, self._make_loggers = runs, resume, write_config, make_loggers
         self.run: Run | None = None
         self.config: Path | None = None
         self._started = time.monotonic()
@@ -61,6 +72,13 @@ class RunFolder(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.open(run, trainer.global_step if resumed else None)
+        trainer.loggers = [*self._make_loggers(run.folder), *trainer.loggers]
+        number_loggers(trainer)
+        if trainer.is_global_zero and self.config:
+            log_settings(trainer.loggers, read(self.config), run)
+            remember_ids(trainer.loggers, run)
+            for logger in trainer.loggers:
+                logger.log_graph(trainer.lightning_module)  # a logger's own setting, which Lightning reads when it logs settings
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, Checkpoints):
                 callback.folder = run.checkpoints
@@ -75,8 +93,12 @@ class RunFolder(Callback):
                 log.info("no checkpoint was saved: training stopped before the first one")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write summary.json."""
+        """Write summary.json, and the last accuracy as the metric of TensorBoard's hyper-parameters."""
         if self.run is None or not trainer.is_global_zero or not isinstance(pl_module, ImageClassifier):
             return
+        final = pl_module.recorded.get("val/acc1", pl_module.recorded.get("train/acc1"))
+        for logger in trainer.loggers:
+            if final is not None and has_hp_metric(logger):
+                logger.log_metrics({"hp_metric": final}, step=trainer.global_step)
         text = json.dumps(summary(trainer, pl_module, time.monotonic() - self._started), indent=2)
         write_files({self.run.summary: f"{text}\n".encode()})

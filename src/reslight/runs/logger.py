@@ -15,6 +15,8 @@ from reslight.atomic import write_files
 from reslight.runs.folder import Run
 
 FIRST_COLUMNS = ["epoch", "step"]
+HPARAMS_METRICS = ("val/acc1", "val/loss", "train/acc1", "train/loss")
+"""Metrics in TensorBoard's table of hyper-parameters; it shows the last value of each."""
 
 
 class RunLogger(Logger):
@@ -72,7 +74,16 @@ class RunLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the configuration is saved in the run's folder."""
+        """Write the settings for TensorBoard, which shows them beside the last metrics; the configuration has them as a file."""
+        if not (self._is_open and self._tensorboard):
+            return
+        from torch.utils.tensorboard.summary import hparams  # takes half a second to import
+
+        items = (vars(params) if isinstance(params, Namespace) else params).items()
+        settings = {name: value if isinstance(value, int | float | str) else str(value) for name, value in items}
+        parts: Any = hparams(settings, dict.fromkeys(HPARAMS_METRICS, 0.0))  # type: ignore[no-untyped-call]  # of torch
+        for part in parts:
+            self._events().file_writer.add_summary(part)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -1,0 +1,102 @@
+"""The loggers of a configuration: in the run's folder unless the user says otherwise, and continued in every command."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.loggers import Logger
+
+from reslight.cli.command_line import Setting
+from reslight.cli.settings import find_class
+from reslight.runs.folder import Run
+from reslight.runs.trackers import continue_trackers
+
+RUN_FOLDER = "<run>"
+"""The value of a logger's `save_dir` that means the run's folder."""
+IN_RUN_FOLDER = ("CSVLogger", "TensorBoardLogger")
+"""Loggers that write files, and have no folder of their own to write to."""
+
+
+def with_folders(words: Sequence[str], settings: Sequence[Setting]) -> tuple[list[str], list[Setting]]:
+    """Give loggers of files the run's folder where no folder is chosen: Lightning's own have no default.
+
+    Args:
+        words: The words for jsonargparse, see `read_command`.
+        settings: The same as settings.
+    """
+    result: list[str] = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        if result[-1:] == ["--config"]:
+            content = json.loads(word)
+            trainer = content.get("trainer")
+            if isinstance(trainer, dict) and "logger" in trainer:
+                word = json.dumps(content | {"trainer": trainer | {"logger": _with_folder(trainer["logger"])}})
+        elif result[-1:] in (["--trainer.logger"], ["--trainer.logger+"]):
+            word = _typed(word)
+        elif equals and option in ("--trainer.logger", "--trainer.logger+"):
+            word = f"{option}={_typed(value)}"
+        result.append(word)
+    added: list[Setting] = []
+    for setting in settings:
+        added.append(setting)
+        if setting.key == "trainer.logger" and _name(setting.value) in IN_RUN_FOLDER:
+            added.append(Setting("trainer.logger.save_dir", RUN_FOLDER, setting.file))
+    return result, added
+
+
+def _typed(value: str) -> str:
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value  # jsonargparse reports it
+    return value if (completed := _with_folder(parsed)) == parsed else json.dumps(completed)
+
+
+def _with_folder(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_folder(one) for one in value]
+    logger = {"class_path": value} if isinstance(value, str) else value
+    if not isinstance(logger, dict) or _name(logger.get("class_path")) not in IN_RUN_FOLDER:
+        return value
+    return logger | {"init_args": {"save_dir": RUN_FOLDER} | (logger.get("init_args") or {})}
+
+
+def _name(value: Any) -> str:
+    return str(value).rpartition(".")[2]
+
+
+class Loggers:
+    """The loggers of a configuration.
+
+    Those in the run's folder can be made only when the run has a folder.
+
+    Args:
+        trainer: The settings of the Trainer, which keep the loggers that can be made at once.
+        run: The run that a command continues; None for a new run.
+    """
+
+    def __init__(self, trainer: Namespace, run: Run | None) -> None:
+        self.configured = trainer.logger
+        chosen = self.configured if isinstance(self.configured, list) else [self.configured]
+        own = [one.clone() for one in chosen if isinstance(one, Namespace)]
+        if run:
+            continue_trackers(own, run)
+        self._late = [one for one in own if str(one.init_args.get("save_dir")).startswith(RUN_FOLDER)]
+        if own:
+            trainer.logger = [one for one in own if one not in self._late] or None
+
+    def make(self, folder: Path) -> list[Logger]:
+        """Make the loggers that write to the run's folder."""
+        loggers = []
+        for one in self._late:
+            arguments = one.init_args.as_dict()
+            arguments["save_dir"] = str(folder) + arguments["save_dir"].removeprefix(RUN_FOLDER)
+            if _name(one.class_path) == "TensorBoardLogger" and arguments.get("version") is None:
+                arguments["version"] = 0  # a resume and a test append to the events of the run
+            made: Any = find_class(Setting("trainer.logger", one.class_path))
+            loggers.append(made(**arguments, **(one.get("dict_kwargs") or {})))
+        return loggers
