@@ -32,6 +32,7 @@ from reslight.runs.logger import RunLogger
 from reslight.runs.predictions import PredictionWriter
 from reslight.runs.trackers import remember_ids
 from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier, Progress, StopSignals
+from reslight.training.gpu import MatmulPrecision, set_up_gpu
 from reslight.training.resume import check_classes, compare_settings, read_checkpoint
 from reslight.training.threads import Threads
 from reslight.weights.interop.timm_folder import read_any_description
@@ -52,6 +53,10 @@ CKPT_PATH = (
 THREADS = (
     "Threads of torch on the CPU. Null: OMP_NUM_THREADS; or as in the checkpoint that training resumes from; or all cores that this "
     "process may use, and fewer where a small network is trained faster with fewer. docs/performance.md says how they are compared."
+)
+MATMUL_PRECISION = (
+    "Precision of matrix products of float32 on a GPU, as in torch.set_float32_matmul_precision. high computes in TF32, as cuDNN's "
+    "convolutions do by torch's default."
 )
 EXPORT = "After fit, evaluate the weights on the validation images and write them to the folder `weights` of the run."
 
@@ -102,6 +107,7 @@ class CLI(LightningCLI):
         # All commands have both, since they read the configuration of a run.
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_PATH)
         parser.add_argument("--export", type=bool, default=False, help=EXPORT)
+        parser.add_argument("--float32_matmul_precision", type=MatmulPrecision, default="high", help=MATMUL_PRECISION)
         parser.add_argument("--threads", type=int | None, default=None, help=THREADS)
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
         parser.link_arguments("data.in_channels", "model.in_channels", apply_on="instantiate")
@@ -207,6 +213,8 @@ class CLI(LightningCLI):
             trainer = Trainer(**config)
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise UsageError(str(error)) from error
+        may_measure = self.command == "fit" and config["benchmark"] is None and not config["deterministic"]
+        set_up_gpu(trainer.strategy.root_device, self.config_init["float32_matmul_precision"], has_fixed_sizes=may_measure)
         if self.command != "fit" and trainer.strategy.root_device.type == "cpu":  # training gains nothing
             keep_freed_blocks()
         return trainer
