@@ -34,6 +34,8 @@ from reslight.training import OptimConfig
 from reslight.training.optim import build_optimizer
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
+ALL_PRECISIONS = PRECISIONS | {"fp16": "16-mixed"}
+"""With the one that is for GPUs."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,12 @@ def reslight_fit(work: Work, **trainer: Any) -> float:
     return seconds_per_step(reslight_trainer(work, **trainer))
 
 
-def reslight_trainer(work: Work, **trainer: Any) -> Trainer:
+def reslight_trainer(work: Work, model: Mapping[str, Any] | None = None, **trainer: Any) -> Trainer:
     """Run `reslight fit` as it is typed, with its progress bar, its logger and its checkpoints; return its trainer.
 
     Args:
         work: What to do.
+        model: Settings of the model beside its network.
         trainer: Settings of the trainer that differ from `reslight fit`'s own.
     """
     timed = {"warm": work.warm, "steps": work.steps, "cpu_time": work.cpu_time}
@@ -112,11 +115,11 @@ def reslight_trainer(work: Work, **trainer: Any) -> Trainer:
         config = {
             "trainer": {
                 "max_steps": work.warm + work.steps + 1,
-                "precision": PRECISIONS[work.precision],
+                "precision": ALL_PRECISIONS[work.precision],
                 "callbacks": [{"class_path": "loops.Clock", "init_args": timed}],
                 **trainer,
             },
-            "model": {"net": work.net.to_dict()},
+            "model": {"net": work.net.to_dict(), **(model or {})},
             "data": {
                 "class_path": "images.RandomImages",
                 "init_args": {"count": work.images, "size": work.size, "batch_size": work.batch_size, "pad": work.pad},
@@ -171,6 +174,7 @@ def bare_loop(
     compile: bool = False,
     optimizer: Mapping[str, Any] | None = None,
     first: list[float] | None = None,
+    device: str | None = None,
 ) -> float:
     """The same work by hand, on the same data road.
 
@@ -181,29 +185,33 @@ def bare_loop(
         compile: Compile the network.
         optimizer: Settings of torch's SGD beside reslight's.
         first: Gets the seconds that the first step took: with `compile`, most of it is compiling.
+        device: A GPU, if there is one, where nothing is said.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     data = work.data()
     data.setup("fit")
-    net = ResNet(work.net).to(device).to(memory_format=layout).train()
+    net = ResNet(work.net).to(on).to(memory_format=layout).train()
     if compile:
         net.compile()
     groups = build_optimizer(OptimConfig(), net).param_groups
     stepper = torch.optim.SGD(
         [{key: group[key] for key in ("params", "weight_decay")} for group in groups], lr=0.1, momentum=0.9, **(optimizer or {})
     )
-    batches, normalize = data.train_dataloader(), data.preprocess.normalizer(device)
-    batches.split = batches.split.to(device)
+    batches, normalize = data.train_dataloader(), data.preprocess.normalizer(on)
+    batches.split = batches.split.to(on)
+    dtype = torch.float16 if work.precision == "fp16" else torch.bfloat16
+    scaler = torch.amp.GradScaler(on.type, enabled=work.precision == "fp16")
     counted, clock = TrainingSums(), work.clock()
     begun = clock.now()
     for images, labels, indices in chain.from_iterable(repeat(batches)):
         inputs = normalize(data.augment(images, indices, seed=0, epoch=0), layout)
-        with torch.autocast(device.type, torch.bfloat16, enabled=work.precision == "bf16"):
+        with torch.autocast(on.type, dtype, enabled=work.precision != "fp32"):
             logits = net(inputs)
             loss = F.cross_entropy(logits, labels)
         stepper.zero_grad()
-        loss.backward()
-        stepper.step()
+        scaler.scale(loss).backward()
+        scaler.step(stepper)
+        scaler.update()
         if sums:
             counted.update(loss, logits, labels)
         clock.tick()
@@ -233,6 +241,12 @@ def _fit(work: Work, model: Stock, data: "RandomImages | DataLoader[tuple[Tensor
 def seconds_per_step(trainer: Trainer) -> float:
     """What the clock of a trainer has measured."""
     return next(callback.seconds_per_step for callback in trainer.callbacks if isinstance(callback, Clock))
+
+
+def run_quietly(words: list[str]) -> Trainer:
+    """Run a command of the Trainer in a folder that is removed afterwards, without its output."""
+    with _in_own_folder():
+        return run(words)
 
 
 @contextlib.contextmanager

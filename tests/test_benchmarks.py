@@ -1,12 +1,16 @@
 """Every benchmark runs, in its smallest form: what it measures is not looked at."""
 
+import functools
+import importlib
 import json
 import runpy
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FEW = ("--images", "64", "--batch-size", "16")
@@ -22,7 +26,7 @@ RUNS = {
     "speedups": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
 }
 NIGHTLY = {"folders", "speedups", "threads", "train --memory"}  # the longest
-SHARED = ("harness", "images", "loops", "pictures", "train")
+SHARED = ("gpu", "harness", "images", "loops", "pictures", "train")
 
 
 @pytest.fixture
@@ -56,6 +60,51 @@ def test_a_benchmark_runs(name: str, benchmark: Callable[..., None], tmp_path: P
     assert record["machine"]["threads"] == 1
     assert record["results"]
     assert "n = 1 alternating rounds" in capsys.readouterr().out
+
+
+def test_without_a_gpu_its_benchmark_says_so_in_a_line(benchmark, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit) as stop:
+        benchmark("gpu")
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "no GPU" in line
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_the_benchmark_of_a_gpu_measures_every_part(benchmark, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.nn.Module, "compile", functools.partialmethod(torch.nn.Module.compile, backend="aot_eager"))
+    with pytest.raises(SystemExit) as stop:
+        benchmark("gpu", "--device", "cpu", "--smoke", "--out", str(tmp_path / "out.json"))
+    rows = {row.pop("part"): row for row in json.loads((tmp_path / "out.json").read_text())["rows"]}
+    assert stop.value.code == 0
+    assert not [name for name, row in rows.items() if "skipped" in row]
+    speeds = [row for name, row in rows.items() if name.startswith("resnet8, ")]
+    assert len(speeds) == 6
+    assert all(row["ratio"] == pytest.approx(row["fit images/s"] / row["bare images/s"]) for row in speeds)
+    assert rows["input alone"]["images/s"] > 0
+    assert rows["1% with digits, resnet8"]["seconds to target"] > 0
+    assert rows["resumes to the bit"]["tests"]["skipped"] == 3, "without a GPU"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "needs", "measure", "row"),
+    [
+        (100, 200, lambda left: pytest.fail("no time for it"), {"skipped": "needs 200 s, and 100 s are left"}),
+        (1, 0, lambda left: time.sleep(30), {"skipped": "the time was over before it ended"}),
+        (100, 0, lambda left: {}["x"], {"failed": "KeyError: 'x'"}),
+        (100, 0, lambda left: {"images/s": 2.0}, {"images/s": 2.0}),
+    ],
+)
+@pytest.mark.usefixtures("benchmark")
+def test_a_part_ends_with_the_time_and_ends_no_other(seconds, needs, measure, row):
+    report = importlib.import_module("gpu").Report(seconds)
+    report.part("one", needs, measure)
+    report.part("two", 0, lambda left: {"images/s": 1.0})
+    one, two = report.rows
+    assert {key: value for key, value in one.items() if key not in ("part", "seconds")} == row
+    assert two["part"] == "two"
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "folders", "input", "train", "optimizers", "overhead", "speedups", "threads"])
