@@ -14,6 +14,7 @@ from reslight.runs.eval_results import evaluation_report, save_report, score_lin
 from reslight.runs.export import export
 from reslight.runs.folder import REPORTS, Run
 from reslight.runs.report import end_lines
+from reslight.runs.stopped import stopped_by
 from reslight.training import ImageClassifier
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ def finish_fit(trainer: Trainer, model: ImageClassifier, datamodule: ImageDataMo
     if not trainer.is_global_zero:
         return
     if run is None or config is None:
-        log.info("done   nothing: training has reached trainer.max_epochs or trainer.max_steps")
+        reached = stopped_by(trainer) or "trainer.max_epochs or trainer.max_steps"
+        log.info("done   nothing: training has reached %s", reached)
         return
     log.info("%s", "\n".join(end_lines(trainer, run, config)))
 

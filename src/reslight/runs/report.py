@@ -12,8 +12,10 @@ import torch
 from lightning.pytorch import Trainer
 
 from reslight.runs.folder import Run
+from reslight.runs.stopped import stopped_by
 from reslight.training.checkpoints import Checkpoints
 from reslight.training.classifier import ImageClassifier
+from reslight.training.numbering import epoch_of
 from reslight.training.threads import Threads
 
 PACKAGES = ("reslight", "torch", "lightning", "torchvision")
@@ -78,6 +80,7 @@ def summary(trainer: Trainer, model: ImageClassifier, seconds: float) -> dict[st
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "seconds": round(seconds, 1),
+        "stopped_by": stopped_by(trainer),
         "metrics": {name: value for name, value in model.recorded.items() if not name.endswith("_step")},
         "best": {"monitor": best.monitor, "score": best.best_score, "step": best.best_step} if best else None,
         "seed": int(seed) if seed else None,
@@ -107,9 +110,14 @@ def end_lines(trainer: Trainer, run: Run, config: Path) -> list[str]:
     files = [path for path in run.folder.rglob("*") if path.is_file() and "tfevents" not in path.name]
     return [
         f"done   {_steps(trainer.global_step)}{score}",
+        *([f"ended  early, in epoch {epoch_of(trainer)}{_of_epochs(trainer)}, by {reason}"] if (reason := stopped_by(trainer)) else []),
         f"files  {run.folder}: {', '.join(sorted(path.relative_to(run.folder).as_posix() for path in files))}",
         f"next   {_next_command(trainer, run, config)}",
     ]
+
+
+def _of_epochs(trainer: Trainer) -> str:
+    return f" of {trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
 
 
 def _next_command(trainer: Trainer, run: Run, config: Path) -> str:
