@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from reslight.atomic import write_files
@@ -51,6 +52,23 @@ class RunFolder(Callback):
         self.run: Run | None = None
         self.config: Path | None = None
         self._started = time.monotonic()
+        self._without_folder: list[ModelCheckpoint] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give each ModelCheckpoint without a `dirpath` the folder of the run, or of the next one until the run has its own.
+
+        Lightning would take a folder of the first logger, and on a resume forget the best checkpoints of another folder.
+        """
+        callbacks = trainer.checkpoint_callbacks
+        found = [one for one in callbacks if isinstance(one, ModelCheckpoint) and not one.dirpath]
+        self._without_folder = found or self._without_folder
+        if stage == "fit":
+            resumed = Run.of_checkpoint(self.resume) if self.resume else None
+            self._place(resumed or Run(self.runs.next_folder()))
+
+    def _place(self, run: Run) -> None:
+        for callback in self._without_folder:
+            callback.dirpath = str(run.more_checkpoints.resolve())
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the folder on the first process, send metrics and checkpoints there, and log what is trained."""
@@ -79,6 +97,7 @@ class RunFolder(Callback):
             remember_ids(trainer.loggers, run)
             for logger in trainer.loggers:
                 logger.log_graph(trainer.lightning_module)  # a logger's own setting, which Lightning reads when it logs settings
+        self._place(run)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, Checkpoints):
                 callback.folder = run.checkpoints

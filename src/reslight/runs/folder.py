@@ -27,9 +27,10 @@ class Run:
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> "Run | None":
         """Return the run that a checkpoint file belongs to; None for a checkpoint outside of a run."""
-        folder = checkpoint.parent if checkpoint.parent.name == "checkpoints" else checkpoint.resolve().parent  # through a link
-        run = cls(folder.parent)
-        return run if folder.name == "checkpoints" and run.config.is_file() else None
+        for folder in (*checkpoint.parents[:2], *checkpoint.resolve().parents[:2]):  # of ours, of a ModelCheckpoint, through a link
+            if folder.name == "checkpoints" and cls(folder.parent).config.is_file():
+                return cls(folder.parent)
+        return None
 
     @classmethod
     def of_config(cls, config: Path) -> "Run | None":
@@ -82,6 +83,11 @@ class Run:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.folder / "checkpoints"
+
+    @property
+    def more_checkpoints(self) -> Path:
+        """The folder of what ModelCheckpoint saves, whose names may be those of reslight's own files."""
+        return self.checkpoints / "ModelCheckpoint"
 
     def checkpoint(self, name: str = "last") -> Path:
         """Return the path of the checkpoint `last` or `best`."""
