@@ -17,6 +17,7 @@ from reslight.weights import EvalResult, Record
 from reslight.weights.card import numbers_in
 from reslight.weights.folder import CARD, MODEL, Description, load_network, read_card, read_golden
 from reslight.weights.golden import TOLERANCE
+from reslight.weights.regular_file import is_regular
 
 if TYPE_CHECKING:
     from reslight.data import ImageDataModule
@@ -50,13 +51,13 @@ def verify(description: Description, root: str = "data") -> Iterator[Check]:
         net = load_network(description)
         yield Check(f"{MODEL} is as in config.json: sha256, names, shapes, dtypes, finite values", good=True)
         golden = read_golden(description, net)
+        has_card = is_regular(description.folder / CARD)
     except UsageError as error:  # a damaged or altered file; there is nothing to evaluate
         yield Check(str(error), good=False)
         return
     difference = golden.compare(net, record.preprocess).relative_difference
     text = f"golden logits: the largest difference is {difference:.1e} of the largest logit; {TOLERANCE:.0e} is allowed"
     yield Check(text, difference <= TOLERANCE)
-    has_card = (description.folder / CARD).is_file()
     if not has_card:
         yield Check(f"{CARD} is missing", good=False)
     if not record.metrics:

@@ -55,4 +55,5 @@ def list_weights(pattern: str = "*") -> list[str]:
 
 def bundled(name: str) -> Path:
     """Return the folder of weights that come with the package."""
-    return Path(str(files("reslight") / "weights" / "bundled" / name))
+    config = Path(str(files("reslight") / "weights" / "bundled" / name / "config.json"))
+    return config.resolve().parent  # some installers link the files of a package, and a folder of weights holds no links

@@ -28,6 +28,7 @@ from reslight.weights.golden import Golden
 from reslight.weights.header import Entry, compare, read_header
 from reslight.weights.interop.timm_config import other_libraries
 from reslight.weights.record import Record, check_sha256
+from reslight.weights.regular_file import is_regular
 from reslight.weights.strict_json import parse_json, read_json
 
 MODEL, CONFIG, GOLDEN, CARD = "model.safetensors", "config.json", "golden.safetensors", "README.md"
@@ -94,7 +95,7 @@ def check_target(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        ours = folder.is_dir() and "reslight" in read_json(folder / CONFIG)
+        ours = folder.is_dir() and is_regular(folder / CONFIG) and "reslight" in read_json(folder / CONFIG)
     except (OSError, ValueError):
         ours = False
     if not ours:
@@ -115,11 +116,11 @@ def read_card(folder: Path) -> str:
     """Return the text of the card in a folder; an empty text if there is no card.
 
     Raises:
-        UsageError: a card that is not UTF-8, so that the user's text in it could not be kept.
+        UsageError: a card that is not a regular file, or not UTF-8, so that the user's text in it could not be kept.
     """
     path = folder / CARD
     try:
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        return path.read_text(encoding="utf-8") if is_regular(path) else ""
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text: what you wrote in it would be lost. Save it as UTF-8, or move it away.") from None
 
@@ -133,7 +134,7 @@ def check_folder(folder: Path) -> Record:
     """
     description = read_description(folder)
     read_golden(description, load_network(description))
-    if not (folder / CARD).is_file():
+    if not is_regular(folder / CARD):
         raise FileNotFoundError(f"{folder} has no {CARD}. Get the folder again.")
     return description.record
 
@@ -146,7 +147,7 @@ def read_golden(description: Description, net: ResNet) -> Golden:
         UsageError: a damaged or changed file.
     """
     path = description.folder / GOLDEN
-    if not path.is_file():
+    if not is_regular(path):
         raise FileNotFoundError(f"{path.parent} has no {path.name}. Get the folder again.")
     _check_sum(path, description.sha256[GOLDEN])
     return Golden.read(path, net, description.record.preprocess)
@@ -200,7 +201,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         exported = folder / "weights"
         fix = f"Give {exported}." if (exported / CONFIG).is_file() else f"Export it: reslight export {folder} OUT."
         raise UsageError(f"{folder} is a run: weights are a folder with a {CONFIG}. {fix}")
-    if not path.is_file():
+    if not is_regular(path):
         raise FileNotFoundError(f"{folder} has no {CONFIG}. Give a folder that `reslight export` or `reslight pull` wrote.")
     return read_json(path)
 
@@ -229,7 +230,7 @@ def load_network(description: Description) -> ResNet:
         UsageError: a model.safetensors that is damaged, changed, or does not fit config.json.
     """
     path, record = description.folder / MODEL, description.record
-    if not path.is_file():
+    if not is_regular(path):
         raise FileNotFoundError(f"{path.parent} has no {path.name}. Get the folder again.")
     found = read_header(path, _HEADER_OF_A_BLOCK * (sum(record.net.depths) + 4))
     _check_depths(found, record.net, path)

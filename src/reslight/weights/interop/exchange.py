@@ -19,6 +19,7 @@ from reslight.weights.interop import timm_config
 from reslight.weights.interop.convert import from_reslight, to_reslight
 from reslight.weights.interop.transformers_config import from_transformers_config
 from reslight.weights.loading import load, save
+from reslight.weights.regular_file import is_regular
 from reslight.weights.strict_json import read_json
 
 _IMAGENET = {"size": 224, "resize": 256, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -70,10 +71,10 @@ def read_config_beside(path: Path, library: str) -> dict[str, Any] | None:
     """Return the fields of `ResNetConfig` from the config.json beside a file of transformers or timm; None without one.
 
     Raises:
-        UsageError: a network that reslight cannot build.
+        UsageError: a network that reslight cannot build, or a config.json that is not a regular file.
     """
     beside = path.parent / "config.json"
-    if library not in ("transformers", "timm") or not beside.is_file():
+    if library not in ("transformers", "timm") or not is_regular(beside):
         return None
     config = read_json(beside)
     return (from_transformers_config(config) if library == "transformers" else timm_config.record_of(config).net).to_dict()
