@@ -11,6 +11,8 @@ import torch
 from faults import killed_at_random
 from sandbox import Sandbox, seen_samples
 
+from reslight import Preprocess, create_model, save
+
 LONG = (
     "--trainer.precision 64-true --trainer.callbacks+=sandbox.Frozen --model.net.drop_path 0 --model.ema null "
     "--data.batch_size 12 --trainer.max_epochs 40 --trainer.limit_val_batches 0"
@@ -69,6 +71,20 @@ def test_in_float32_the_first_step_is_the_same(sandbox):
     whole, part = sandbox.uninterrupted(words.split()), sandbox.next_run()
     assert sandbox.run("part", f"{words} {SPLITS['2 processes']}".split()).code == 0
     assert distance(part, whole) < 1e-6
+
+
+@pytest.mark.slow
+def test_with_a_teacher_the_first_step_is_the_same(sandbox, tmp_path):
+    torch.manual_seed(1)
+    net = create_model("resnet8")
+    save(net, tmp_path / "teacher", preprocess=Preprocess(size=8, mean=(0.1, 0.2, 0.3), std=(0.3, 0.4, 0.5)))
+    words = f"{LONG} {ONE_STEP} --model.teacher {tmp_path / 'teacher'}"
+    whole, part = sandbox.uninterrupted(words.split()), sandbox.next_run()
+    ended = sandbox.run("part", f"{words} {SPLITS['2 processes']}".split())
+    assert ended.code == 0, ended.err
+    assert ended.out.count("million multiply-adds an image") == 1, "said once"
+    assert distance(part, whole) < 1e-9
+    assert distance(sandbox.uninterrupted(f"{LONG} {ONE_STEP}".split()), whole) > 1e-5, "the teacher made a difference"
 
 
 EVALUATE = """

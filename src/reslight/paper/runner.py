@@ -252,7 +252,7 @@ def _has_settings(settings: Mapping[str, Any], expected: Mapping[str, Any], *, s
     expected_net = resolve_config(stated.pop("name"), **stated, **{key: net[key] for key in ("num_classes", "in_channels")})
     kinds = {"optim": OptimConfig, "schedule": ScheduleConfig} if schedule else {"optim": OptimConfig}
     is_same = all(as_config(kind, settings[part]) == as_config(kind, expected[part]) for part, kind in kinds.items())
-    changed = any(settings.get(name) for name in ("label_smoothing", "ema", "init_from", "freeze"))
+    changed = any(settings.get(name) for name in ("label_smoothing", "ema", "init_from", "freeze", "teacher"))
     return is_same and expected_net.to_dict() == net and not changed
 
 

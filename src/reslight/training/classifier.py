@@ -16,6 +16,7 @@ from reslight.metrics import TrainingSums
 from reslight.plain import plain
 from reslight.renamed import new_value
 from reslight.training.average import WeightAverage
+from reslight.training.distill import Teacher, check_distillation, distillation_loss, load_teacher
 from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
 from reslight.training.lightning_callbacks import leave_out_tuners, refuse_callbacks
@@ -45,6 +46,9 @@ class ImageClassifier(OptimizationModule):
         loss: cross_entropy, or bce: binary cross-entropy of each class on its own.
         init_from: Initial weights, which get a new classifier: a name of `reslight weights`, a folder, OWNER/NAME[@REVISION] on the
             Hub, or timm/NAME.
+        teacher: A trained network whose predictions this one learns to give (distillation), named as in init_from; none if null.
+        teacher_weight: Fraction of the training loss that is the difference from the teacher's predictions.
+        teacher_temperature: Divisor of both networks' logits for that difference; higher ones show more of the unlikely classes.
         freeze: Last part of the network that is not trained, with all parts before it: stem, layer1 and so on, or backbone for
             everything but the classifier; none if null.
         channels_last: Keep images and weights in (N, H, W, C) memory order, in which convolutions are faster on CPUs and tensor cores.
@@ -67,6 +71,9 @@ class ImageClassifier(OptimizationModule):
         label_smoothing: float = 0.0,
         loss: Loss = "cross_entropy",
         init_from: str | None = None,
+        teacher: str | None = None,
+        teacher_weight: float = 0.9,
+        teacher_temperature: float = 4.0,
         freeze: str | None = None,
         channels_last: bool = True,
         compile: bool | CompileMode = False,
@@ -75,6 +82,7 @@ class ImageClassifier(OptimizationModule):
     ) -> None:
         super().__init__(optim, schedule)
         _check_settings(label_smoothing, ema, loss, compile)
+        check_distillation(teacher_weight, teacher_temperature)
         self.net = initial_net(init_from, net, num_classes, in_channels)
         self.config = self.net.config
         freeze = new_value("model.freeze", freeze)
@@ -86,10 +94,13 @@ class ImageClassifier(OptimizationModule):
         settings: dict[str, Any] = {"net": self.config.to_dict(), "optim": plain(self.optim), "schedule": plain(self.schedule)}
         settings |= {"label_smoothing": label_smoothing, "loss": loss, "init_from": init_from, "freeze": freeze, "ema": ema}
         settings |= {"channels_last": channels_last, "compile": compile}
+        settings |= {"teacher": teacher, "teacher_weight": teacher_weight, "teacher_temperature": teacher_temperature}
         self.save_hyperparameters(settings)
         if channels_last:
             layout: dict[str, Any] = {"memory_format": torch.channels_last}  # older versions of torch do not declare this keyword
             self.net.to(**layout)
+        self._teacher_source, self._teacher_weight, self._teacher_temperature = teacher, teacher_weight, teacher_temperature
+        self._teacher: Teacher | None = None  # loaded for training only
         self.training_sums = TrainingSums()
         self._steps_seen, self._trained = 0, False
         self._step_losses: list[Tensor] = []  # of the batches of the present step
@@ -107,17 +118,20 @@ class ImageClassifier(OptimizationModule):
         return self
 
     def setup(self, stage: str) -> None:
-        """Check that the data fit the network, and compile it.
+        """Check that the data fit the network, load the teacher, and compile both.
 
         Raises:
-            UsageError: another number of classes or channels than the network's.
+            UsageError: another number of classes or channels than the network's, or a teacher that does not fit.
         """
         super().setup(stage)
         if self.data_info:
             for warning in check_data_info(self.config, self.data_info, self.net.preprocess):
                 log.warning("%s", warning)
+        if self._teacher_source and stage == "fit":
+            self._teacher = load_teacher(self._teacher_source, self.config, self.data_info)
         if self.compile_net and stage == "fit":
-            self.net.compile(mode="default" if self.compile_net is True else self.compile_net)
+            for net in (self.net, *([self._teacher.net] if self._teacher else [])):
+                net.compile(mode="default" if self.compile_net is True else self.compile_net)
 
     def configure_callbacks(self) -> list[Callback]:
         """Return what training needs: the record of each step and, with `ema`, the average of the weights."""
@@ -149,6 +163,9 @@ class ImageClassifier(OptimizationModule):
         self._warmup.check(self.global_step, self._sum_over_devices)
         logits = self(images)
         loss = training_loss(logits, labels, self.loss, self.label_smoothing)
+        if self._teacher:
+            soft = distillation_loss(logits, self._teacher.logits(images), self._teacher_temperature)
+            loss = (1 - self._teacher_weight) * loss + self._teacher_weight * soft
         labels = class_of(labels)
         # Reading the loss waits for the device. This costs nothing on the CPU; other devices are read in `record_step` only.
         if loss.device.type == "cpu" and not self._in_trial:  # a LearningRateFinder tries rates that are too high

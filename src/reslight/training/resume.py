@@ -30,6 +30,9 @@ ADDED = {
     "loss": "cross_entropy",
     "freeze": None,
     "init_from": None,
+    "teacher": None,
+    "teacher_weight": 0.9,
+    "teacher_temperature": 4.0,
 }
 """Settings that the first checkpoints do not have, and the values that they were trained with."""
 FORMAT = 1
