@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, AdamW
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, SequentialLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, ReduceLROnPlateau, SequentialLR
 
 from reslight.training import LearningRate, OptimConfig, ScheduleConfig
 from reslight.training.lamb import Lamb
 from reslight.training.muon import Muon
 from reslight.training.optim import as_config, build_optimizer, with_shorter_warmup
+from reslight.training.plateau import Plateau
 
 PAPER = LearningRate(ScheduleConfig("multistep", milestones=(32_000, 48_000)), peak=0.1, total_steps=64_000, steps_per_epoch=391)
 
@@ -89,6 +90,27 @@ def test_a_warm_up_as_long_as_the_run_is_half_of_it(schedule: ScheduleConfig, to
     rate = LearningRate(fitted, 0.1, min(total, 100), 19)
     assert rate(warmup) == 0.1
     assert warmup == 0 or rate(warmup - 1) < 0.1
+
+
+@pytest.mark.parametrize("monitor", ["val/loss", "val/acc1"])
+@pytest.mark.parametrize(("patience", "threshold", "min_lr"), [(0, 1e-4, 0.0), (2, 0.05, 0.0), (1, 0.0, 0.004)])
+def test_plateau_is_torchs(monitor: str, patience: int, threshold: float, min_lr: float):
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    mode = "min" if monitor == "val/loss" else "max"
+    theirs = ReduceLROnPlateau(optimizer, mode, factor=0.5, patience=patience, threshold=threshold, min_lr=min_lr)
+    plateau = Plateau(monitor, patience, threshold)
+    rate = LearningRate(ScheduleConfig("plateau", gamma=0.5, min_lr=min_lr), 0.3, math.inf, 10)
+    noise = torch.rand(40, generator=torch.Generator().manual_seed(1)).tolist()
+    values = [2 / (1 + epoch) + 0.2 * one for epoch, one in enumerate(noise)]
+    values[7], values[12], values[13] = math.nan, math.inf, values[11]
+    for epoch, value in enumerate(values if mode == "min" else [-value for value in values]):
+        theirs.step(value)
+        plateau.update(value)
+        assert rate(epoch, drops=plateau.drops) == pytest.approx(optimizer.param_groups[0]["lr"])
+        resumed = Plateau(monitor, patience, threshold)
+        resumed.load_state_dict(plateau.state_dict())
+        plateau = resumed
+    assert plateau.drops > 1
 
 
 def test_constant_stays():
@@ -189,6 +211,13 @@ def test_names_make_their_optimizers(config: OptimConfig, cls: type):
         (lambda: OptimConfig(momentum=0, nesterov=True), "Nesterov momentum must be above 0"),
         (lambda: OptimConfig(weight_decay=-1), "model.optim.weight_decay is -1"),
         (lambda: ScheduleConfig("multistep"), "it needs milestones"),
+        (
+            lambda: ScheduleConfig("plateau", monitor="val/acc2"),
+            "model.schedule.monitor is val/acc2: it must be val/loss, val/acc1 or val/acc5",
+        ),
+        (lambda: ScheduleConfig("plateau", patience=-1), "model.schedule.patience is -1: it must be at least 0"),
+        (lambda: ScheduleConfig("plateau", threshold=1.5), "model.schedule.threshold is 1.5"),
+        (lambda: LearningRate(ScheduleConfig("plateau", min_lr=1), 0.1, 10, 10), "must be at most model.optim.lr"),
         (lambda: ScheduleConfig("cosine", milestones=(3,)), "only multistep has milestones"),
         (lambda: ScheduleConfig("multistep", milestones=(5, 3)), "positive and rising"),
         (lambda: ScheduleConfig(warmup=-1), "model.schedule.warmup is -1"),

@@ -154,6 +154,45 @@ def test_a_warm_up_that_is_too_long_is_shortened(caplog):
     assert [record.getMessage() for record in caplog.records if "warmup" in record.getMessage()] == [line]
 
 
+def test_plateau_in_a_run_is_torchs():
+    """After the warm-up, from the validations that were recorded; the recorded learning rate is that of the step."""
+    values: list[tuple[int, float]] = []
+    rates: list[tuple[int, float]] = []
+
+    class Watched(ImageClassifier):
+        def record(self, recorded):
+            super().record(recorded)
+            if "val/acc1" in recorded:
+                values.append((self.global_step, recorded["val/acc1"]))
+            if "lr" in recorded:
+                rates.append((self.global_step, recorded["lr"]))
+
+    schedule = ScheduleConfig("plateau", monitor="val/acc1", patience=1, gamma=0.5, threshold=0.2, warmup=5, warmup_start=0.5)
+    run = trainer(groups := Groups(), max_epochs=6, val_check_interval=2, log_every_n_steps=1, num_sanity_val_steps=2)
+    run.fit(tiny_model(Watched, schedule=schedule, optim=OptimConfig(lr=0.1, backbone_lr=0.5)), datamodule=tiny_data())
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=0.5, patience=1, threshold=0.2)
+    expected = [0.05 + 0.05 * step / 5 for step in range(5)]
+    measured = dict(values)
+    assert sorted(measured) == list(range(2, 25, 2))
+    for step in range(5, 24):
+        if step in measured:
+            theirs.step(measured[step])
+        expected.append(optimizer.param_groups[0]["lr"])
+    assert expected[-1] < 0.03
+    assert [max(lr for (lr,) in row) for row in groups.seen] == pytest.approx(expected)
+    assert [min(lr for (lr,) in row) for row in groups.seen] == pytest.approx([lr / 2 for lr in expected])
+    assert all(lr == pytest.approx(expected[step - 1]) for step, lr in rates)
+    assert {step for step, _ in rates} == set(range(1, 25))
+
+
+@pytest.mark.parametrize("without", [{"data": {"val_size": 0}}, {"trainer": {"limit_val_batches": 0}}])
+def test_plateau_needs_validation(without):
+    run, data = trainer(**without.get("trainer", {})), tiny_data(**without.get("data", {}))
+    with pytest.raises(UsageError, match=r"model\.schedule\.name is plateau: it needs a validation, .* Set data\.val_size"):
+        run.fit(tiny_model(schedule=ScheduleConfig("plateau")), datamodule=data)
+
+
 # -- tuners
 
 REGULARIZED = {**TINY, "depths": [2, 2], "drop_path": 0.3}

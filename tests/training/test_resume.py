@@ -19,6 +19,8 @@ VARIANTS = {
     "accumulation": "--trainer.accumulate_grad_batches 2",
     "steps": "--trainer.max_steps 7",
     "rare checkpoints": "--checkpoint.every_n_epochs 2 --checkpoint.every_n_train_steps 3",
+    "plateau": "--model.schedule.name plateau --model.schedule.patience 0 --model.schedule.threshold 0.1 --model.schedule.gamma 0.5 "
+    "--trainer.val_check_interval 2",
     "warm-up by error": "--model.schedule.name multistep --model.schedule.milestones [5,9] --model.schedule.warmup 0 "
     "--model.schedule.warmup_start 0.1 --model.schedule.warmup_until_error 0.95",
 }
@@ -47,7 +49,7 @@ def whole_and_steps(fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) ->
 
 
 # By day those that keep the most state; the others are nightly.
-DAILY = {"stochastic depth, average", "muon", "frequent validation", "accumulation"}
+DAILY = {"stochastic depth, average", "muon", "plateau", "frequent validation", "accumulation"}
 
 
 @pytest.mark.slow

@@ -224,6 +224,7 @@ class ImageClassifier(OptimizationModule):
             "batches_per_epoch": self.trainer.num_training_batches,
             "sums": self.training_sums.state_dict(self._sum_over_devices, self.device),
             "warmup": self._warmup.state_dict(self._sum_over_devices),
+            "plateau": self._plateau.state_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -249,6 +250,8 @@ class ImageClassifier(OptimizationModule):
                 self.training_sums.load_state_dict(state["sums"])
             self._batches_per_epoch, self._resumes = state["batches_per_epoch"], True
             self._warmup.load_state_dict(state["warmup"], counts=self.global_rank == 0)
+            if "plateau" in state:  # checkpoints of earlier versions have none
+                self._plateau.load_state_dict(state["plateau"])
 
 
 def _check_settings(label_smoothing: float, ema: float | None, loss: str, compile: bool | str) -> None:

@@ -20,8 +20,9 @@ from reslight.training.muon import Muon
 
 Config = TypeVar("Config", "OptimConfig", "ScheduleConfig")
 OptimName = Literal["sgd", "adamw", "lamb", "muon"]
-ScheduleName = Literal["cosine", "multistep", "constant"]
+ScheduleName = Literal["cosine", "multistep", "constant", "plateau"]
 Unit = Literal["step", "epoch"]
+Monitor = Literal["val/loss", "val/acc1", "val/acc5"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class ScheduleConfig:
     """Settings of the learning rate over a run, as factors of `optim.lr`."""
 
     name: ScheduleName = "cosine"
-    """Half a cosine down to `min_lr` at the end of the run; a drop at each milestone; or a constant learning rate."""
+    """Half a cosine down to `min_lr` at the end of the run; a drop at each milestone; a constant learning rate; or a drop whenever a metric
+    of the validation no longer improves, as in torch's ReduceLROnPlateau."""
     unit: Unit = "step"
     """Unit of `warmup` and `milestones`: optimizer steps (the paper's iterations) or epochs."""
     warmup: float = 0.0
@@ -95,7 +97,13 @@ class ScheduleConfig:
     gamma: float = 0.1
     """Factor of each drop."""
     min_lr: float = 0.0
-    """Learning rate at the end of a cosine."""
+    """Learning rate at the end of a cosine; the lowest one of plateau."""
+    monitor: Monitor = "val/loss"
+    """With plateau, the metric of each validation after the warm-up."""
+    patience: int = 10
+    """With plateau, validations in a row without an improvement that are allowed before a drop."""
+    threshold: float = 1e-4
+    """With plateau, the least improvement, as a fraction of the best value so far."""
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -106,6 +114,9 @@ class ScheduleConfig:
         object.__setattr__(self, "milestones", tuple(self.milestones))
         _choice("model.schedule.name", self.name, get_args(ScheduleName))
         _choice("model.schedule.unit", self.unit, get_args(Unit))
+        _choice("model.schedule.monitor", self.monitor, get_args(Monitor))
+        _within("model.schedule.patience", self.patience, 0, None)
+        _within("model.schedule.threshold", self.threshold, 0, 1)
         _within("model.schedule.warmup", self.warmup, 0, None)
         _within("model.schedule.warmup_start", self.warmup_start, 0, 1)
         _within("model.schedule.gamma", self.gamma, 0, 1, open_low=True)
@@ -149,40 +160,46 @@ class LearningRate:
         """Check that the schedule fits into the run.
 
         Raises:
-            UsageError: a cosine without an end or rising, or a warm-up as long as the run.
+            UsageError: a cosine without an end, a lowest learning rate above the peak, or a warm-up as long as the run.
         """
         warmup = self._steps(self.schedule.warmup)
-        if self.schedule.name == "cosine":
-            if not math.isfinite(self.total_steps):
-                raise UsageError(
-                    "model.schedule.name is cosine: a cosine needs the length of the run. Set trainer.max_epochs or trainer.max_steps."
-                )
-            if self.schedule.min_lr > self.peak:
-                raise UsageError(f"model.schedule.min_lr is {self.schedule.min_lr}: it must be at most model.optim.lr ({self.peak}).")
+        if self.schedule.name == "cosine" and not math.isfinite(self.total_steps):
+            raise UsageError(
+                "model.schedule.name is cosine: a cosine needs the length of the run. Set trainer.max_epochs or trainer.max_steps."
+            )
+        if self.schedule.name in ("cosine", "plateau") and self.schedule.min_lr > self.peak:
+            raise UsageError(f"model.schedule.min_lr is {self.schedule.min_lr}: it must be at most model.optim.lr ({self.peak}).")
         if warmup and warmup >= self.total_steps:
             raise UsageError(
                 f"model.schedule.warmup is {warmup:g} steps: the run has {self.total_steps:g}. Shorten the warm-up or lengthen the run."
             )
 
-    def __call__(self, step: int, warm_at: int | None = 0) -> float:
+    def __call__(self, step: int, warm_at: int | None = 0, drops: int = 0) -> float:
         """Return the learning rate of optimizer step `step`, counted from 0.
 
         Args:
             step: 0 is the first update; `total_steps` is one past the last.
             warm_at: With `warmup_until_error`, the first step with the full learning rate; None while the error is still too high.
+            drops: With a plateau, how often the learning rate has dropped.
         """
-        config = self.schedule
-        if config.warmup_until_error is not None and (warm_at is None or step < warm_at):
-            return self.peak * config.warmup_start
-        warmup = self._steps(config.warmup)
-        if step < warmup:
-            return self.peak * (config.warmup_start + (1 - config.warmup_start) * step / warmup)
+        config, warmup = self.schedule, self._steps(self.schedule.warmup)
+        if not self.is_warm(step, warm_at):
+            linear = 0.0 if config.warmup_until_error is not None else (1 - config.warmup_start) * step / warmup
+            return self.peak * (config.warmup_start + linear)
+        if config.name == "plateau":
+            return max(config.min_lr, self.peak * config.gamma**drops)
         if config.name == "multistep":
             return self.peak * config.gamma ** sum(step >= self._steps(m) for m in config.milestones)
         if config.name == "cosine":
             done = min(1.0, (step - warmup) / max(1, self.total_steps - warmup))
             return config.min_lr + (self.peak - config.min_lr) * (1 + math.cos(math.pi * done)) / 2
         return self.peak
+
+    def is_warm(self, step: int, warm_at: int | None = 0) -> bool:
+        """Return whether the warm-up is over at a step."""
+        if self.schedule.warmup_until_error is not None:
+            return warm_at is not None and step >= warm_at
+        return step >= self._steps(self.schedule.warmup)
 
     def _steps(self, length: float) -> float:
         return _in_steps(length, self.schedule.unit, self.steps_per_epoch)

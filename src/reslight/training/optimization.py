@@ -15,6 +15,7 @@ from reslight.models import ResNet
 from reslight.plain import plain
 from reslight.training.evaluation import EvaluationModule
 from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer, with_shorter_warmup
+from reslight.training.plateau import Plateau
 from reslight.training.scheduler import StepScheduler
 from reslight.training.warmup import ErrorWarmup
 
@@ -38,13 +39,19 @@ class OptimizationModule(EvaluationModule):
         super().__init__()
         self.optim = as_config(OptimConfig, optim)
         self.schedule = as_config(ScheduleConfig, schedule)
-        self._warmup = ErrorWarmup(self.schedule.warmup_until_error)
+        self._reset_schedule()
+        self._step_drops = 0  # of the plateau, in the last step
         self._run_schedule: LearningRate | None = None
         self._scheduler: StepScheduler | None = None
         self._first_lr = math.nan
         self._resumes, self._trains, self._in_trial = False, False, False
         self._step_recorder: Callback | None = None  # which Lightning removes for the time of a tuner's trial
         self._batches_per_epoch: float | None = None  # of the checkpoint that training resumes from
+
+    def _reset_schedule(self) -> None:
+        schedule = self.schedule
+        self._warmup = ErrorWarmup(schedule.warmup_until_error)
+        self._plateau = Plateau(schedule.monitor, schedule.patience, schedule.threshold)
 
     def setup(self, stage: str) -> None:
         """Forget the checkpoint that an earlier fit resumed from."""
@@ -107,6 +114,13 @@ class OptimizationModule(EvaluationModule):
                 f"an epoch has {batches} batches: it had {saved} in the checkpoint, and a run cannot resume with longer or shorter epochs. "
                 "Set data.batch_size, data.val_size and trainer.limit_train_batches as they were."
             )
+        if self.schedule.name == "plateau" and not self.trainer.enable_validation:
+            raise UsageError(
+                f"model.schedule.name is plateau: it needs a validation, which gives {self.schedule.monitor}. "
+                "Set data.val_size and trainer.limit_val_batches above 0, or another schedule."
+            )
+        if self.schedule.name == "plateau" and self.schedule.monitor == "val/acc5" and self.config.num_classes <= 5:
+            raise UsageError(f"model.schedule.monitor is val/acc5: {self.config.num_classes} classes have no val/acc5. Use val/acc1.")
         total = self.trainer.estimated_stepping_batches
         per_epoch = batches / self.trainer.accumulate_grad_batches
         if math.isfinite(per_epoch):
@@ -142,7 +156,7 @@ class OptimizationModule(EvaluationModule):
             return
         self._trains = True
         if self.global_step == 0:  # a trial leaves nothing
-            self._warmup = ErrorWarmup(self.schedule.warmup_until_error)
+            self._reset_schedule()
             self.recorded.clear()
         if scheduler := self._active_scheduler():
             if self._resumes:
@@ -156,7 +170,18 @@ class OptimizationModule(EvaluationModule):
         """
         if self._in_trial and self._scheduler and self._scheduler.optimizer in self.trainer.optimizers and not self._active_scheduler():
             self._scheduler.scale_as_peaks(self.optim.lr)
+        self._step_drops = self._plateau.drops
         self._first_lr = float(optimizer.param_groups[0].get("lr", math.nan))
+
+    def on_validation_epoch_end(self) -> None:
+        """Record the metrics, and let the learning rate drop on a plateau."""
+        super().on_validation_epoch_end()
+        lr, scheduler, plateau = self._run_schedule, self._active_scheduler(), self._plateau
+        is_counted = self.trainer.state.fn == "fit" and not (self.trainer.sanity_checking or self._in_trial)
+        if self.schedule.name != "plateau" or not is_counted or lr is None or scheduler is None:
+            return
+        if lr.is_warm(self.global_step, self._warmup.warm_at) and plateau.update(self.recorded[plateau.monitor]):
+            scheduler.go_to(scheduler.last_epoch)  # Lightning has stepped it before the validation
 
     def _report_shorter_warmup(self, lr: LearningRate) -> None:
         set_length, unit = self.schedule.warmup, self.schedule.unit
@@ -173,11 +198,11 @@ class OptimizationModule(EvaluationModule):
 
     def _lr_factor(self, step: int) -> float:
         lr = self._run_schedule
-        return lr(step, self._warmup.warm_at) / lr.peak if lr else 1.0
+        return lr(step, self._warmup.warm_at, self._plateau.drops) / lr.peak if lr else 1.0
 
     def _last_lr(self) -> float:
         """Return the learning rate of the last step: the schedule's, or that of the first group where a subclass changed it."""
         scheduler = self._active_scheduler()
         if scheduler is None or scheduler.has_other_peaks or self._run_schedule is None:
             return self._first_lr
-        return self._run_schedule(max(0, self.global_step - 1), self._warmup.warm_at)
+        return self._run_schedule(max(0, self.global_step - 1), self._warmup.warm_at, self._step_drops)
