@@ -48,6 +48,15 @@ def test_a_class_without_images_is_left_out():
     assert [label.get_text() for label in classes.get_yticklabels()] == ["cat", "fish"]
 
 
+def test_nothing_covers_a_point_or_is_cut_off():
+    for classes in (3, 100):
+        figure = draw_evaluation(report(classes))
+        figure.draw_without_rendering()
+        confusion, _, calibration, _ = figure.axes
+        assert not calibration.get_legend().get_window_extent().overlaps(calibration.get_window_extent())
+        assert confusion.yaxis.label.get_window_extent().x0 >= 5  # pixels
+
+
 def test_it_can_be_saved():
     save(draw_evaluation(report()), Path("test.png"))
     assert Path("test.png").read_bytes().startswith(b"\x89PNG")

@@ -73,7 +73,12 @@ def test_the_picture_has_both_orders_and_a_line_a_net():
     assert [list(line.get_ydata()) for line in above.lines] == [[1.0, 3.0, 2.0], [0.5, 0.7]]
     assert [list(line.get_ydata()) for line in below.lines] == [[3.0, 2.0, 1.0], [0.7, 0.5]]
     assert [line.get_linestyle() for line in above.lines] == ["--", "-"]
-    assert [text.get_text() for text in below.get_legend().get_texts()] == ["plain-20", r"\$a\$b"]
+    figure = above.figure
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["plain-20", r"\$a\$b"]
+    figure.draw_without_rendering()
+    assert not any(legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in (above, below))
+    assert all(tick == int(tick) for axes in (above, below) for tick in axes.get_xticks())
     with pytest.raises(ValueError, match="there are no layer responses to draw"):
         draw_responses([])
 

@@ -24,6 +24,9 @@ def draw_evaluation(report: Mapping[str, Any]) -> "Figure":
         MissingPackageError: matplotlib is not installed.
     """
     figure = new_figure(15, 5)
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.15))  # inches; the label of a square image would touch the edge
     confusion, classes, calibration = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
     names = [str(row["label"]).replace("$", r"\$") for row in report["per_class"]]
     _draw_confusion(confusion, report["confusion"], names)
@@ -76,5 +79,5 @@ def _draw_calibration(axes: "Axes", calibration: Mapping[str, Any]) -> None:
     )
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability of the prediction", ylabel="accuracy")
     axes.set_title(f"Calibration: ECE {100 * calibration['ece']:.2f} %")
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)  # anywhere inside it can cover a bin
     axes.spines[["top", "right"]].set_visible(False)

@@ -132,6 +132,8 @@ def draw_responses(networks: Sequence[Responses]) -> "Figure":
     """
     if not networks:
         raise UsageError("there are no layer responses to draw. Give weights or runs.")
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(7.2, 6.4)
     axes = figure.subplots(2, 1)
     for number, one in enumerate(networks):
@@ -143,7 +145,9 @@ def draw_responses(networks: Sequence[Responses]) -> "Figure":
     for axis, text in zip(axes, ("layer index (original)", "layer index (sorted by magnitude)"), strict=True):
         label_axes(axis, text, "std")
         axis.set_xlim(0, longest + 1)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_ylim(bottom=0)
     names = [one.name.replace("$", r"\$") for one in networks]  # matplotlib reads text between two dollar signs as a formula
-    axes[1].legend(axes[1].lines, names, loc="upper right", fontsize=FONT, framealpha=0.9, edgecolor=LIGHT_GRAY)
+    # Below the axes, where it covers no line.
+    figure.legend(axes[1].lines, names, loc="outside lower center", ncols=3, fontsize=FONT, edgecolor=LIGHT_GRAY)
     return figure
