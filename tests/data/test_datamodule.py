@@ -209,6 +209,7 @@ def test_is_picklable():
         ({"eval_batch_size": 0}, r"data.eval_batch_size is 0: .*1 or more"),
         ({"val_size": -1}, r"data.val_size is -1: .*0 or more"),
         ({"augment": Augment(pad=8, pad_mode="reflect")}, "augment.pad is 8"),
+        ({"seed": -1}, r"data.seed is -1: .*0 or more"),
         ({"augment": Augment(fill=(1, 2))}, r"augment.fill is \(1, 2\): .*1 value, or 3"),
     ],
 )

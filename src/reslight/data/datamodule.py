@@ -77,7 +77,8 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         super().__init__()
         eval_size = batch_size if eval_batch_size is None else eval_batch_size
-        for key, value, least in (("batch_size", batch_size, 1), ("eval_batch_size", eval_size, 1), ("val_size", val_size, 0)):
+        least_values = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_size, 1), "val_size": (val_size, 0), "seed": (seed or 0, 0)}
+        for key, (value, least) in least_values.items():
             if value < least:
                 raise UsageError(f"data.{key} is {value}: it must be {least} or more.")
         augment.check(preprocess.channels, preprocess.size)

@@ -82,10 +82,10 @@ class Augment:
         Raises:
             UsageError: a field that does not fit.
         """
-        if self.pad_mode == "reflect" and self.pad >= size:
-            raise UsageError(
-                f"data.augment.pad is {self.pad}: with pad_mode reflect it must be below the image size {size}. Use {size - 1} or less."
-            )
+        # A wider border would give crops without a pixel of the image, and a larger square would leave none.
+        for name, most in (("pad", size - 1), ("cutout", size)):
+            if (value := getattr(self, name)) > most:
+                raise UsageError(f"data.augment.{name} is {value}: images have {size} x {size} pixels. Use {most} or less.")
         if len(self._fill_values) not in (1, channels):
             raise UsageError(f"data.augment.fill is {self.fill}: it must have 1 value, or {channels}, one for each channel.")
         if self.policy != "none" and channels not in (1, 3):
