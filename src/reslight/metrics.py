@@ -103,9 +103,8 @@ class Evaluator:
             self._add_details(logits.softmax(dim=1), ranked[:, 0], labels)
 
     def _add_details(self, probabilities: Tensor, predictions: Tensor, labels: Tensor) -> None:
-        from torchmetrics.functional.classification import multiclass_confusion_matrix  # slow to import, and training does not need it
-
-        self._confusion += multiclass_confusion_matrix(predictions, labels, self._num_classes, validate_args=False)
+        # bincount would wait for the device to know how many bins there are.
+        self._confusion.view(-1).index_add_(0, labels * self._num_classes + predictions, torch.ones_like(labels))
         highest = probabilities.gather(1, predictions[:, None])[:, 0]
         edges = torch.linspace(0, 1, BINS + 1, dtype=torch.float64, device=self._device)[1:-1]
         rows = torch.stack([torch.ones_like(highest), (predictions == labels).double(), highest], dim=1)

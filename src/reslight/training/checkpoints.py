@@ -79,6 +79,7 @@ class Checkpoints(Checkpoint):
         self._every_steps, self._every_epochs, self._best = every_n_train_steps, every_n_epochs, best
         self._step = self._saved_step = -1
         self._is_validating = False
+        self._group: Any = None  # of processes, through which they share signals; None for the one of the run
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Handle signals in place of Lightning."""
@@ -90,6 +91,9 @@ class Checkpoints(Checkpoint):
             for unfinished in self.folder.glob(".*.ckpt.*.tmp"):
                 unfinished.unlink(missing_ok=True)
         self._step = self._saved_step = trainer.global_step
+        if trainer.world_size > 1 and trainer.strategy.root_device.type == "cuda":
+            # Through NCCL, every step would wait for the device to know of a signal.
+            self._group = torch.distributed.new_group(backend="gloo")
         self._listen(trainer)
         self.signals.waits = self.folder is not None
         if self.signals.received:  # while another handler was installed
@@ -184,8 +188,8 @@ class Checkpoints(Checkpoint):
         """Return the signal that any of the processes received, the same number on all of them; 0 for none."""
         if trainer.world_size == 1:
             return self.signals.received
-        received = torch.tensor(self.signals.received, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
+        received = torch.tensor(self.signals.received, device="cpu" if self._group else trainer.strategy.root_device)
+        torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX, group=self._group)
         return int(received)
 
     def _listen(self, trainer: Trainer) -> None:
