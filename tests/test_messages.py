@@ -1,8 +1,10 @@
 """What error messages are made of."""
 
 import pytest
+from hypothesis import given as given_any
+from hypothesis import strategies as st
 
-from reslight.messages import UsageError, check_keys, did_you_mean, shortened
+from reslight.messages import UsageError, check_keys, did_you_mean, shortened, visible
 
 
 def test_near_names_are_offered():
@@ -32,3 +34,28 @@ def test_unknown_and_missing_keys_are_named(given, message):
 
 def test_keys_that_are_not_required_may_be_missing():
     check_keys({"size": 1}, ("size", "mean"), (), "preprocess")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("fc.bias", "fc.bias"),
+        ("猫 é \N{SMILING FACE WITH SUNGLASSES} ک\u200cگ", "猫 é \N{SMILING FACE WITH SUNGLASSES} ک\u200cگ"),
+        ("\x1b[2Jred\x9b", r"\x1b[2Jred\x9b"),
+        ("one\r\ntwo\t\u2028", r"one\r\ntwo\t\u2028"),
+        ("exe.\u202egnp", r"exe.\u202egnp"),
+        (b"caf\xe9.png".decode(errors="surrogateescape"), r"caf\udce9.png"),
+        ("x" * 5_000 + "end", "x" * 64 + "..." + "x" * 30 + "end"),
+        (None, "None"),
+    ],
+)
+def test_what_strangers_wrote_is_shown_without_control_characters(written, shown):
+    assert visible(written) == shown
+
+
+@given_any(st.text(max_size=400))
+def test_any_text_is_shown_in_one_short_line_that_can_be_printed(text):
+    shown = visible(text)
+    assert len(shown.splitlines()) <= 1
+    assert len(shown.encode()) <= 1_000
+    assert not any(ord(one) < 32 or 127 <= ord(one) < 160 for one in shown)

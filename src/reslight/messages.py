@@ -1,7 +1,8 @@
-"""What error messages are made of: the error of a user's mistake, near names, lists that are cut short."""
+"""What error messages are made of: the error of a user's mistake, near names, lists that are cut short, names by strangers."""
 
 import difflib
 import reprlib
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -38,6 +39,28 @@ def did_you_mean(word: str, options: Iterable[str], otherwise: str = "", *, coun
     """Return `did you mean X or Y?` with the options nearest to `word`, or `otherwise` if none is near."""
     similar = nearest(word, options, count)
     return f"did you mean {' or '.join(similar)}?" if similar else otherwise
+
+
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that change the direction of the text around them."""
+
+
+def is_control(character: str) -> bool:
+    """Return whether a character can break a line, command a terminal or turn the direction of text; all others belong to a language."""
+    return character in _DIRECTIONS or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def visible(value: object, longest: int = 100) -> str:
+    r"""Return what a stranger wrote, fit to be printed: control characters as escapes, such as `\x1b`, and a long text cut in its middle.
+
+    Args:
+        value: A name, label, path or message out of a file or from a server.
+        longest: Characters that are kept.
+    """
+    text = str(value)
+    if len(text) > longest:
+        text = f"{text[: longest - longest // 3 - 3]}...{text[len(text) - longest // 3 :]}"
+    return "".join(one.encode("unicode_escape").decode() if is_control(one) else one for one in text)
 
 
 def shortened(items: Collection[object], most: int = 3) -> str:

@@ -3,12 +3,11 @@
 import math
 import re
 import reprlib
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
-from reslight.messages import UsageError, check_keys
+from reslight.messages import UsageError, check_keys, is_control
 from reslight.models import ResNetConfig
 from reslight.preprocess import Preprocess
 
@@ -195,12 +194,6 @@ def _check_count(name: str, value: object) -> None:
         raise UsageError(f"metrics.{name} is {reprlib.repr(value)}: it must be a whole number, at least 0.")
 
 
-def _breaks_line(character: str) -> bool:
-    """Return whether a character would break a line or change its direction; all others may be part of some language."""
-    bidirectional = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in bidirectional
-
-
 def _check_text(name: str, value: object, longest: int) -> None:
-    if not isinstance(value, str) or not 1 <= len(value) <= longest or any(map(_breaks_line, value)):
+    if not isinstance(value, str) or not 1 <= len(value) <= longest or any(map(is_control, value)):
         raise UsageError(f"{name} has {reprlib.repr(value)}: it must be one line of text, at most {longest:,} characters long.")
