@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from reslight.messages import UsageError
-from reslight.runs.config_files import find, find_all, names, packaged, read, run_name
+from reslight.runs.config_files import find, find_all, names, naming_file, packaged, read, run_name
 from reslight.runs.folder import Run, RunDirectory
 
 NAMES = [
@@ -132,6 +132,15 @@ def test_the_name_of_a_run(tmp_path: Path):
         path.write_text("model: {net: resnet8}\n")
         assert [run_name(path, net) for net in ("resnet8", "resnet20")] == ["mine", "mine-resnet20"]
     assert run_name(None, "resnet20") == "custom"
+
+
+def test_an_overlay_names_no_run():
+    overlay, digits = find("overlays/smoke"), find("digits")
+    mine = Path("overlays/mine.yaml")  # not one of ours
+    assert naming_file([overlay, digits, mine]) == naming_file([digits, overlay]) == digits
+    assert naming_file([overlay, mine, digits]) == mine
+    assert naming_file([overlay]) == overlay
+    assert naming_file([]) is None
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ class CLI(LightningCLI):
         lines = compare_settings(self.checkpoint, contents, dict(self.model.hparams), resume=self.command == "fit")
         if self.command == "fit":
             check_epochs(self.checkpoint, contents, trainer.max_epochs)
-            lines += changes_of_length(self.checkpoint, vars(trainer)) if self.model.schedule.name != "constant" else ()
+            lines += changes_of_length(self.checkpoint, vars(trainer)) if self.model.schedule.name == "cosine" else ()
         for line in lines:
             log.warning("%s", line)
 
