@@ -54,6 +54,21 @@ def batches(of: EncodedSplit, *numbers: list[int], epoch: int = 1) -> list[Batch
     return list(of.batches([torch.tensor(each) for each in numbers], epoch))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_for_a_gpu_a_batch_is_in_pinned_memory():
+    (batch,) = batches(split(), [0, 1, 2])
+    assert all(part.is_pinned() for part in batch)
+
+
+def test_labels_and_numbers_are_pinned_where_there_is_a_gpu(monkeypatch):
+    pinned = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self.tolist()) or self)
+    batches(split(views=TenCrop(16, 20)), [4, 5])
+    assert pinned == [[1, 2], [4, 5]]
+
+
 def test_threads_and_batches_change_nothing():
     (whole,) = batches(split(1), list(range(20)))
     assert whole.images.is_contiguous(memory_format=torch.channels_last)

@@ -184,7 +184,7 @@ class EncodedSplit:
             numbers, rows = numbers[good], rows[good]
             buffer = buffer[good] if isinstance(buffer, Tensor) else [buffer[place] for place in good]
         images = buffer if isinstance(buffer, Tensor) else group_by_shape(buffer)
-        return Batch(images, self.labels[rows], numbers)
+        return Batch(images, _as_pinned(self.labels[rows]), _as_pinned(numbers))
 
     def _skip(self, bad: dict[int, ValueError], rows: Tensor) -> None:
         """Record the images of a batch that cannot be read, with one warning for each image.
@@ -200,6 +200,11 @@ class EncodedSplit:
             if number not in self.bad:
                 self.bad[number] = str(error)
                 log.warning("skipped: %s", error)
+
+
+def _as_pinned(values: Tensor) -> Tensor:
+    """Return values in memory that a GPU copies from without the host waiting for its earlier work."""
+    return values.pin_memory() if torch.cuda.is_available() else values
 
 
 _Buffer = Tensor | list[list[Tensor]]
