@@ -322,12 +322,12 @@ def test_a_hostile_etag_writes_nothing_elsewhere(hub, pushed, tmp_path):
 
 
 def test_a_slow_request_is_logged(hub, pushed, monkeypatch, caplog):
-    monkeypatch.setattr(client, "SLOW", 0.05)
+    monkeypatch.setattr(client, "SLOW", 1)
     package.load("acme/net")
     assert not caplog.text
-    hub.fault("GET", "/api/models/acme/net", "slow", seconds=0.4)
+    hub.fault("GET", "/api/models/acme/net", "slow", seconds=1.5)
     package.load("acme/net")
-    assert "looking up acme/net: still waiting after 0 s" in caplog.text
+    assert "looking up acme/net: still waiting after 1 s, for 20 s at most" in caplog.text
 
 
 def test_with_xet_it_is_one_commit_too(hub, folder, tmp_path):

@@ -5,6 +5,7 @@ huggingface_hub's downloads give up at the first server error or dropped connect
 
 import logging
 import os
+import queue
 import sys
 import threading
 import time
@@ -32,6 +33,10 @@ WAITS = (1, 2, 4)
 """Seconds before the second, third and last attempt."""
 SLOW = 5
 """Seconds after which a log line says what is waited for."""
+PATIENCE = 20
+"""Seconds that one attempt may take as a whole, for a request with a small answer."""
+SLOWEST = 50_000
+"""Bytes per second that a file's attempt may take in addition."""
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -57,13 +62,14 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def with_retries(call: Callable[[], Result], what: str, repository: Repository) -> Result:
-    """Call `call`, retrying after server errors and dropped connections.
+def with_retries(call: Callable[[], Result], what: str, repository: Repository, seconds: float | None = None) -> Result:
+    """Call `call`, retrying after server errors, dropped connections and silence.
 
     Args:
         call: The request.
         what: The same in words, for the lines that say what is waited for and what failed.
         repository: The repository that the request is about.
+        seconds: How long an attempt may take; PATIENCE if None.
 
     Returns:
         What `call` returned.
@@ -73,8 +79,7 @@ def with_retries(call: Callable[[], Result], what: str, repository: Repository) 
     """
     for wait in (*WAITS, None):
         try:
-            with log_if_slow(what):
-                return call()
+            return in_time(call, what, seconds)
         except Exception as error:
             if wait is None or not is_transient(error):
                 translated = translate_error(error, what, repository)
@@ -86,16 +91,46 @@ def with_retries(call: Callable[[], Result], what: str, repository: Repository) 
     raise AssertionError  # the last round returns or raises
 
 
-@contextmanager
-def log_if_slow(what: str) -> Iterator[None]:
-    """Log one line with what is waited for if the block takes longer than SLOW seconds."""
-    timer = threading.Timer(SLOW, log.warning, ("%s: still waiting after %d s", what, SLOW))
-    timer.daemon = True
-    timer.start()
+def transfer_seconds(nbytes: int) -> float:
+    """Return how long an attempt to send or receive a file may take; the client's own retries are in it."""
+    return 3 * PATIENCE + nbytes / SLOWEST
+
+
+def in_time(call: Callable[[], Result], what: str, seconds: float | None = None) -> Result:
+    """Call `call`, and stop waiting for it after some seconds; one log line says what is waited for if it takes longer than SLOW.
+
+    The call runs in a thread of its own, which is left behind if it does not end. The client sets no limit for most requests, none
+    can be set for looking up an address or for a server that sends a byte now and then, and some waits in it ignore Ctrl-C.
+
+    Args:
+        call: The request.
+        what: The same in words.
+        seconds: How long it may take; PATIENCE if None.
+
+    Raises:
+        TimeoutError: the call did not end in time.
+    """
+    limit = PATIENCE if seconds is None else seconds
+    done: queue.SimpleQueue[tuple[Result] | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((call(),))
+        except Exception as error:
+            done.put(error)
+
+    threading.Thread(target=run, name=what, daemon=True).start()
     try:
-        yield
-    finally:
-        timer.cancel()
+        outcome = done.get(timeout=min(SLOW, limit))
+    except queue.Empty:
+        log.warning("%s: still waiting after %d s, for %d s at most", what, min(SLOW, limit), limit)
+        try:
+            outcome = done.get(timeout=max(0.0, limit - SLOW))
+        except queue.Empty:
+            raise TimeoutError(f"no answer within {limit:.0f} s") from None
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome[0]
 
 
 def hide_bars_without_tty() -> None:
@@ -122,6 +157,8 @@ def is_transient(error: BaseException) -> bool:
         return status_of(error) in (408, 429, 500, 502, 503, 504)
     if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
         return False
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # the client's error of an upload
+        return is_transient(error.__cause__)
     return isinstance(error, ConnectionError | TimeoutError) or _is_transport_error(error) or "Consistency check failed" in str(error)
 
 

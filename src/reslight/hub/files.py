@@ -18,11 +18,13 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 
 from reslight.atomic import write_files
-from reslight.hub.client import with_retries
+from reslight.hub.client import transfer_seconds, with_retries
 from reslight.hub.repo import Repository
 from reslight.messages import UsageError
 
 log = logging.getLogger(__name__)
+_LISTING = 600
+"""Seconds that the list of all files of a repository may take."""
 
 
 def commit_of(api: HfApi, repository: Repository) -> str:
@@ -53,7 +55,8 @@ def list_files(api: HfApi, repository: Repository, commit: str | None, names: Se
             return list(api.list_repo_tree(repository.name, recursive=True, revision=commit, repo_type=repository.kind))
         return list(api.get_paths_info(repository.name, list(names), revision=commit, repo_type=repository.kind))
 
-    rows = with_retries(ask, f"listing the files of {repository}", repository)
+    seconds = _LISTING if names is None else None  # a dataset may have 100,000 files, which come in pages of 1,000
+    rows = with_retries(ask, f"listing the files of {repository}", repository, seconds)
     return {row.path: row for row in rows if isinstance(row, RepoFile)}
 
 
@@ -85,7 +88,7 @@ def download(api: HfApi, repository: Repository, commit: str, listed: RepoFile, 
     for force in (isinstance(cached, str), True):
         if force:
             log.warning("%s of %s has other bytes than the Hub lists; downloading it again", listed.path, repository)
-        path = Path(with_retries(partial(fetch, force_download=force), what, repository))
+        path = Path(with_retries(partial(fetch, force_download=force), what, repository, transfer_seconds(listed.size)))
         if is_same_file(path, listed):
             return path
     path.resolve().unlink()

@@ -4,14 +4,18 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reslight.hub.repo import Repository
 from reslight.messages import UsageError
 from reslight.weights.catalog import CATALOG, bundled
 from reslight.weights.folder import MODEL
 from reslight.weights.interop.timm_folder import read_any_description
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
 
 _BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2}
 
@@ -72,7 +76,7 @@ def remote(owner: str) -> Iterator[Listed]:
         UsageError: a text that is not the name of an owner.
         OSError: a request that failed; one line says why.
     """
-    from reslight.hub.client import client, log_if_slow, quiet_client, translate_error
+    from reslight.hub.client import in_time, quiet_client, transfer_seconds, translate_error
 
     try:
         Repository.parse(f"{owner}/name")
@@ -80,9 +84,8 @@ def remote(owner: str) -> Iterator[Listed]:
         raise UsageError(f"{owner[:200]!r} is not the name of an owner on the Hub. Write OWNER, as in OWNER/NAME.") from None
     what = f"listing the repositories of {owner}"
     try:  # no retries of ours: the client retries lists itself, for half a minute
-        with quiet_client(), log_if_slow(what):
-            models = client().list_models(author=owner, filter="reslight", expand=["sha", "model-index", "safetensors", "private", "gated"])
-            found = sorted(models, key=lambda model: model.id)
+        with quiet_client():
+            found = in_time(partial(_models_of, owner), what, transfer_seconds(0))
     except Exception as error:
         raise translate_error(error, what, Repository(owner)) from error
     for model in found:
@@ -93,6 +96,13 @@ def remote(owner: str) -> Iterator[Listed]:
                 _nbytes(getattr(model, "safetensors", None)),
                 f"on the Hub, {'gated, ' if model.gated else 'private, ' if model.private else ''}commit {str(model.sha)[:7]}",
             )
+
+
+def _models_of(owner: str) -> list["ModelInfo"]:
+    from reslight.hub.client import client
+
+    models = client().list_models(author=owner, filter="reslight", expand=["sha", "model-index", "safetensors", "private", "gated"])
+    return sorted(models, key=lambda model: model.id)
 
 
 def matching(rows: Iterator[Listed], pattern: str) -> list[Listed]:

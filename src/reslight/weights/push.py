@@ -4,12 +4,13 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
-from reslight.hub.client import WAITS, client, is_transient, translate_error, with_retries
+from reslight.hub.client import WAITS, client, in_time, is_transient, transfer_seconds, translate_error, with_retries
 from reslight.hub.files import download, is_same_file, list_files
 from reslight.hub.repo import Repository
 from reslight.messages import UsageError
@@ -119,9 +120,12 @@ def _commit(
 ) -> tuple[str, str]:
     """Commit the files on top of `head`; after a dropped connection, commit again only if it is certain that the first commit failed."""
     what = f"publishing {where}"
+    adds = [CommitOperationAdd(name, content if isinstance(content, bytes) else str(content)) for name, content in contents.items()]
+    for add, content in zip(adds, contents.values(), strict=True):  # one by one: the client's threads for several files ignore Ctrl-C
+        send = partial(api.preupload_lfs_files, where.name, [add], revision=branch, create_pr=create_pr, free_memory=False)
+        with_retries(send, f"sending {add.path_in_repo} to {where}", where, transfer_seconds(_size(content)))
 
     def attempt() -> tuple[str, str]:
-        adds = [CommitOperationAdd(name, content if isinstance(content, bytes) else str(content)) for name, content in contents.items()]
         done = api.create_commit(
             where.name, adds, commit_message=message, parent_commit=None if create_pr else head, revision=branch, create_pr=create_pr
         )
@@ -129,23 +133,16 @@ def _commit(
 
     for wait in (*WAITS, None):
         try:
-            return attempt()
+            return in_time(attempt, what, transfer_seconds(0))
         except Exception as error:
             lost = not create_pr and (now := _head(api, where, branch)) not in (None, head) and not _changed(api, where, now, contents)
             if lost:  # the commit succeeded, and its answer was lost
                 return str(now), f"{api.endpoint}/{where.name}/commit/{now}"
-            if wait is None or create_pr or not any(map(is_transient, _chain(error))):
+            if wait is None or create_pr or not is_transient(error):
                 raise translate_error(error, what, where) from error
             log.warning("%s: the connection was dropped; next attempt in %d s", what, wait)
             time.sleep(wait)
     raise AssertionError  # the last round returns or raises
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and its causes: the client raises a RuntimeError from the error of a failed upload."""
-    while error is not None:
-        yield error
-        error = error.__cause__
 
 
 def _changed(api: HfApi, where: Repository, commit: str | None, contents: Mapping[str, bytes | Path]) -> list[str]:
