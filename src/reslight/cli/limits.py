@@ -13,8 +13,17 @@ from lightning.pytorch.strategies import StrategyRegistry
 from reslight.cli.parser import suggestion
 from reslight.messages import UsageError
 
-LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "NODE_RANK", "GROUP_RANK")
-"""Variables that a launcher sets for the processes of a run on several machines; NODE_RANK is also set by hand."""
+LAUNCHERS = (
+    "TORCHELASTIC_RUN_ID",
+    "SLURM_NTASKS",
+    "LSB_JOBID",
+    "OMPI_COMM_WORLD_SIZE",
+    "PMI_SIZE",
+    "MASTER_ADDR",
+    "NODE_RANK",
+    "GROUP_RANK",
+)
+"""Variables that a launcher, or the user by hand, sets for the processes of a run on several machines."""
 PROFILERS = ("simple", "advanced", "pytorch", "xla")
 
 
