@@ -118,7 +118,7 @@ STOPS = (
 SMALL = "--data.eval_batch_size 8"
 CALLED = "python\nfrom lightning.pytorch.callbacks import {0}\ntrainer.callbacks.append({0}({1}))"
 FIND_LR = """python
-found = Tuner(trainer).lr_find(model, data, num_training=20, min_lr=1e-5)
+found = Tuner(trainer).lr_find(model, data, num_training=30, min_lr=1e-5, update_attr=True)
 assert abs(found.results["lr"][0] - 1e-5) < 1e-6, found.results["lr"][0]
 assert model.lr == found.suggestion()
 """
@@ -219,10 +219,19 @@ FEATURES: dict[str, list[Feature]] = {
         callback("EMAWeightAveraging", "", "12 steps", steps(12)),
         callback("GradientAccumulationScheduler", "scheduling '{1: 2}'", "fewer steps", steps(8, 11)),
         Feature("LambdaCallback", CALLED.format("LambdaCallback", "on_train_end=lambda *_: print('called')"), "called", says("called")),
-        callback("LearningRateFinder", "num_training_steps 20", "prints a learning rate and uses it", every(says("lr"), changed)),
+        callback(
+            *("LearningRateFinder", "num_training_steps 30", "prints a learning rate and trains with it"),
+            *(every(says("model.optim.lr is"), steps(40)), "--trainer.max_epochs 10"),
+        ),
         callback("LearningRateMonitor", "", "a column", filled("lr-")),
-        callback("ModelCheckpoint", "", "its file in the run's folder", has("runs/tiny/1/checkpoints/epoch*.ckpt")),
+        callback("ModelCheckpoint", "", "its file in the run's folder", has("runs/tiny/1/checkpoints/ModelCheckpoint/epoch*.ckpt")),
         callback("ModelPruning", "pruning_fn l1_unstructured;amount 0.5", OTHERS, changed),
+        Feature(
+            *("ModelPruning, model.channels_last false",),
+            "fit --model.channels_last false --trainer.callbacks ModelPruning --trainer.callbacks.pruning_fn l1_unstructured "
+            "--trainer.callbacks.amount 0.5",
+            *(OTHERS, changed),
+        ),
         callback("ModelSummary", "", "its table", says("Params")),
         callback("OnExceptionCheckpoint", "dirpath kept", AGAIN, unchanged),
         callback("RichModelSummary", "", "its table", says("Params")),
@@ -232,10 +241,10 @@ FEATURES: dict[str, list[Feature]] = {
         callback("ThroughputMonitor", "batch_size_fn builtins.len;window_size 2", "its columns", filled("train/device")),
         callback("Timer", "duration 00:01:00:00", AGAIN, unchanged),
         callback("TQDMProgressBar", "", "12 steps", steps(12), "--trainer.enable_progress_bar true"),
-        Feature("WeightAveraging", CALLED.format("WeightAveraging", ""), "12 steps", says("steps 12")),
+        Feature("WeightAveraging", CALLED.format("WeightAveraging", ""), "60 steps", says("steps 60")),
     ],
     "Tuner, in Python": [
-        Feature("lr_find", FIND_LR, "begins at min_lr; trains with its suggestion", says("steps 12")),
+        Feature("lr_find", FIND_LR, "begins at min_lr; trains with its suggestion", says("steps 60")),
         Feature("scale_batch_size", FIND_SIZE, "trains with the size found, at the configured rate", says("lr 0.1")),
     ],
     "Loggers": [

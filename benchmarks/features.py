@@ -31,7 +31,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.tuner import Tuner
 from reslight.data import Synthetic, SyntheticImages
 from reslight.training import ImageClassifier
-data = Synthetic(SyntheticImages(size=8, train_size=96, test_size=40), batch_size=16, val_size=30)
+data = Synthetic(SyntheticImages(size=8, train_size=360, test_size=40), batch_size=16, val_size=30)
 model = ImageClassifier({"depths": [1], "widths": [8], "stem": "small", "stem_width": 8}, num_classes=10)
 trainer = Trainer(max_epochs=3, accelerator="cpu", enable_progress_bar=False, logger=False, enable_checkpointing=False)
 %s
