@@ -18,7 +18,8 @@ import reslight
 from reslight import Preprocess, create_model
 from reslight.models import VARIANTS
 from reslight.training import ImageClassifier
-from reslight.weights.folder import FILES
+from reslight.weights.catalog import CATALOG, bundled
+from reslight.weights.folder import FILES, check_folder
 
 SMALL = Preprocess(size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
 
@@ -348,3 +349,49 @@ def test_nothing_is_half_replaced(folder, monkeypatch):
     with pytest.raises(OSError, match=r"golden.safetensors cannot be written: No space left on device\. Make room"):
         reslight.save(create_model("resnet8"), folder, preprocess=SMALL)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+TAMPERED = {
+    "a label": (lambda c: c["label_names"].__setitem__(0, "dog"), 'has label_names ["dog", "class 1"'),
+    "the mean": (
+        lambda c: c["pretrained_cfg"]["mean"].__setitem__(0, 0.9),
+        "has pretrained_cfg.mean [0.9, 0.4, 0.3]: .* have [0.5, 0.4, 0.3]",
+    ),
+    "the architecture": (lambda c: c.update(architecture="resnet18"), 'has architecture "resnet18"'),
+    "the number of classes": (lambda c: c.update(num_classes=10.0), "has num_classes 10.0: .* have 10. Get"),
+    "no number of classes": (lambda c: c.pop("num_classes"), "is missing num_classes: "),
+    "code to run": (lambda c: c.update(auto_map={"AutoModel": "evil.Model"}), "has the key auto_map.AutoModel: .* no such key"),
+    "an empty object": (lambda c: c.update(auto_map={}), "has the key auto_map: "),
+    "a key in an object": (lambda c: c["pretrained_cfg"].update(file="x\x1b[2J"), "has the key pretrained_cfg.file"),
+    "a key with an escape": (lambda c: c.update({"\x1b[2J": 1}), r"has the key \\x1b\[2J"),
+    "a model type": (lambda c: c.update(model_type="bert"), "has the key model_type"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_what_timm_and_transformers_read_is_what_reslight_writes(folder, name, reslight):
+    edit, says = TAMPERED[name]
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    edit(config)
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=says.replace("[0", r"\[0").replace('["', r'\["')) as refused:
+        check_folder(folder)
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).endswith("Get the folder again, or export it again.")
+    if name == "code to run":
+        answer = reslight("verify", str(folder))
+        assert answer.code == 1
+        assert "DIFFERS" in answer.out
+        assert "auto_map" in answer.out
+
+
+def test_the_order_of_keys_does_not_matter(folder):
+    path = folder / "config.json"
+    path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))
+    check_folder(folder)
+
+
+def test_weights_of_the_package_are_as_reslight_writes_them():
+    for name in CATALOG:
+        check_folder(bundled(name))

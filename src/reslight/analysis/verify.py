@@ -15,7 +15,7 @@ from reslight.models import ResNet
 from reslight.preprocess import Preprocess
 from reslight.weights import EvalResult, Record
 from reslight.weights.card import numbers_in
-from reslight.weights.folder import CARD, MODEL, Description, load_network, read_card, read_golden
+from reslight.weights.folder import CARD, CONFIG, MODEL, Description, check_for_other_libraries, load_network, read_card, read_golden
 from reslight.weights.golden import TOLERANCE
 from reslight.weights.regular_file import is_regular
 
@@ -50,6 +50,8 @@ def verify(description: Description, root: str = "data") -> Iterator[Check]:
     try:
         net = load_network(description)
         yield Check(f"{MODEL} is as in config.json: sha256, names, shapes, dtypes, finite values", good=True)
+        check_for_other_libraries(description)
+        yield Check(f"{CONFIG} has for timm and transformers what reslight writes", good=True)
         golden = read_golden(description, net)
         has_card = is_regular(description.folder / CARD)
     except UsageError as error:  # a damaged or altered file; there is nothing to evaluate

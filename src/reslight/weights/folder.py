@@ -22,7 +22,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from reslight.atomic import write_files
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 from reslight.models import ResNet, ResNetConfig
 from reslight.weights.golden import Golden
 from reslight.weights.header import Entry, compare, read_header
@@ -126,17 +126,43 @@ def read_card(folder: Path) -> str:
 
 
 def check_folder(folder: Path) -> Record:
-    """Check everything that `load` checks, the golden logits, and that there is a card; return the record.
+    """Check everything that `load` checks, what other libraries read, the golden logits, and that there is a card; return the record.
 
     Raises:
         FileNotFoundError: a missing file.
         UsageError: a damaged or changed file.
     """
     description = read_description(folder)
+    check_for_other_libraries(description)
     read_golden(description, load_network(description))
     if not is_regular(folder / CARD):
         raise FileNotFoundError(f"{folder} has no {CARD}. Get the folder again.")
     return description.record
+
+
+def check_for_other_libraries(description: Description) -> None:
+    """Check that timm and transformers read in config.json what reslight writes there for the record, and nothing else.
+
+    Raises:
+        UsageError: a key with another value, a missing key, or one that reslight does not write.
+    """
+    path = description.folder / CONFIG
+    found, expected = (
+        _flat({key: value for key, value in config.items() if key != "reslight"})
+        for config in (read_config(description.folder), json.loads(json.dumps(other_libraries(description.record))))
+    )
+    for key in {**expected, **found}:
+        if (here := found.get(key)) != (ours := expected.get(key)):
+            what = f"has the key {visible(key)}" if ours is None else f"is missing {key}" if here is None else f"has {key} {visible(here)}"
+            says = "no such key" if ours is None else visible(ours)
+            raise UsageError(f"{path} {what}: for its object `reslight` it must have {says}. Get the folder again, or export it again.")
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values as JSON, those of objects by `key.inner`; as Python objects 1, 1.0 and true would be equal."""
+    rows = [(f"{key}.{name}", inner) for key, value in config.items() if isinstance(value, dict) for name, inner in value.items()]
+    rows += [(key, value) for key, value in config.items() if not isinstance(value, dict) or not value]
+    return {key: json.dumps(value, sort_keys=True, ensure_ascii=False) for key, value in rows}
 
 
 def read_golden(description: Description, net: ResNet) -> Golden:
