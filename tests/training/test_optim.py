@@ -205,7 +205,7 @@ def test_names_make_their_optimizers(config: OptimConfig, cls: type):
     [
         (lambda: OptimConfig(lr=0), "model.optim.lr is 0: it must be above 0"),
         (lambda: OptimConfig(lr=float("nan")), "model.optim.lr is nan"),
-        (lambda: OptimConfig("lion"), "model.optim.name is lion: it must be sgd, adamw, lamb or muon"),
+        (lambda: OptimConfig("lion"), "model.optim.name is lion: it must be sgd, adamw, lamb, muon, torch.optim.NAME or timm:NAME"),
         (lambda: OptimConfig(backbone_lr=0), "model.optim.backbone_lr is 0: it must be above 0"),
         (lambda: OptimConfig(momentum=1.5), "model.optim.momentum is 1.5: it must be at least 0 and at most 1"),
         (lambda: OptimConfig(momentum=0, nesterov=True), "Nesterov momentum must be above 0"),

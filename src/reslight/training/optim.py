@@ -6,20 +6,18 @@ of the schedule and a test therefore call the same function.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, get_args
 
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from reslight.messages import UsageError, check_keys
 from reslight.models import ResNet
 from reslight.renamed import with_new_names
-from reslight.training.lamb import Lamb
-from reslight.training.muon import Muon
+from reslight.training.optimizer_class import OWN, build, check_name
 
 Config = TypeVar("Config", "OptimConfig", "ScheduleConfig")
-OptimName = Literal["sgd", "adamw", "lamb", "muon"]
 ScheduleName = Literal["cosine", "multistep", "constant", "plateau"]
 Unit = Literal["step", "epoch"]
 Monitor = Literal["val/loss", "val/acc1", "val/acc5"]
@@ -33,9 +31,9 @@ class OptimConfig:
     recipes apply no weight decay to vectors (gamma and beta of the norms, biases), which is the default here.
     """
 
-    name: OptimName = "sgd"
-    """Stochastic gradient descent; Adam with decoupled weight decay; LAMB, for large batches; or Muon for the convolutions after the
-    stem, with SGD for the rest."""
+    name: str = "sgd"
+    """sgd; adamw, Adam with decoupled weight decay; lamb, for large batches; muon for the convolutions after the stem, with SGD for the
+    rest; or any other optimizer as `torch.optim.NAME`, or with timm installed as `timm:NAME`."""
     lr: float = 0.1
     """Peak learning rate, used as it is: it is never scaled by the batch size or the number of devices."""
     momentum: float = 0.9
@@ -54,6 +52,9 @@ class OptimConfig:
     """With Muon, peak learning rate of the parameters that SGD trains: the stem, the classifier, norms and biases."""
     sgd_weight_decay: float = 5e-4
     """With Muon, weight decay of the parameters that SGD trains."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the optimizer, by name. Of the settings above torch's and timm's take the learning rates and weight decays
+    only, and have their own defaults for the rest: `{momentum: 0.9}` for torch.optim.RMSprop."""
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -62,7 +63,8 @@ class OptimConfig:
             UsageError: a value that is not allowed.
         """
         object.__setattr__(self, "betas", tuple(self.betas))
-        _choice("model.optim.name", self.name, get_args(OptimName))
+        object.__setattr__(self, "options", dict(self.options or {}))
+        check_name(self.name)
         _within("model.optim.lr", self.lr, 0, None, open_low=True)
         _within("model.optim.momentum", self.momentum, 0, 1)
         _within("model.optim.weight_decay", self.weight_decay, 0, None)
@@ -219,11 +221,13 @@ def with_shorter_warmup(schedule: ScheduleConfig, total_steps: float, steps_per_
 
 
 def build_optimizer(config: OptimConfig, net: ResNet) -> Optimizer:
-    """Build the optimizer of a network's trainable parameters, in the groups of `parameter_groups`."""
-    groups = parameter_groups(config, net)
-    if config.name in ("sgd", "muon"):
-        return (SGD if config.name == "sgd" else Muon)(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
-    return (AdamW if config.name == "adamw" else Lamb)(groups, lr=config.lr, betas=config.betas)
+    """Build the optimizer of a network's trainable parameters, in the groups of `parameter_groups`.
+
+    Raises:
+        UsageError: an optimizer that does not exist or cannot be used, or an option that it does not have.
+    """
+    settings = {name: getattr(config, name) for name in (OWN[config.name][1] if config.name in OWN else ())}
+    return build(config.name, parameter_groups(config, net), config.options, lr=config.lr, **settings)
 
 
 def parameter_groups(config: OptimConfig, net: ResNet) -> list[dict[str, Any]]:
@@ -263,7 +267,7 @@ def as_config(cls: type[Config], value: Config | Mapping[str, Any]) -> Config:
     if not isinstance(value, Mapping):
         raise UsageError(f"{cls.__name__} is {value!r}: it must be {cls.__name__}(...) or a mapping of its fields.")
     settings = with_new_names(value, "model.optim" if cls is OptimConfig else "model.schedule")
-    check_keys(settings, [field.name for field in fields(cls)], (), cls.__name__)
+    check_keys(settings, [one.name for one in fields(cls)], (), cls.__name__)
     return cls(**settings)
 
 

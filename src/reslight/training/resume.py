@@ -126,10 +126,11 @@ def compare_settings(path: Path, contents: Mapping[str, Any], settings: Mapping[
     if not resume:
         return []
     for key in differing:
-        if key in FIXED_ON_RESUME:
+        fixed = "another optimizer" if key.startswith("optim.options.") else FIXED_ON_RESUME.get(key)
+        if fixed:
             raise UsageError(
                 f"model.{key} is {now.get(key)}: {path} was trained with {saved.get(key)}, and a run cannot resume with "
-                f"{FIXED_ON_RESUME[key]}. Set model.{key} as it was, or start a new run."
+                f"{fixed}. Set model.{key} as it was, or start a new run."
             )
     return [f"model.{key} is {now.get(key)}: it was {saved.get(key)} in {path}." for key in differing]
 
