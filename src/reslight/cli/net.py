@@ -12,6 +12,9 @@ from reslight.models.variants import VARIANTS
 from reslight.runs import config_files
 from reslight.runs.folder import Run
 from reslight.training.network import net_config
+from reslight.weights import Record
+from reslight.weights.interop.timm_folder import read_any_description
+from reslight.weights.locate import locate
 
 FIELDS = ("name", *(field.name for field in fields(ResNetConfig)))
 
@@ -83,3 +86,16 @@ def check_net_of_run(net: Any, run: Run) -> None:
     name, own = config_files.net_name(net), config_files.net_in(run.config)
     if name not in (None, own):
         raise UsageError(f"model.net is {name}: the run {run.shown} has {own or 'another network'}. Leave it out.")
+
+
+def initial_weights(source: str) -> Record:
+    """Return the description of the weights that model.init_from names.
+
+    Raises:
+        OSError: no such weights.
+        UsageError: weights that cannot be read.
+    """
+    try:
+        return read_any_description(locate(source)).record
+    except (OSError, UsageError) as error:
+        raise type(error)(f"model.init_from is {source}: {error}") from error

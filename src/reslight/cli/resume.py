@@ -36,3 +36,11 @@ def changes_of_length(checkpoint: Path, trainer: Mapping[str, Any]) -> Iterator[
         if name in before and before[name] != trainer[name]:
             now = f"trainer.{name} is {trainer[name]}"
             yield f"{now}: it was {before[name]} in {config}, so the learning rate follows another schedule now."
+
+
+def data_root_of(checkpoint: Path) -> str | None:
+    """Return the folder of the data that a run was trained on; None without a run, or for a dataset without a folder."""
+    run = Run.of_checkpoint(checkpoint)
+    data = config_files.read(run.config).get("data", {}) if run else {}
+    root: str | None = data.get("init_args", {}).get("root")
+    return root

@@ -17,10 +17,10 @@ from reslight.cli.command_line import Setting, read_command
 from reslight.cli.errors import Parser, ParsingError, explain, one_line, raise_in_one_line, raised_by
 from reslight.cli.limits import check_monitors, check_trainer
 from reslight.cli.loggers import Loggers, with_folders
-from reslight.cli.net import check_net_of_run, check_net_values
+from reslight.cli.net import check_net_of_run, check_net_values, initial_weights
 from reslight.cli.outputs import finish_fit, output_file, report_evaluation
 from reslight.cli.parser import TRAINER_COMMANDS
-from reslight.cli.resume import changes_of_length, check_epochs
+from reslight.cli.resume import changes_of_length, check_epochs, data_root_of
 from reslight.cli.settings import check_classes_to_help_with, check_settings
 from reslight.data import ImageDataModule
 from reslight.data.image_folder.folder import IMAGENET
@@ -35,8 +35,6 @@ from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier, 
 from reslight.training.gpu import MatmulPrecision, set_up_gpu
 from reslight.training.resume import check_classes, compare_settings, read_checkpoint
 from reslight.training.threads import Threads
-from reslight.weights.interop.timm_folder import read_any_description
-from reslight.weights.locate import locate
 
 log = logging.getLogger(__name__)
 
@@ -163,10 +161,7 @@ class CLI(LightningCLI):
             net, weights = contents["hyper_parameters"]["net"], contents["reslight"]["data"]["preprocess"]
             settings.model.init_from = None
         else:
-            try:
-                record = read_any_description(locate(self.init_from)).record
-            except (OSError, UsageError) as error:
-                raise type(error)(f"model.init_from is {self.init_from}: {error}") from error
+            record = initial_weights(self.init_from)
             net, weights = record.net.to_dict(), record.preprocess.to_dict()
         if settings.model.net is None:
             settings.model.net = {key: value for key, value in net.items() if key not in ("num_classes", "in_channels")}
@@ -190,7 +185,7 @@ class CLI(LightningCLI):
         self.step = int(contents["global_step"])
         log.info("checkpoint %s, step %d", self.checkpoint, self.step)
         self.threads.resumed = contents.get("reslight", {}).get("environment", {})
-        check_classes(contents, self.datamodule.data_info(), getattr(self.datamodule, "root", None), _data_root_of(self.checkpoint))
+        check_classes(contents, self.datamodule.data_info(), getattr(self.datamodule, "root", None), data_root_of(self.checkpoint))
         lines = compare_settings(self.checkpoint, contents, dict(self.model.hparams), resume=self.command == "fit")
         if self.command == "fit":
             check_epochs(self.checkpoint, contents, trainer.max_epochs)
@@ -274,14 +269,6 @@ class CLI(LightningCLI):
 def _asks_for_help(word: str) -> bool:
     option, _, value = word.partition("=")
     return option in ("-h", "--help") or option.endswith(".help") or (option == "--print_config" and "comments" in value)
-
-
-def _data_root_of(checkpoint: Path) -> str | None:
-    """Return the folder of the data that a run was trained on; None without a run, or for a dataset without a folder."""
-    run = Run.of_checkpoint(checkpoint)
-    data = config_files.read(run.config).get("data", {}) if run else {}
-    root: str | None = data.get("init_args", {}).get("root")
-    return root
 
 
 def _as_list(value: Any) -> list[Any]:
