@@ -261,7 +261,8 @@ def test_a_learning_rate_finder_sweeps_and_sets_the_rate(optim, tmp_path, caplog
     assert (len(swept), swept[0]) == (30, 1e-4)
     assert swept[-1] == pytest.approx(1.0)
     found = finder.optimal_lr.suggestion()
-    assert model.lr == model.optim.lr == model.hparams["optim"]["lr"] == found != optim.lr
+    assert model.lr == model.optim.lr == model.hparams["optim"]["lr"] == model.hparams_initial["optim"]["lr"] == found != optim.lr
+    assert model.hparams["net"] == model.config.to_dict()
     assert f"model.optim.lr is {found:g} now: it was {optim.lr:g}." in caplog.text
     trainer(expected := Groups(), **limits).fit(same := tuned_model(optim=model.optim), datamodule=tiny_data())
     for ours, theirs in zip(rates.seen, expected.seen, strict=True):

@@ -84,7 +84,7 @@ class OptimizationModule(EvaluationModule):
         sgd_lr = self.optim.sgd_lr * (ratio if self.optim.name == "muon" else 1)
         self.optim = replace(self.optim, lr=float(value), sgd_lr=sgd_lr)
         if "optim" in self.hparams:
-            self.hparams["optim"] = plain(self.optim)
+            self.save_hyperparameters({**self.hparams, "optim": plain(self.optim)})  # loggers get what was saved last
         if lightning_private.trainer_of(self) and self._run_schedule and (scheduler := self._active_scheduler()):
             log.info("model.optim.lr is %g now: it was %g.", self.optim.lr, self._run_schedule.peak)
             self._run_schedule = replace(self._run_schedule, peak=self.optim.lr)
