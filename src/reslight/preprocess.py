@@ -25,6 +25,8 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 _STRIP = 32
 """Largest ratio of an image's sides; of longer images only the middle is resized."""
+_MAX_PIXELS = 2**26
+"""Pixels of a resized image that are wanted at most, before its center is cropped."""
 _MAX_SIZE = 4096
 """Pixels. A config.json from the internet must not cause an allocation of gigabytes."""
 
@@ -111,7 +113,7 @@ class Preprocess:
         """
         if isinstance(image, Tensor):
             self._check_tensor(image)
-            top, left, height, width = middle(image.shape[-2], image.shape[-1])
+            top, left, height, width = middle(image.shape[-2], image.shape[-1], self._short_side)
             part = image[..., top : top + height, left : left + width]
             return self.normalize(self._center_crop(self._resize_tensor(part)))
         return self.normalize(self._center_crop(self._pil_to_tensor(image)))
@@ -176,7 +178,7 @@ class Preprocess:
         if self.channels not in modes:
             raise UsageError(f"image is a Pillow image: it cannot be converted to {self.channels} channels. Give a uint8 tensor.")
         image = image.convert(modes[self.channels])
-        top, left, height, width = middle(image.height, image.width)
+        top, left, height, width = middle(image.height, image.width, self._short_side)
         image = image.crop((left, top, left + width, top + height))
         if self._needs_resize(height, width):
             image = tvf.resize(image, [self._short_side], InterpolationMode(self.interpolation))
@@ -190,12 +192,18 @@ class Preprocess:
         return image[..., top : top + self.size, left : left + self.size]
 
 
-def middle(height: int, width: int) -> tuple[int, int, int, int]:
+def middle(height: int, width: int, short_side: int = 0) -> tuple[int, int, int, int]:
     """Return the part of an image that is resized, as top, left, height and width: the whole image unless it is very long.
 
     An image of 1 x 6,000 pixels would be resized to 224 x 1,344,000, and the center crop would keep 224 x 224 of that.
+
+    Args:
+        height: Of the image.
+        width: Of the image.
+        short_side: What the short side is resized to; where it is above 1,448 pixels, 32 times as long would be gigabytes.
     """
-    longest = _STRIP * min(height, width)
+    ratio = min(_STRIP, max(2, _MAX_PIXELS // max(1, short_side) ** 2))
+    longest = ratio * min(height, width)
     tall, wide = min(height, longest), min(width, longest)
     return (height - tall) // 2, (width - wide) // 2, tall, wide
 

@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import struct
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,10 @@ from tests.clean_process import cost_of_allocating, cost_of_loading
 
 import reslight
 from reslight import Preprocess, create_model
+from reslight.models import VARIANTS
+from reslight.preprocess import middle
+from reslight.weights.card import END, merged, own_text
+from reslight.weights.folder import check_folder
 from reslight.weights.header import read_header
 from reslight.weights.record import Record
 from reslight.weights.strict_json import parse_json
@@ -99,6 +104,17 @@ def of_timm(**fields: Any) -> Callable[[Path], None]:
     return config(json.dumps(written).encode())
 
 
+RESULT = {
+    "split": "test",
+    "total": 1,
+    "correct1": 1,
+    "correct5": 1,
+    "nll": 0.1,
+    "precision": "32-true",
+    "batch_size": 1,
+    "fingerprint": None,
+}
+
 CORPUS: dict[str, Callable[[Path], None]] = {
     "a header of 2^63 bytes": header(b"{}", length=2**63),
     "a header longer than the file": header(b"{}", length=1000),
@@ -136,6 +152,9 @@ CORPUS: dict[str, Callable[[Path], None]] = {
     "a name that is a path": edited(lambda r: r.update(name="../../etc/passwd\0")),
     "a name of a megabyte": edited(lambda r: r.update(name="a" * MB)),
     "images of a million pixels": edited(lambda r: r["preprocess"].update(size=10**6)),
+    "images of 4,096 pixels for a network of 300 kB": edited(lambda r: r["preprocess"].update(size=4096)),
+    "20,000 results": edited(lambda r: r.update(metrics=[RESULT] * 20_000)),
+    "a recipe of 1 MB": edited(lambda r: r.update(recipe={f"key{number}": "x" * 80 for number in range(10_000)})),
     "a deviation of zero": edited(lambda r: r["preprocess"].update(std=[0, 0, 0])),
     "tensors at wrong places": moved(lambda h: h["fc.bias"].update(data_offsets=[0, 40])),
     "places that are texts": moved(lambda h: h["fc.bias"].update(data_offsets=["0", "40"])),
@@ -222,3 +241,59 @@ def test_a_header_that_was_changed_is_refused_or_loads(folder, name, key, value)
     finally:
         for path, content in original.items():
             path.write_bytes(content)
+
+
+def begins(count: int) -> str:
+    return "<!-- reslight: begin -->\n" * count
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("README.md", b"x" * (MB + 1), r"README.md has 1,048,577 bytes: at most 1,048,576 are read"),
+        ("golden.safetensors", b"x" * 100_000, r"golden.safetensors has 100,000 bytes: at most 10,328 are read"),
+    ],
+)
+def test_a_file_that_is_too_large_is_not_read(folder, monkeypatch, name, content, says):
+    (folder / name).write_bytes(content)
+    monkeypatch.setattr(Path, "read_text", None)
+    with pytest.raises(ValueError, match=says):
+        check_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        begins(40_000),
+        "<!-- reslight: begin" * 50_000,
+        (begins(1) + END) * 12_000,
+        begins(20_000) + END,
+        "---\n" * 200_000,
+        f"---\ntags: [{'x, ' * 20_000}]\n---\n",
+    ],
+    ids=["begins", "begins without an end", "pairs", "begins and one end", "dashes", "tags"],
+)
+def test_a_card_of_a_megabyte_costs_no_time(text):
+    start = time.process_time()
+    own_text(text)
+    assert merged(text, text) is not None
+    assert time.process_time() - start < 12  # 1 s here; quadratic would be minutes
+
+
+def test_yaml_that_is_too_long_is_refused_in_one_line():
+    with pytest.raises(ValueError, match=r"65,537 characters of YAML are at the beginning of a card: at most 65,536 are read\. Shorten it"):
+        own_text(f"---\n{'x' * 65_537}\n---\n")
+
+
+def test_large_images_are_for_networks_that_can_take_them():
+    for name, size in (("resnet50", 1_024), ("wide_resnet101_2", 512), ("wrn28_10", 224)):
+        channels = VARIANTS[name].in_channels
+        Record(net=VARIANTS[name], preprocess=Preprocess(size=size, mean=(0.5,) * channels, std=(0.2,) * channels))
+
+
+def test_a_long_image_is_resized_in_bounded_memory():
+    preprocess = Preprocess(size=8, resize=8192, mean=(0.5,), std=(0.2,))
+    top, left, height, width = middle(1, 10_000, 8192)
+    assert (top, left, height, width) == (0, 4_999, 1, 2)
+    assert middle(1, 10_000, 224) == (0, 4_984, 1, 32)
+    assert preprocess(torch.zeros(1, 1, 10_000, dtype=torch.uint8)).shape == (1, 8, 8)

@@ -35,6 +35,8 @@ MODEL, CONFIG, GOLDEN, CARD = "model.safetensors", "config.json", "golden.safete
 FILES = (MODEL, GOLDEN, CARD, CONFIG)
 """In the order in which they are written: config.json holds the sha256 of the others, so it comes last."""
 log = logging.getLogger(__name__)
+MAX_CARD = 2**20
+"""Size of the largest card that is read, in bytes."""
 _HEADER_OF_A_BLOCK = 4096
 """Largest length of the part of a safetensors header that describes one block, in bytes."""
 
@@ -116,11 +118,14 @@ def read_card(folder: Path) -> str:
     """Return the text of the card in a folder; an empty text if there is no card.
 
     Raises:
-        UsageError: a card that is not a regular file, or not UTF-8, so that the user's text in it could not be kept.
+        UsageError: a card that is not a regular file, too large, or not UTF-8, so that the user's text in it could not be kept.
     """
     path = folder / CARD
+    if not is_regular(path):
+        return ""
+    _check_size(path, MAX_CARD)
     try:
-        return path.read_text(encoding="utf-8") if is_regular(path) else ""
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text: what you wrote in it would be lost. Save it as UTF-8, or move it away.") from None
 
@@ -135,7 +140,7 @@ def check_folder(folder: Path) -> Record:
     description = read_description(folder)
     check_for_other_libraries(description)
     read_golden(description, load_network(description))
-    if not is_regular(folder / CARD):
+    if not read_card(folder):
         raise FileNotFoundError(f"{folder} has no {CARD}. Get the folder again.")
     return description.record
 
@@ -175,8 +180,10 @@ def read_golden(description: Description, net: ResNet) -> Golden:
     path = description.folder / GOLDEN
     if not is_regular(path):
         raise FileNotFoundError(f"{path.parent} has no {path.name}. Get the folder again.")
+    preprocess = description.record.preprocess
+    _check_size(path, Golden.largest_file(preprocess, net.config.num_classes))
     _check_sum(path, description.sha256[GOLDEN])
-    return Golden.read(path, net, description.record.preprocess)
+    return Golden.read(path, net, preprocess)
 
 
 def model_bytes(net: ResNet) -> bytes:
@@ -303,6 +310,11 @@ def check_values(state: Mapping[str, Tensor], where: str) -> None:
 def _check_sum(path: Path, expected: str) -> None:
     if (found := sha256_of(path)) != expected:
         raise UsageError(f"{path} was changed: its sha256 is {found[:12]}..., {CONFIG} has {expected[:12]}.... Get the folder again.")
+
+
+def _check_size(path: Path, limit: int) -> None:
+    if (size := path.stat().st_size) > limit:
+        raise UsageError(f"{path} has {size:,} bytes: at most {limit:,} are read. Get the folder again, or shorten the file.")
 
 
 def _unallocated(record: Record) -> ResNet:

@@ -48,6 +48,11 @@ class Golden:
         """Return the content of golden.safetensors."""
         return save({"pixels": self.pixels, "logits": self.logits}, metadata={"format": "pt"})
 
+    @staticmethod
+    def largest_file(preprocess: Preprocess, num_classes: int) -> int:
+        """Return the size of the largest golden.safetensors of a network, in bytes."""
+        return 8 + _MAX_HEADER + IMAGES * (preprocess.channels * preprocess.size**2 + 4 * num_classes)
+
     @classmethod
     def read(cls, path: Path, net: ResNet, preprocess: Preprocess) -> "Golden":
         """Read a file and check that its shapes are those of a network.

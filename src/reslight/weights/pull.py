@@ -24,19 +24,20 @@ from reslight.weights.folder import (
     CONFIG,
     FILES,
     GOLDEN,
+    MAX_CARD,
     MODEL,
     check_folder,
     check_target,
     read_card,
     warn_if_replaced,
 )
-from reslight.weights.golden import IMAGES
+from reslight.weights.golden import Golden
 from reslight.weights.interop.timm_folder import read_any_description
 from reslight.weights.record import Record
 from reslight.weights.strict_json import MAX_BYTES
 
 log = logging.getLogger(__name__)
-_SMALL = {CONFIG: MAX_BYTES, CARD: MAX_BYTES}
+_SMALL = {CONFIG: MAX_BYTES, CARD: MAX_CARD}
 """Largest size of the files that do not depend on the network, in bytes."""
 TO_LOAD = (CONFIG, MODEL)
 EVERYTHING = (CONFIG, MODEL, GOLDEN, CARD)
@@ -136,5 +137,5 @@ def _largest(name: str, record: Record) -> int:
     from reslight.models import count_parameters
 
     if name == GOLDEN:
-        return 2**16 + IMAGES * (record.preprocess.channels * record.preprocess.size**2 + 4 * record.net.num_classes)
+        return Golden.largest_file(record.preprocess, record.net.num_classes)
     return 2**24 + 16 * count_parameters(record.net)

@@ -15,7 +15,7 @@ from reslight.hub.files import download, is_same_file, list_files
 from reslight.hub.repo import Repository
 from reslight.messages import UsageError
 from reslight.weights.card import card, merged
-from reslight.weights.folder import CARD, CONFIG, GOLDEN, MODEL, check_folder, read_card
+from reslight.weights.folder import CARD, CONFIG, GOLDEN, MAX_CARD, MODEL, check_folder, read_card
 from reslight.weights.record import Record
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,8 @@ def _merged(api: HfApi, where: Repository, head: str | None, record: Record, her
     text = read_card(here)
     listed = list_files(api, where, head, (CARD,)) if head else {}
     if CARD in listed:
+        if listed[CARD].size > MAX_CARD:
+            raise UsageError(f"the card of {where} has {listed[CARD].size:,} bytes: at most {MAX_CARD:,} are read. Shorten it on the Hub.")
         path = download(api, where, str(head), listed[CARD])
         one = merged(text, path.read_text(encoding="utf-8", errors="replace"))
         if one is None:

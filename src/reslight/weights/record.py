@@ -1,5 +1,6 @@
 """`Record`: what config.json says about weights, checked field by field."""
 
+import json
 import math
 import re
 import reprlib
@@ -7,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
-from reslight.messages import UsageError, check_keys, is_control
+from reslight.messages import UsageError, check_keys, has_control
 from reslight.models import ResNetConfig
 from reslight.preprocess import Preprocess
 
@@ -16,6 +17,12 @@ FORMAT = 1
 Kind = Literal["average", "raw", "other"]
 DTYPES = ("float32", "float64")
 _MAX_LABELS, _MAX_LABEL = 1_000_000, 1_000
+_MAX_RESULTS = 100
+"""Evaluation results that are read: the card has a row and a YAML entry for each."""
+_MAX_ABOUT = 2**16
+"""Largest size of `data`, `recipe` and `run` as JSON, in bytes: PyYAML writes them to the card at about 100 kB a second."""
+_MAX_ACTIVATION = 2**25
+"""Largest number of values that a layer may return for one image: a config.json of a few bytes could ask for gigabytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +105,13 @@ class Record:
         """Check every field."""
         if self.preprocess.channels != self.net.in_channels:
             raise UsageError(f"preprocess has {self.preprocess.channels} channels: the network takes {self.net.in_channels}.")
+        if (values := _largest_activation(self.net, self.preprocess.size)) > _MAX_ACTIVATION:
+            raise UsageError(
+                f"preprocess.size is {self.preprocess.size}: a layer of this network would return {values:,} values for an image: "
+                f"at most {_MAX_ACTIVATION:,} are allowed. Use a smaller size."
+            )
+        if len(self.metrics) > _MAX_RESULTS:
+            raise UsageError(f"metrics has {len(self.metrics):,} results: at most {_MAX_RESULTS} are allowed. Leave some out.")
         if self.labels is not None:
             if len(self.labels) != self.net.num_classes:
                 raise UsageError(f"labels has {len(self.labels)} names: the network has {self.net.num_classes} classes.")
@@ -113,6 +127,8 @@ class Record:
         for name in ("data", "recipe", "run"):
             if not isinstance(getattr(self, name), Mapping):
                 raise UsageError(f"{name} is {reprlib.repr(getattr(self, name))}: it must be an object.")
+            if (size := len(json.dumps(getattr(self, name), default=str))) > _MAX_ABOUT:
+                raise UsageError(f"{name} has {size:,} bytes as JSON: at most {_MAX_ABOUT:,} are allowed. Leave some of it out.")
         if "name" in self.data:
             _check_text("data.name", self.data["name"], 100)
         splits = self.data.get("splits", {})
@@ -162,6 +178,17 @@ class Record:
         )
 
 
+def _largest_activation(net: ResNetConfig, size: int) -> int:
+    """Return the largest number of values that a layer of a network returns for one image."""
+    layers = [(1 if net.stem == "small" else 2, net.stem_width)]  # by how much the image was shrunk, and the channels
+    for index, width in enumerate(net.widths):
+        inner = width * net.width_per_group // 64 * net.groups
+        first = 2 ** max(0, index - 1)  # a first block's first convolution may still have the size of the stage before
+        stride = 1 if net.stem == "small" else 4
+        layers += [(stride * first, inner), (stride * 2**index, width * net.expansion)]
+    return max((-(-size // shrunk)) ** 2 * channels for shrunk, channels in layers)
+
+
 def _eval_result(data: Any) -> EvalResult:
     if not isinstance(data, dict):
         raise UsageError(f"reslight.metrics has {reprlib.repr(data)}: each entry must be an object.")
@@ -195,5 +222,5 @@ def _check_count(name: str, value: object) -> None:
 
 
 def _check_text(name: str, value: object, longest: int) -> None:
-    if not isinstance(value, str) or not 1 <= len(value) <= longest or any(map(is_control, value)):
+    if not isinstance(value, str) or not 1 <= len(value) <= longest or has_control(value):
         raise UsageError(f"{name} has {reprlib.repr(value)}: it must be one line of text, at most {longest:,} characters long.")
