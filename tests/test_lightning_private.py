@@ -129,6 +129,11 @@ def test_what_numbers_the_values_of_loggers(tmp_path):
     assert lightning_private.saved_batches({}) == 0
 
 
+@pytest.mark.parametrize(("strategy", "copies"), [("ddp", False), ("ddp_fork", True), ("ddp_spawn", True), ("auto", False)])
+def test_which_strategies_copy_the_process(strategy, copies):
+    assert lightning_private.copies_process(trainer(strategy=strategy, devices=1 if strategy == "auto" else 2).strategy) is copies
+
+
 def test_which_logger_has_a_metric_of_its_hyper_parameters(tmp_path):
     assert lightning_private.has_hp_metric(TensorBoardLogger(tmp_path))
     assert not lightning_private.has_hp_metric(TensorBoardLogger(tmp_path, default_hp_metric=False))

@@ -11,6 +11,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from torch.optim.swa_utils import AveragedModel
 
 
@@ -121,3 +123,8 @@ def saved_batches(checkpoint: Mapping[str, Any]) -> int:
 def has_hp_metric(logger: Logger) -> bool:
     """Return whether TensorBoard's table of hyper-parameters shows `hp_metric` of a logger, -1 where nothing logs it."""
     return isinstance(logger, TensorBoardLogger) and logger._default_hp_metric
+
+
+def copies_process(strategy: Strategy) -> bool:
+    """Return whether a strategy starts the other processes of a run by fork or spawn, and waits in this one."""
+    return isinstance(strategy.launcher, _MultiProcessingLauncher)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy, StrategyRegistry
 
+from reslight import lightning_private
 from reslight.cli.parser import suggestion
 from reslight.messages import UsageError
 
@@ -86,6 +87,24 @@ def check_trainer(settings: Mapping[str, Any], command: str) -> None:
         raise UsageError(
             f"trainer.num_nodes is {settings['num_nodes']}: no launcher started this process, and it would wait for the others for ever. "
             "Start it with torchrun or srun on each machine, see docs/scaling.md."
+        )
+
+
+def check_strategy(strategy: Strategy) -> None:
+    """Check that the command line can train with a strategy, before the first step.
+
+    Raises:
+        UsageError: a strategy that copies this process, or that needs a module of the user's.
+    """
+    name = type(strategy).__name__
+    if lightning_private.copies_process(strategy):
+        raise UsageError(
+            f"trainer.strategy is {name} with processes that are copies of this one: each process of a run must be started as a command, "
+            "to keep its folder and its signals. Set trainer.strategy to ddp."
+        )
+    if isinstance(strategy, ModelParallelStrategy):
+        raise UsageError(
+            f"trainer.strategy is {name}: it needs a module of your own, whose configure_model shards the weights. Use fsdp or ddp."
         )
 
 

@@ -1,7 +1,10 @@
-"""The loggers of a configuration: in the run's folder unless the user says otherwise, and continued in every command."""
+"""The loggers of a configuration: in the run's folder unless the user says otherwise, and continued in every command.
+
+A strategy that is named by its class is completed here, too: jsonargparse would take the name as a text.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,8 @@ IN_RUN_FOLDER = ("CSVLogger", "TensorBoardLogger")
 """Loggers that write files, and have no folder of their own to write to."""
 
 
-def with_folders(words: Sequence[str], settings: Sequence[Setting]) -> tuple[list[str], list[Setting]]:
-    """Give loggers of files the run's folder where no folder is chosen: Lightning's own have no default.
+def complete_classes(words: Sequence[str], settings: Sequence[Setting]) -> tuple[list[str], list[Setting]]:
+    """Give loggers of files the run's folder where no folder is chosen, since Lightning's own have no default; write out strategies.
 
     Args:
         words: The words for jsonargparse, see `read_command`.
@@ -32,13 +35,13 @@ def with_folders(words: Sequence[str], settings: Sequence[Setting]) -> tuple[lis
         option, equals, value = word.partition("=")
         if result[-1:] == ["--config"]:
             content = json.loads(word)
-            trainer = content.get("trainer")
-            if isinstance(trainer, dict) and "logger" in trainer:
-                word = json.dumps(content | {"trainer": trainer | {"logger": _with_folder(trainer["logger"])}})
-        elif result[-1:] in (["--trainer.logger"], ["--trainer.logger+"]):
-            word = _typed(word)
-        elif equals and option in ("--trainer.logger", "--trainer.logger+"):
-            word = f"{option}={_typed(value)}"
+            if isinstance(trainer := content.get("trainer"), dict):
+                completed = {name: complete(trainer[name]) for name, complete in _COMPLETE.items() if name in trainer}
+                word = json.dumps(content | {"trainer": trainer | completed})
+        elif result and (name := _class_option(result[-1])):
+            word = _typed(name, word)
+        elif equals and (name := _class_option(option)):
+            word = f"{option}={_typed(name, value)}"
         result.append(word)
     added: list[Setting] = []
     for setting in settings:
@@ -48,12 +51,18 @@ def with_folders(words: Sequence[str], settings: Sequence[Setting]) -> tuple[lis
     return result, added
 
 
-def _typed(value: str) -> str:
+def _class_option(option: str) -> str | None:
+    """Return `logger` or `strategy` for the option of one; None for any other word."""
+    name = option.removeprefix("--trainer.").removesuffix("+")
+    return name if option.startswith("--trainer.") and name in _COMPLETE else None
+
+
+def _typed(name: str, value: str) -> str:
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
         return value  # jsonargparse reports it
-    return value if (completed := _with_folder(parsed)) == parsed else json.dumps(completed)
+    return value if (completed := _COMPLETE[name](parsed)) == parsed else json.dumps(completed)
 
 
 def _with_folder(value: Any) -> Any:
@@ -63,6 +72,14 @@ def _with_folder(value: Any) -> Any:
     if not isinstance(logger, dict) or _name(logger.get("class_path")) not in IN_RUN_FOLDER:
         return value
     return logger | {"init_args": {"save_dir": RUN_FOLDER} | (logger.get("init_args") or {})}
+
+
+def _as_strategy(value: Any) -> Any:
+    is_class = isinstance(value, str) and ("." in value or value[:1].isupper())
+    return {"class_path": value} if is_class else value
+
+
+_COMPLETE: Mapping[str, Callable[[Any], Any]] = {"logger": _with_folder, "strategy": _as_strategy}
 
 
 def _name(value: Any) -> str:

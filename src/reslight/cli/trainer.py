@@ -15,12 +15,13 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from reslight.cli.allocator import keep_freed_blocks
 from reslight.cli.command_line import Setting, read_command
 from reslight.cli.errors import Parser, ParsingError, explain, one_line, raise_in_one_line, raised_by
-from reslight.cli.limits import check_monitors, check_trainer
-from reslight.cli.loggers import Loggers, with_folders
+from reslight.cli.limits import check_monitors, check_strategy, check_trainer
+from reslight.cli.loggers import Loggers, complete_classes
 from reslight.cli.net import check_net_of_run, check_net_values, initial_weights
 from reslight.cli.outputs import finish_fit, output_file, report_evaluation
 from reslight.cli.parser import TRAINER_COMMANDS
 from reslight.cli.resume import changes_of_length, check_epochs, data_root_of
+from reslight.cli.saved_config import save_config
 from reslight.cli.settings import check_classes_to_help_with, check_settings
 from reslight.data import ImageDataModule
 from reslight.data.image_folder.folder import IMAGENET
@@ -208,6 +209,7 @@ class CLI(LightningCLI):
             trainer = Trainer(**config)
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise UsageError(str(error)) from error
+        check_strategy(trainer.strategy)
         may_measure = self.command == "fit" and config["benchmark"] is None and not config["deterministic"]
         set_up_gpu(trainer.strategy.root_device, self.config_init["float32_matmul_precision"], has_fixed_sizes=may_measure)
         if self.command != "fit" and trainer.strategy.root_device.type == "cpu":  # training gains nothing
@@ -263,7 +265,7 @@ class CLI(LightningCLI):
         config.model.optim.lr, config.model.optim.sgd_lr = self.model.optim.lr, self.model.optim.sgd_lr
         if "batch_size" in config.data.init_args:
             config.data.init_args.batch_size = self.datamodule.batch_size
-        self.parser.save(config, path, skip_none=False, multifile=False)
+        save_config(self.parser, config, path)
 
 
 def _asks_for_help(word: str) -> bool:
@@ -289,7 +291,7 @@ def run(arguments: list[str]) -> Trainer:
     """
     command = arguments[0]
     words, settings, configs = read_command(arguments[1:])
-    words, settings = with_folders(words, settings)
+    words, settings = complete_classes(words, settings)
     try:
         with StopSignals().listening() as signals:
             cli = CLI(command, words, settings, config_files.naming_file(configs), signals)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from reslight import lightning_private
@@ -124,6 +125,8 @@ class ImageClassifier(OptimizationModule):
             UsageError: another number of classes or channels than the network's, or a teacher that does not fit.
         """
         super().setup(stage)
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and self.hparams["channels_last"]:
+            raise UsageError("model.channels_last is True: ModelParallelStrategy cannot shard weights in this order. Set it to False.")
         if self.data_info:
             for warning in check_data_info(self.config, self.data_info, self.net.preprocess):
                 log.warning("%s", warning)
