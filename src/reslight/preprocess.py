@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from reslight.messages import UsageError, check_keys
+from reslight.messages import UsageError, check_keys, visible
 from reslight.plain import plain
 
 if TYPE_CHECKING:
@@ -53,13 +53,15 @@ class Preprocess:
             UsageError: a field that is out of range or does not fit another.
         """
         if not _is_int(self.size) or not 1 <= self.size <= _MAX_SIZE:
-            raise UsageError(f"preprocess.size is {self.size!r}: it must be a whole number from 1 to {_MAX_SIZE}.")
+            raise UsageError(f"preprocess.size is {_short(self.size)}: it must be a whole number from 1 to {_MAX_SIZE}.")
         if self.resize is not None and (not _is_int(self.resize) or not self.size <= self.resize <= 2 * _MAX_SIZE):
             raise UsageError(
-                f"preprocess.resize is {self.resize!r}: it must be null or a whole number from {self.size} to {2 * _MAX_SIZE}."
+                f"preprocess.resize is {_short(self.resize)}: it must be null or a whole number from {self.size} to {2 * _MAX_SIZE}."
             )
         if self.interpolation not in get_args(Interpolation):
-            raise UsageError(f"preprocess.interpolation is {self.interpolation!r}: it must be {' or '.join(get_args(Interpolation))}.")
+            raise UsageError(
+                f"preprocess.interpolation is {_short(self.interpolation)}: it must be {' or '.join(get_args(Interpolation))}."
+            )
         self._check_statistics()
 
     def _check_statistics(self) -> None:
@@ -258,8 +260,7 @@ def _is_finite(value: object) -> bool:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return visible(repr(value), 80)
 
 
 def network_format(module: nn.Module) -> tuple[torch.dtype, torch.memory_format]:

@@ -153,3 +153,13 @@ def test_a_console_without_the_characters_of_a_label_shows_their_codes(monkeypat
     assert out.splitlines()[0].startswith(f"{cat}.png  (9 x 12 RGB")
     assert sorted(line.split()[-1] for line in out.splitlines()[1:]) == sorted([café, cat, "ok"])
     assert r"\udcff.png" in err
+
+
+def test_names_of_files_command_no_terminal(capsys):
+    Image.fromarray(noise(8, 8)).save(name := "a\x1b[2J\u202e.png")
+    Path(broken := "b\x1b]0;x\x07.png").write_bytes(b"no image")
+    assert main(["classify", "resnet8.digits", name, broken]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith(r"a\x1b[2J\u202e.png  (8 x 8")
+    assert r"error: b\x1b]0;x\x07.png is not an image" in printed.err
+    assert "\x1b" not in printed.out + printed.err

@@ -7,7 +7,7 @@ import re
 import struct
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.clean_process import cost_of_allocating, cost_of_loading
 
 import reslight
 from reslight import Preprocess, create_model
+from reslight.messages import has_control
 from reslight.models import VARIANTS
 from reslight.preprocess import middle
 from reslight.weights.card import END, merged, own_text
@@ -297,3 +298,49 @@ def test_a_long_image_is_resized_in_bounded_memory():
     assert (top, left, height, width) == (0, 4_999, 1, 2)
     assert middle(1, 10_000, 224) == (0, 4_984, 1, 32)
     assert preprocess(torch.zeros(1, 1, 10_000, dtype=torch.uint8)).shape == (1, 8, 8)
+
+
+EVIL = "\x1b[2J\x9b\u202e" + "evil" * 2_000
+
+
+@pytest.mark.parametrize("key", KEYS, ids=".".join)
+@pytest.mark.parametrize("value", [EVIL, [EVIL], {EVIL: EVIL}], ids=["text", "list", "object"])
+def test_what_a_record_holds_commands_no_terminal(key, value):
+    there = {name: dict(inner) if isinstance(inner, dict) else inner for name, inner in GOOD.items()}
+    (there if len(key) == 1 else there[key[0]])[key[-1]] = value
+    with suppress_and_check():
+        Record.from_dict(there)
+    (there if len(key) == 1 else there[key[0]])[EVIL] = value
+    with suppress_and_check():
+        Record.from_dict(there)
+
+
+@contextmanager
+def suppress_and_check():
+    message = ""
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+    assert not has_control(message), repr(message)
+    assert len(message) < 700
+
+
+@pytest.mark.parametrize(
+    "name", ["a name", "a dtype", "a key", "timm's architecture", "timm's arguments", "timm's crop", "timm's mean", "labels"]
+)
+def test_what_a_folder_holds_commands_no_terminal(folder, name):
+    change = {
+        "a name": moved(lambda h: h.update({EVIL: h.pop("fc.bias")})),
+        "a dtype": moved(lambda h: h["fc.bias"].update(dtype=EVIL)),
+        "a key": moved(lambda h: h["fc.bias"].update({EVIL: 1})),
+        "timm's architecture": of_timm(architecture=f"reslight_{EVIL}"),
+        "timm's arguments": of_timm(model_args=EVIL),
+        "timm's crop": of_timm(pretrained_cfg={"mean": [0.5] * 3, "std": [0.2] * 3, "crop_pct": EVIL}),
+        "timm's mean": of_timm(pretrained_cfg={"mean": EVIL}),
+        "labels": of_timm(label_names=[EVIL] * 10),
+    }
+    change[name](folder)
+    with suppress_and_check():
+        reslight.load(folder)
+        assert name == "a key", "which safetensors ignores"

@@ -123,3 +123,13 @@ def test_a_card_that_says_no_accuracy_gets_none(hub, reslight, index):
     hub.create("acme/net", {"README.md": f"---\n{yaml.safe_dump(card)}---\n".encode(), "model.safetensors": b"no header"})
     (row,) = listing.matching(listing.remote("acme"), "*")
     assert (row.name, row.accuracy, row.nbytes) == ("acme/net", None, None)
+
+
+def test_what_the_hub_says_commands_no_terminal(hub, reslight):
+    hub.create("acme/net", {"README.md": b"---\ntags: [reslight]\n---\n"})
+    repo = hub.repos["acme/net"]
+    info = repo.info
+    repo.info = lambda commit: info(commit) | {"sha": "\x1b[2J\u202eab"}
+    answer = reslight("weights", "--remote", "acme")
+    assert r"commit \x1b[2J\u202e" in answer.out
+    assert "\x1b" not in answer.out

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reslight.messages import UsageError, data_root_called, shortened
+from reslight.messages import UsageError, data_root_called, shortened, visible
 from reslight.metrics import EvalCounts, Evaluator
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
@@ -152,12 +152,14 @@ def _data_of(record: Record, root: str) -> "ImageDataModule":
     """
     with data_root_called("--data"):
         made = datamodule_of(record.data, record.preprocess, root)
-    if missing := [name for name in record.labels or () if name not in made.labels]:
+    if missing := [visible(name) for name in record.labels or () if name not in made.labels]:
         classes = "classes" if len(missing) > 1 else "class"
         raise UsageError(f"{root} has no {classes} {shortened(missing)}, which the card has. Give the card's dataset as --data.")
     if record.labels is not None and len(made.labels) == len(record.labels) and made.labels != tuple(record.labels):
         here, there = next(pair for pair in zip(made.labels, record.labels, strict=True) if pair[0] != pair[1])
-        raise UsageError(f"{root} has other classes than the card: {here!r} instead of {there!r}. Give the card's dataset as --data.")
+        raise UsageError(
+            f"{root} has other classes than the card: {visible(here)!r} instead of {visible(there)!r}. Give the card's dataset as --data."
+        )
     if (made.num_classes, made.in_channels) != (record.net.num_classes, record.net.in_channels):
         raise UsageError(
             f"{made.name} has {made.num_classes} classes and {made.in_channels} channels: the network has {record.net.num_classes} and "

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 )
 
 from reslight.hub.repo import Repository
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -231,4 +231,4 @@ def _is_transport_error(error: BaseException) -> bool:
 
 def _short(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:160]
+    return visible(lines[-1], 160) if lines else type(error).__name__

@@ -20,7 +20,7 @@ from huggingface_hub.hf_api import RepoFile
 from reslight.atomic import write_files
 from reslight.hub.client import transfer_seconds, with_retries
 from reslight.hub.repo import Repository
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 
 log = logging.getLogger(__name__)
 _LISTING = 600
@@ -35,7 +35,7 @@ def commit_of(api: HfApi, repository: Repository) -> str:
     sha = with_retries(ask, f"looking up {repository}", repository).sha
     if not re.fullmatch(r"[0-9a-f]{40}", sha or ""):
         raise ConnectionError(
-            f"the commit of {repository} is {str(sha)[:50]!r} to the Hub: it must be 40 hexadecimal digits. Try again later."
+            f"the commit of {repository} is {visible(sha)!r} to the Hub: it must be 40 hexadecimal digits. Try again later."
         )
     return str(sha)
 

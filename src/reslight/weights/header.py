@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from reslight.messages import UsageError, shortened
+from reslight.messages import UsageError, shortened, visible
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "U8": torch.uint8}
 
@@ -65,7 +65,7 @@ def read_header(path: Path, limit: int) -> dict[str, Entry]:
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118  # it is not a mapping
             return {name: Entry(one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
     except SafetensorError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = visible(" ".join(str(error).split()), 200)
         raise UsageError(f"{path} is damaged, or is not a safetensors file ({reason}). Get it again.") from None
 
 
@@ -91,5 +91,5 @@ def compare(found: Mapping[str, Entry], expected: Mapping[str, Entry], complaint
 
 
 def _several(verb: str, items: Iterable[str]) -> str:
-    listed = [item[:100] for item in items]
+    listed = [visible(item) for item in items]
     return f"{verb} {shortened(listed)}" if listed else ""

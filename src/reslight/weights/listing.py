@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reslight.hub.repo import Repository
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 from reslight.weights.catalog import CATALOG, bundled
 from reslight.weights.folder import MODEL
 from reslight.weights.interop.timm_folder import read_any_description
@@ -62,10 +62,10 @@ def cached() -> Iterator[Listed]:
             branch = names.get(snapshot.name, snapshot.name)
             tested = next((one for one in record.metrics if one.split == "test"), None)
             yield Listed(
-                repository.name if branch == "main" else f"{repository.name}@{branch}",
+                repository.name if branch == "main" else f"{repository.name}@{visible(branch)}",
                 100 * tested.correct1 / tested.total if tested else None,
                 size,
-                f"in the cache, commit {snapshot.name[:7]}",
+                f"in the cache, commit {visible(snapshot.name[:7])}",
             )
 
 
@@ -94,7 +94,7 @@ def remote(owner: str) -> Iterator[Listed]:
                 Repository.parse(model.id).name,
                 _accuracy(getattr(model, "model_index", None)),
                 _nbytes(getattr(model, "safetensors", None)),
-                f"on the Hub, {'gated, ' if model.gated else 'private, ' if model.private else ''}commit {str(model.sha)[:7]}",
+                f"on the Hub, {'gated, ' if model.gated else 'private, ' if model.private else ''}commit {visible(str(model.sha)[:7])}",
             )
 
 

@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 from reslight.hub.client import WAITS, client, in_time, is_transient, transfer_seconds, translate_error, with_retries
 from reslight.hub.files import download, is_same_file, list_files
 from reslight.hub.repo import Repository
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 from reslight.weights.card import card, merged
 from reslight.weights.folder import CARD, CONFIG, GOLDEN, MAX_CARD, MODEL, check_folder, read_card
 from reslight.weights.record import Record
@@ -81,7 +81,7 @@ def push(
         raise ConnectionError(f"{where} was published as {commit}, but could not be read back: {error}") from error
     if still:
         raise ConnectionError(f"{where} at {commit} does not have the files that were sent: {', '.join(still)}. Push again.")
-    return [*lines, f"done  {url}", f"      load it with reslight.load({f'{where.name}@{commit}'!r})"]
+    return [*lines, f"done  {visible(url, 300)}", f"      load it with reslight.load({f'{where.name}@{commit}'!r})"]
 
 
 def _info(api: HfApi, where: Repository) -> ModelInfo | None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from reslight.cli.parser import Commands, runs
 from reslight.cli.table import table
-from reslight.messages import UsageError, shortened
+from reslight.messages import UsageError, shortened, visible
 from reslight.weights.interop.names import FORMATS
 
+_LINE = 1_000
+"""Characters of a line that are printed, with paths in it."""
 WEIGHTS = "a folder, a name from `reslight weights`, or a repository on the Hub"
 
 
@@ -165,11 +167,11 @@ def classify(source: str, images: Sequence[str]) -> bool:
             image = read(Path(name), net)
         except (OSError, ValueError) as error:
             all_read = False
-            print(f"reslight: error: {error}", file=sys.stderr)
+            print(f"reslight: error: {visible(error, _LINE)}", file=sys.stderr)
             continue
-        print(f"{name}  ({', '.join(image.steps)})")
+        print(f"{visible(name, _LINE)}  ({', '.join(image.steps)})")
         for label, probability in classify(net, image):
-            print(f"  {probability:7.2%}  {label}")
+            print(f"  {probability:7.2%}  {visible(label)}")
     return all_read
 
 
@@ -241,7 +243,7 @@ def verify(source: str, root: str) -> bool:
     all_good = True
     for check in verify(read_description(locate(source, whole=True)), root):
         all_good &= check.good
-        print(f"{'ok     ' if check.good else 'DIFFERS'}  {check.text}", flush=True)
+        print(f"{'ok     ' if check.good else 'DIFFERS'}  {visible(check.text, _LINE)}", flush=True)
     return all_good
 
 

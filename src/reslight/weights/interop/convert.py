@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reslight.messages import UsageError, shortened
+from reslight.messages import UsageError, shortened, visible
 from reslight.models import ResNet, ResNetConfig
 from reslight.weights.interop.infer import infer_config
 from reslight.weights.interop.names import FORMATS, Family, family_of, format_of
@@ -158,8 +158,8 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _several(names: list[str]) -> str:
-    """Return the first few names; long names are cut and control characters escaped, since files may hold any."""
-    return shortened([repr(name[:100])[1:-1] for name in names])
+    """Return the first few names, which a file may have made of anything."""
+    return shortened([visible(name) for name in names])
 
 
 def _cast(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from reslight.atomic import write_files
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
 from reslight.weights.header import read_header
@@ -132,5 +132,5 @@ def read_file(path: Path) -> Mapping[str, Any]:
         raise UsageError(f"{path} holds a {type(found).__name__}: it must hold a state dict. Save model.state_dict().")
     tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if odd := [name for name, tensor in tensors.items() if tensor.is_meta or tensor.layout != torch.strided]:
-        raise UsageError(f"{str(odd[0])[:100]} in {path} is a sparse or meta tensor: weights are dense. Save dense tensors.")
+        raise UsageError(f"{visible(odd[0])} in {path} is a sparse or meta tensor: weights are dense. Save dense tensors.")
     return found

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 from reslight.models import VARIANTS, ResNetConfig
 from reslight.models.config import with_fields
 from reslight.models.variants import without_training
@@ -113,7 +113,7 @@ def record_of(config: Mapping[str, Any]) -> Record:
         raise UsageError("the keys `reslight` and `pretrained_cfg` (timm's) are both missing: one must be an object.")
     arguments = config.get("model_args") or {}
     if not isinstance(arguments, Mapping):
-        raise UsageError(f"model_args is {str(arguments)[:80]}: it must be an object.")
+        raise UsageError(f"model_args is {visible(arguments)}: it must be an object.")
     architecture, labels = str(config.get("architecture", "")), config.get("label_names")
     arguments = {**arguments, "num_classes": config.get("num_classes", pretrained_cfg.get("num_classes", 1000))}
     name = architecture.removeprefix(IN_TIMM)
@@ -122,7 +122,7 @@ def record_of(config: Mapping[str, Any]) -> Record:
     elif base := VARIANTS.get(name):
         net = from_timm_arguments(base, arguments)
     else:
-        raise UsageError(f"architecture is {architecture[:80]!r}: reslight has no {name[:80]}; `reslight models` lists all.")
+        raise UsageError(f"architecture is {architecture[:80]!r}: reslight has no {visible(name)}; `reslight models` lists all.")
     return Record(
         net=net,
         preprocess=_preprocess(pretrained_cfg),
@@ -144,14 +144,14 @@ def _preprocess(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
     """
     shape, crop_pct = pretrained_cfg.get("input_size", [3, 224, 224]), pretrained_cfg.get("crop_pct", 0.875)
     if not (isinstance(shape, list) and len(shape) == 3 and shape[1] == shape[2] and type(shape[1]) is int and 1 <= shape[1] <= 4096):
-        raise UsageError(f"input_size is {str(shape)[:80]}: it must be [channels, size, size], with a size from 1 to 4096.")
+        raise UsageError(f"input_size is {visible(shape)}: it must be [channels, size, size], with a size from 1 to 4096.")
     if type(crop_pct) not in (int, float) or not 0.01 <= crop_pct <= 1:
-        raise UsageError(f"crop_pct is {str(crop_pct)[:40]}: it must be a number from 0.01 to 1.")
+        raise UsageError(f"crop_pct is {visible(crop_pct)}: it must be a number from 0.01 to 1.")
     if (mode := pretrained_cfg.get("crop_mode", "center")) != "center":
         raise UsageError(f"crop_mode is {str(mode)[:40]!r}: reslight has only center.")
     for name in ("mean", "std"):
         if not isinstance(value := pretrained_cfg.get(name), list):
-            raise UsageError(f"{name} is {str(value)[:80]}: it must be a list of one number for each channel.")
+            raise UsageError(f"{name} is {visible(value)}: it must be a list of one number for each channel.")
     return Preprocess(
         size=shape[1],
         mean=tuple(pretrained_cfg["mean"]),
