@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ def clean_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     log = logging.getLogger("reslight")
     environment, show, handlers, level = dict(os.environ), warnings.showwarning, log.handlers[:], log.level
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])  # the command line appends the current folder
     monkeypatch.setenv("RESLIGHT_CACHE", str(tmp_path / "decoded"))
     yield
     os.environ.clear()

@@ -1,5 +1,7 @@
 """Callbacks and strategies of Lightning by the command line: they work, or are refused before the first step."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from reslight.cli.command_line import Setting
+from reslight.cli.limits import environment_warning
 from reslight.cli.loggers import complete_classes
 from reslight.messages import UsageError
 from reslight.training import ImageClassifier
@@ -93,6 +96,36 @@ def test_names_of_classes_are_completed_wherever_they_are_written():
         ["--trainer.logger+", logger],
         [*settings, Setting("trainer.logger.save_dir", "<run>")],
     )
+
+
+def test_without_checkpoints_no_command_is_offered_that_needs_one(reslight, config):
+    answer = reslight("fit", "--config", config, "--trainer.enable_checkpointing", "false")
+    assert answer.code == 0, answer.err
+    assert "next   nothing to evaluate: trainer.enable_checkpointing is false" in answer.out
+    assert "reslight test" not in answer.out
+    answer = reslight("fit", "--config", config, "--trainer.enable_checkpointing", "false", "--export", "true")
+    assert (answer.code, answer.out) == (2, "")
+    assert "trainer.enable_checkpointing is false: --export needs the run's checkpoint." in answer.err
+
+
+def test_settings_in_environment_variables_are_reported(reslight, config, monkeypatch):
+    monkeypatch.setenv("PL_TRAINER__MAX_EPOCHS", "7")
+    monkeypatch.setenv("PL_FIT__TRAINER__DEVICES", "2")
+    answer = reslight("fit", "--config", config, "--trainer.fast_dev_run", "true")
+    line = "warning: PL_FIT__TRAINER__DEVICES, PL_TRAINER__MAX_EPOCHS in the environment: reslight reads no settings from there."
+    assert answer.err.count(line) == 1
+    assert environment_warning(["PL_GLOBAL_SEED", "PL_TRAINERS", "PATH"]) is None
+
+
+def test_a_module_in_the_current_folder_is_found_by_the_script_too(config, tmp_path):
+    (tmp_path / "mycallback.py").write_text("from lightning.pytorch import Callback\n\nclass Mine(Callback):\n    pass\n")
+    (tmp_path / "yaml.py").write_text("raise ImportError('a module here replaced an installed one')\n")
+    # What an installed script does: its own folder, not the current one, is first on the path.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/script.py").write_text("import sys\nfrom reslight.cli import main\nsys.exit(main())\n")
+    words = ["fit", "--config", config, "--trainer.callbacks", "mycallback.Mine", "--trainer.fast_dev_run", "true"]
+    answer = subprocess.run([sys.executable, "bin/script.py", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
 
 
 def test_sharding_refuses_channels_last_before_the_first_step():

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, Strategy, Strate
 
 from reslight import lightning_private
 from reslight.cli.parser import suggestion
-from reslight.messages import UsageError
+from reslight.messages import UsageError, shortened
 
 LAUNCHERS = (
     "TORCHELASTIC_RUN_ID",
@@ -88,6 +88,14 @@ def check_trainer(settings: Mapping[str, Any], command: str) -> None:
             f"trainer.num_nodes is {settings['num_nodes']}: no launcher started this process, and it would wait for the others for ever. "
             "Start it with torchrun or srun on each machine, see docs/scaling.md."
         )
+
+
+def environment_warning(names: Iterable[str]) -> str | None:
+    """Return a line about settings in environment variables, which Lightning's own command line could read; None without one."""
+    found = sorted(name for name in names if re.match(r"PL_(TRAINER|MODEL|DATA|FIT|VALIDATE|TEST|PREDICT|CONFIG|CKPT_PATH)(_|$)", name))
+    return (
+        f"{shortened(found)} in the environment: reslight reads no settings from there. Use options or a --config file." if found else None
+    )
 
 
 def check_strategy(strategy: Strategy) -> None:

@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from reslight.cli.commands import configs, data, hub, models, paper, plots, weights
@@ -96,6 +97,8 @@ def _print_unknown_characters_escaped() -> None:
 def _run_trainer(words: list[str], debug: bool) -> None:
     from reslight.cli.trainer import run
 
+    if (here := str(Path.cwd())) not in sys.path:  # modules beside the configuration, as with `python -m reslight`, but last
+        sys.path.append(here)
     _configure_logging(debug)  # after the imports, since Lightning configures its own
     run(words)
 

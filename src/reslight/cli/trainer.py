@@ -1,6 +1,7 @@
 """fit, validate, test and predict: Lightning's command line over reslight's classes, runs and checkpoints."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from reslight.cli.allocator import keep_freed_blocks
 from reslight.cli.command_line import Setting, read_command
 from reslight.cli.errors import Parser, ParsingError, explain, one_line, raise_in_one_line, raised_by
-from reslight.cli.limits import check_monitors, check_strategy, check_trainer
+from reslight.cli.limits import check_monitors, check_strategy, check_trainer, environment_warning
 from reslight.cli.loggers import Loggers, complete_classes
 from reslight.cli.net import check_net_of_run, check_net_values, initial_weights
 from reslight.cli.outputs import finish_fit, output_file, report_evaluation
@@ -137,6 +138,8 @@ class CLI(LightningCLI):
         """Find the runs of this configuration and network, and the checkpoint."""
         config = self.config
         check_trainer(vars(config.trainer), self.command)
+        if config.export and config.trainer.enable_checkpointing is False and self.command == "fit":
+            raise UsageError("trainer.enable_checkpointing is false: --export needs the run's checkpoint. Leave one of them out.")
         if config.model.net is not None:
             check_net_values(config.model.net)
         if root := config.trainer.default_root_dir:
@@ -290,6 +293,8 @@ def run(arguments: list[str]) -> Trainer:
         FileNotFoundError: a configuration or a checkpoint that is missing.
     """
     command = arguments[0]
+    if warning := environment_warning(os.environ):
+        log.warning("%s", warning)
     words, settings, configs = read_command(arguments[1:])
     words, settings = complete_classes(words, settings)
     try:

@@ -109,7 +109,8 @@ class RunFolder(Callback):
             if last.is_file():
                 log.info("saved  %s; resume with --ckpt_path last", last)
             else:
-                log.info("no checkpoint was saved: training stopped before the first one")
+                off = not any(isinstance(one, Checkpoints) for one in trainer.checkpoint_callbacks)
+                log.info("no checkpoint was saved: %s", "checkpoints are off" if off else "training stopped before the first one")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write summary.json, and the last accuracy as the metric of TensorBoard's hyper-parameters."""

@@ -99,7 +99,8 @@ class RunLogger(Logger):
         except OSError as error:
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error  # what write_files makes a sentence of
             reason = cause.strerror or cause
-            raise OSError(f"{self._run.metrics} cannot be written: {reason}. Make room and resume with --ckpt_path last.") from error
+            fix = "resume with --ckpt_path last" if self._run.checkpoint().is_file() else "train again: there is no checkpoint yet"
+            raise OSError(f"{self._run.metrics} cannot be written: {reason}. Make room and {fix}.") from error
 
     def _log(self, metrics: Mapping[str, float], step: int) -> None:
         step = max(step, self._row.get("step", 0))  # a callback may log with a smaller number of its own: rows rise

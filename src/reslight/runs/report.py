@@ -122,6 +122,8 @@ def _of_epochs(trainer: Trainer) -> str:
 
 def _next_command(trainer: Trainer, run: Run, config: Path) -> str:
     """Return the command that evaluates a run, or that uses its weights if there are no test images."""
+    if not run.checkpoint().is_file():
+        return "nothing to evaluate: trainer.enable_checkpointing is false, and no weights were saved"
     if getattr(getattr(trainer, "datamodule", None), "has_test", True):
         return f"reslight test --config {config}"
     return f"reslight classify {run.weights} IMAGE" if run.weights.is_dir() else f"reslight validate --config {config}"
