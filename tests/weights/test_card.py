@@ -1,13 +1,19 @@
 """The card: the generated text is true and regenerated, the user's own text is kept."""
 
+import re
+from dataclasses import replace
+
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reslight import Preprocess
+from reslight.messages import has_control
 from reslight.models import VARIANTS
 from reslight.weights import EvalResult, Record
-from reslight.weights.card import card, own_text
+from reslight.weights.card import BEGIN, END, card, merged, own_text
 
 TESTED = EvalResult(
     split="test", total=10_000, correct1=9_034, correct5=9_950, nll=3_210.0, precision="bf16-mixed", batch_size=1000, fingerprint=None
@@ -90,3 +96,49 @@ def test_the_card_says_what_timm_needs_for_networks_that_it_does_not_know():
     text = card(record(preprocess=Preprocess(size=2, mean=(0.5,) * 12, std=(1.0,) * 3)), 1)
     assert "timm.create_model(" not in text
     assert "it cannot subtract a mean image" in text
+
+
+WRITTEN = st.one_of(
+    st.text(min_size=1, max_size=60),
+    st.sampled_from(
+        [END, BEGIN, f"x{END}{END}", "<script>alert(1)</script>", "```", "~~~~", "|a|b|", "---\nx: y\n---", "]]>", "&lt;", "<!--"]
+    ),
+)
+NAMES = WRITTEN.filter(lambda text: not has_control(text))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    name=NAMES, data=NAMES, precision=NAMES.filter(lambda text: len(text) <= 40), key=WRITTEN, value=WRITTEN, backticks=st.integers(0, 9)
+)
+def test_whatever_a_record_holds_the_card_is_one_generated_text(name, data, precision, key, value, backticks):
+    values = {"name": name, "metrics": (replace(TESTED, precision=precision),)}
+    values["data"] = {"name": data, "splits": {key: {"size": value, "fingerprint": value}}}
+    values["run"] = {key: value, "versions": {key: value}}
+    values["recipe"] = {key: [value, "`" * backticks], "long": f"{value} " * 40}
+    written = record(**values)
+    first = card(written, 1)
+    assert card(written, 1, first) == first, "it does not grow"
+    assert own_text(first) == ""
+    assert merged(first, first) == first
+    assert front(first)["library_name"] == "reslight"
+    mine = first + "\nMy own text.\n"
+    assert own_text(card(written, 1, mine)) == "My own text."
+    body = first.partition(BEGIN)[2]
+    prose, fenced = body.split("<details>")
+    assert not re.search("<(?!!-- reslight)", prose.removesuffix(END)), "no HTML"
+    fence = re.search("\n(`+)yaml\n", fenced)[1]
+    assert fenced.count(fence) == 2
+    assert (
+        yaml.safe_load(fenced.split(f"{fence}yaml\n")[1].split(fence)[0].replace("<! --", "<!--"))["long"].strip()
+        == (f"{value} " * 40).strip()
+    )
+
+
+def test_cells_and_lists_of_a_record_stay_one():
+    text = card(
+        record(data={"name": "a|b", "splits": {"tr|ain": {"size": "1|2", "fingerprint": "[x](http://evil)"}}}, run={"a\n# b": "*c*"}), 1
+    )
+    assert r"| tr\|ain | 1\|2 | \[x\](http://evil) |" in text
+    assert r"- a\\n# b: \*c\*" in text
+    assert r"Data: a\|b. " in text

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import pickle
 import re
 import struct
@@ -12,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tests.clean_process import cost_of_allocating, cost_of_loading
 
 import reslight
 from reslight import Preprocess, create_model
+from reslight.analysis.classify import DecodedImage, classify
 from reslight.messages import has_control
 from reslight.models import VARIANTS
 from reslight.preprocess import middle
@@ -344,3 +348,23 @@ def test_what_a_folder_holds_commands_no_terminal(folder, name):
     with suppress_and_check():
         reslight.load(folder)
         assert name == "a key", "which safetensors ignores"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0], ids=["NaN", "infinity", "zero"])
+def test_golden_logits_that_verify_calls_different_are_not_published(folder, value):
+    golden = folder / "golden.safetensors"
+    tensors = safetensors.torch.load_file(golden)
+    safetensors.torch.save_file({**tensors, "logits": torch.full_like(tensors["logits"], value)}, golden)
+    edited(lambda r: r["sha256"].update({golden.name: hashlib.sha256(golden.read_bytes()).hexdigest()}))(folder)
+    with pytest.raises(ValueError, match=r"the logits of w/model.safetensors differ from those in golden.safetensors by .* of the largest"):
+        reslight.push(folder, "acme/net")
+
+
+def test_weights_whose_logits_are_not_finite(folder):
+    net = reslight.load(folder)
+    torch.nn.init.constant_(net.fc.weight, 3e38)
+    with pytest.raises(ValueError, match="the network's logits for two images of noise are not finite: its weights are too large"):
+        reslight.save(net, "large")
+    image = DecodedImage(Image.new("RGB", (32, 32), "red"), ())
+    with pytest.raises(ValueError, match="the network's probabilities are not finite numbers"):
+        classify(net, image)

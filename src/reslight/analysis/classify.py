@@ -34,9 +34,16 @@ def classify(net: ResNet, image: DecodedImage) -> list[tuple[str, float]]:
     Args:
         net: A network with its `preprocess`, in eval mode.
         image: The image.
+
+    Raises:
+        UsageError: probabilities that are not numbers.
     """
     pixels = net.preprocess(image.image)[None].to(net.fc.weight.dtype)
     probabilities = net(pixels)[0].double().softmax(dim=0)
+    if not bool(probabilities.isfinite().all()):
+        raise UsageError(
+            "the network's probabilities are not finite numbers: its weights are too large. Get the weights again, or retrain."
+        )
     best = probabilities.sort(descending=True, stable=True)
     names = net.labels or range(net.config.num_classes)
     pairs = zip(best.indices[:TOP].tolist(), best.values[:TOP].tolist(), strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 from reslight.weights.catalog import CATALOG
 from reslight.weights.interop.timm_config import is_for_timm, native_architecture
 from reslight.weights.record import EvalResult, Record
@@ -23,6 +23,7 @@ HUB_DATA = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "image
 """Names of datasets on the Hub, by ours."""
 _ANY = "FOLDER"
 """Placeholder in commands for the reader's folder of weights that are not on the Hub."""
+_HTML = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _SPLITS = {"test": "test", "val": "validation"}
 
 
@@ -137,14 +138,14 @@ def _title(record: Record) -> str:
 
 def _body(record: Record, nbytes: int, place: str) -> str:
     title = _title(record)
-    parts = [f"# {title}", _intro(record, nbytes)]
+    parts = [f"# {_markdown(title)}", _intro(record, nbytes)]
     if record.metrics:
         rows = "\n".join(map(_row, record.metrics))
         data = " --data ROOT" if record.data.get("kind") else ""
         head = "| split | top-1 | top-5 | mean NLL | precision | batch |\n|---|---|---|---|---|---|"
         parts += ["## Evaluation", f"{head}\n{rows}", f"To evaluate these files again:\n\n    reslight verify {place}{data}"]
     parts += ["## Use", _use(record, place), "## Training", _training(record)]
-    return "\n\n".join(parts)
+    return "\n\n".join(parts).replace("<!--", "<! --")  # as in a recipe: else it could end the generated text, or begin it
 
 
 def _intro(record: Record, nbytes: int) -> str:
@@ -170,7 +171,7 @@ def _row(result: EvalResult) -> str:
         return "" if correct is None else f"{100 * correct / result.total:.2f} % ({correct:,} of {result.total:,})"
 
     cells = [_SPLITS.get(result.split, result.split), percent(result.correct1), percent(result.correct5)]
-    cells += [f"{result.nll / result.total:.4f}", result.precision, f"{result.batch_size}"]
+    cells += [f"{result.nll / result.total:.4f}", _markdown(result.precision), f"{result.batch_size}"]
     return f"| {' | '.join(cells)} |"
 
 
@@ -200,17 +201,30 @@ def _training(record: Record) -> str:
     parts = []
     if splits := record.data.get("splits"):
         rows = "\n".join(
-            f"| {name} | {split.get('size', '')} | `{split.get('fingerprint', 'not known')}` |" for name, split in splits.items()
+            f"| {_markdown(name)} | {_markdown(split.get('size', ''))} | {_fingerprint(split.get('fingerprint', 'not known'))} |"
+            for name, split in splits.items()
         )
         # Image folders are not decoded for their fingerprint.
         over = "class names, file names and file sizes" if record.data.get("kind") else "images and labels in canonical order"
-        parts.append(f"Data: {record.data.get('name')}. sha256 over {over}:\n\n| split | images | fingerprint |\n|---|---|---|\n{rows}")
+        parts.append(
+            f"Data: {_markdown(record.data.get('name'))}. sha256 over {over}:\n\n| split | images | fingerprint |\n|---|---|---|\n{rows}"
+        )
     if record.run:
-        parts.append("\n".join(f"- {key}: {_text(value)}" for key, value in record.run.items()))
+        parts.append("\n".join(f"- {_markdown(key)}: {_markdown(_text(value))}" for key, value in record.run.items()))
     if record.recipe:
         recipe = yaml.safe_dump(dict(record.recipe), sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
-        parts.append(f"<details><summary>All settings</summary>\n\n```yaml\n{recipe}```\n\n</details>")
+        fence = "`" * (1 + max(2, *map(len, re.findall("`+", recipe)), 0))  # longer than any in the text, which could end it
+        parts.append(f"<details><summary>All settings</summary>\n\n{fence}yaml\n{recipe}{fence}\n\n</details>")
     return "\n\n".join(parts) or "Not recorded."
+
+
+def _markdown(value: Any) -> str:
+    """Return a value of the record as one line that Markdown shows as it is written: no HTML, no link, no cell of a table."""
+    return re.sub(r"[\\`*\[\]|~<>&]", lambda found: _HTML.get(found[0], f"\\{found[0]}"), visible(value, 300))
+
+
+def _fingerprint(value: Any) -> str:
+    return f"`{value}`" if re.fullmatch(r"[0-9a-f]{64}", str(value)) else _markdown(value)
 
 
 def _text(value: Any) -> str:

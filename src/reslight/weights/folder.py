@@ -24,7 +24,7 @@ from torch import Tensor
 from reslight.atomic import write_files
 from reslight.messages import UsageError, visible
 from reslight.models import ResNet, ResNetConfig
-from reslight.weights.golden import Golden
+from reslight.weights.golden import TOLERANCE, Golden
 from reslight.weights.header import Entry, compare, read_header
 from reslight.weights.interop.timm_config import other_libraries
 from reslight.weights.record import Record, check_sha256
@@ -76,10 +76,10 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
     except TypeError as error:
         raise UsageError(f"the data to save with the weights cannot be written as JSON: {error}") from None
     Record.from_dict(parse_json(text, "the data to save with the weights"))  # a record that `load` would refuse is not written
-    files = {
-        MODEL: model_bytes(net),
-        GOLDEN: Golden.of(net, record.preprocess).to_bytes(),
-    }
+    golden = Golden.of(net, record.preprocess)
+    if not bool(golden.logits.isfinite().all()):
+        raise UsageError("the network's logits for two images of noise are not finite: its weights are too large. Retrain it.")
+    files = {MODEL: model_bytes(net), GOLDEN: golden.to_bytes()}
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     config = other_libraries(record) | {"reslight": record.to_dict() | {"sha256": sums}}
     warn_if_replaced(folder, sums[MODEL])
@@ -139,7 +139,13 @@ def check_folder(folder: Path) -> Record:
     """
     description = read_description(folder)
     check_for_other_libraries(description)
-    read_golden(description, load_network(description))
+    net = load_network(description)
+    difference = read_golden(description, net).compare(net, description.record.preprocess).relative_difference
+    if not difference <= TOLERANCE:  # NaN is none, too
+        raise UsageError(
+            f"the logits of {folder / MODEL} differ from those in {GOLDEN} by {difference:.1e} of the largest: at most {TOLERANCE:.0e} is "
+            "allowed. Get the folder again, or export it again."
+        )
     if not read_card(folder):
         raise FileNotFoundError(f"{folder} has no {CARD}. Get the folder again.")
     return description.record
