@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from tests.training.test_classifier import tiny_data, tiny_model, trainer
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -51,6 +51,53 @@ def test_images_per_second(monkeypatch, capsys, module, data, settings, speed):
     trainer(**settings | bar).fit(module(), datamodule=data())
     lines = capsys.readouterr().out.splitlines()
     assert [re.search(r"\S+ images/s", line)[0] for line in lines if "images/s" in line] == [speed]
+
+
+def lines_of(capsys) -> list[str]:
+    return [line.partition("images/s")[2] for line in capsys.readouterr().out.splitlines() if "images/s" in line]
+
+
+class Clock(Callback):
+    """A clock that advances by 90 seconds in each training batch and by 600 in each validation."""
+
+    now = 0.0
+
+    def on_train_batch_start(self, *_):
+        self.now += 90
+
+    def on_validation_start(self, trainer, _):
+        self.now += 0 if trainer.sanity_checking else 600
+
+
+@pytest.mark.parametrize(
+    ("settings", "left"),
+    [
+        ({"max_epochs": 3}, ["32 min", "16 min", ""]),  # 4 batches and a validation an epoch: 6 and 10 minutes
+        ({"max_epochs": 3, "limit_val_batches": 0}, ["12 min", "6 min", ""]),
+        ({"max_epochs": 41, "limit_val_batches": 0, "max_steps": 8}, ["6 min", ""]),
+        ({"max_epochs": -1, "limit_val_batches": 0, "max_steps": 8, "accumulate_grad_batches": 2}, ["12 min", ""]),  # 8 batches an epoch
+    ],
+)
+def test_the_time_that_the_whole_run_still_takes(monkeypatch, capsys, settings, left):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(progress, "LINE_SECONDS", 1e9)
+    run = trainer(**settings | {"enable_progress_bar": True, "callbacks": [clock, Progress()]})
+    run.fit(tiny_model(), datamodule=tiny_data())
+    found = [re.search(r"(?:(\S+ min|\S+ h \S+ min) left)?$", line)[1] or "" for line in lines_of(capsys)]
+    assert found == left
+
+
+def test_a_resumed_run_counts_its_own_batches(monkeypatch, capsys, tmp_path):
+    first = trainer(max_epochs=2, limit_val_batches=0)
+    first.fit(tiny_model(), datamodule=tiny_data())
+    first.save_checkpoint(tmp_path / "x.ckpt")
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(progress, "LINE_SECONDS", 1e9)
+    run = trainer(max_epochs=14, limit_val_batches=0, enable_progress_bar=True, callbacks=[clock, Progress()])
+    run.fit(tiny_model(), datamodule=tiny_data(), ckpt_path=tmp_path / "x.ckpt")
+    assert lines_of(capsys)[0].endswith("   1 h 06 min left")  # 11 epochs of 6 minutes
 
 
 def test_images_of_batches_of_any_form():

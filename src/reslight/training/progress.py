@@ -1,5 +1,6 @@
 """Progress of a run: a bar in a terminal, and one line per epoch everywhere."""
 
+import math
 import sys
 import time
 from typing import Any
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from reslight.lightning_private import batches_begun
+from reslight.lightning_private import batches_begun, batches_completed
 from reslight.training.batches import images_in
 from reslight.training.classifier import ImageClassifier
 
@@ -24,7 +25,8 @@ class Progress(ProgressBar):
     """Shows loss, accuracy, learning rate and images per second of a run.
 
     The bar shows the metrics of this process in the epoch so far; the line of an epoch shows those of all devices in the whole epoch.
-    Images per second count training only, not validation, and are logged as `images_per_second`.
+    Images per second count training only, not validation, and are logged as `images_per_second`. The time that the whole run still takes,
+    if it is a minute or more, is that of its batches so far with their validations.
     """
 
     def __init__(self) -> None:
@@ -36,7 +38,8 @@ class Progress(ProgressBar):
         self._epoch = ""
         self._finished: str | None = None
         self._images, self._seconds = 0, 0.0
-        self._clock = self._shown = time.monotonic()
+        self._clock = self._shown = self._started = time.monotonic()
+        self._batches_before = 0
 
     def enable(self) -> None:
         """Show the bar and the lines."""
@@ -51,6 +54,7 @@ class Progress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin an epoch; for a run that resumes within an epoch, `on_train_epoch_start` is not called."""
+        self._started, self._batches_before = time.monotonic(), batches_completed(trainer)
         self._begin_epoch(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,7 +70,7 @@ class Progress(ProgressBar):
         self._images += images_in(batch) * trainer.world_size
         if self._enabled and now - self._shown > (BAR_SECONDS if self._bar else LINE_SECONDS):
             self._shown = now
-            numbers = f"{_metrics_so_far(trainer, pl_module)}   {self._images_per_second():,.0f} images/s"
+            numbers = f"{_metrics_so_far(trainer, pl_module)}   {self._images_per_second():,.0f} images/s{self._left(trainer)}"
             if self._bar:
                 self._bar.update(self._bar.task_ids[0], completed=batch_idx + 1, numbers=numbers)
             else:
@@ -160,11 +164,36 @@ class Progress(ProgressBar):
 
     def _print_line(self, trainer: Trainer) -> None:
         if self._finished and self._enabled:
-            self._console.print(f"{self._epoch}   {_epoch_metrics(trainer, self._validated)}   {self._finished}")
+            self._console.print(f"{self._epoch}   {_epoch_metrics(trainer, self._validated)}   {self._finished}{self._left(trainer)}")
         self._finished = None
+
+    def _left(self, trainer: Trainer) -> str:
+        """Return how long the run still takes, as the end of a line."""
+        done = batches_begun(trainer)  # this is read at the end of a batch or of an epoch
+        seconds = time_left(done - self._batches_before, batches_of_run(trainer) - done, time.monotonic() - self._started)
+        return f"   {hours_and_minutes(seconds)} left" if 60 <= seconds < math.inf else ""
 
     def _images_per_second(self) -> float:
         return self._images / self._seconds if self._seconds else 0.0
+
+
+def batches_of_run(trainer: Trainer) -> float:
+    """Return the number of training batches of the whole run; infinity where its end is not known."""
+    epochs = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs >= 0 else math.inf
+    steps = trainer.max_steps if trainer.max_steps >= 0 else math.inf
+    per_epoch = trainer.num_training_batches
+    return min(epochs * per_epoch if per_epoch else 0, steps * trainer.accumulate_grad_batches)
+
+
+def time_left(done: float, left: float, seconds: float) -> float:
+    """Return the seconds that `left` batches take where `done` batches took `seconds`; infinity where that is not known."""
+    return seconds / done * left if done > 0 else math.inf
+
+
+def hours_and_minutes(seconds: float) -> str:
+    """Return a time such as `1 h 05 min` or `12 min`."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
 def _epoch(trainer: Trainer) -> str:
