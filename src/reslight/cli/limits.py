@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.strategies import ModelParallelStrategy, Strategy, StrategyRegistry
+from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy, Strategy, StrategyRegistry
 
 from reslight import lightning_private
 from reslight.cli.parser import suggestion
@@ -98,12 +98,14 @@ def environment_warning(names: Iterable[str]) -> str | None:
     )
 
 
-def check_strategy(strategy: Strategy) -> None:
+def check_strategy(strategy: Strategy, *, sync_batchnorm: bool) -> None:
     """Check that the command line can train with a strategy, before the first step.
 
     Raises:
-        UsageError: a strategy that copies this process, or that needs a module of the user's.
+        UsageError: a strategy that copies this process, or that needs a module of the user's, or batch norm over several CPUs.
     """
+    if sync_batchnorm and isinstance(strategy, ParallelStrategy) and strategy.root_device.type == "cpu":
+        raise UsageError("trainer.sync_batchnorm is true: torch computes batch norm over several processes on GPUs only. Set it to false.")
     name = type(strategy).__name__
     if lightning_private.copies_process(strategy):
         raise UsageError(

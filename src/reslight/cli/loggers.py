@@ -102,7 +102,8 @@ class Loggers:
         own = [one.clone() for one in chosen if isinstance(one, Namespace)]
         if run:
             continue_trackers(own, run)
-        self._late = [one for one in own if str(one.init_args.get("save_dir")).startswith(RUN_FOLDER)]
+        # A class without arguments has no init_args.
+        self._late = [one for one in own if str((one.get("init_args") or {}).get("save_dir")).startswith(RUN_FOLDER)]
         if own:
             trainer.logger = [one for one in own if one not in self._late] or None
 

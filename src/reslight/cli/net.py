@@ -1,17 +1,21 @@
-"""The setting `model.net`: its keys and values, and what is typed of it on top of a configuration file's network."""
+"""The setting `model.net`: its keys and values, what is typed of it on top of a file, and the network of `model.init_from`."""
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from reslight.cli.parser import suggestion
+from reslight.data.image_folder.folder import IMAGENET
 from reslight.messages import UsageError
 from reslight.models import ResNetConfig
 from reslight.models.variants import VARIANTS
+from reslight.plain import plain
 from reslight.runs import config_files
 from reslight.runs.folder import Run
 from reslight.training.network import net_config
+from reslight.training.resume import read_checkpoint
 from reslight.weights import Record
 from reslight.weights.interop.timm_folder import read_any_description
 from reslight.weights.locate import locate
@@ -88,13 +92,35 @@ def check_net_of_run(net: Any, run: Run) -> None:
         raise UsageError(f"model.net is {name}: the run {run.shown} has {own or 'another network'}. Leave it out.")
 
 
-def initial_weights(source: str) -> Record:
-    """Return the description of the weights that model.init_from names.
+def begin_with_weights(settings: Any, checkpoint: Path | None) -> None:
+    """Put the network of `model.init_from` and its preprocessing into a configuration, so that the run does not need the weights later.
+
+    Args:
+        settings: The configuration, which is changed.
+        checkpoint: What training resumes from: it has weights of its own, and those of `model.init_from` may be gone.
 
     Raises:
         OSError: no such weights.
         UsageError: weights that cannot be read.
     """
+    if checkpoint:
+        contents = read_checkpoint(checkpoint)
+        net, weights = contents["hyper_parameters"]["net"], contents["reslight"]["data"]["preprocess"]
+        settings.model.init_from = None
+    else:
+        record = _initial_weights(settings.model.init_from)
+        net, weights = record.net.to_dict(), record.preprocess.to_dict()
+    if settings.model.net is None:
+        settings.model.net = {key: value for key, value in net.items() if key not in ("num_classes", "in_channels")}
+    data = settings.data.get("init_args") or {}  # a class without arguments has none
+    if "preprocess" in data:
+        usual = plain(IMAGENET)
+        for name, value in vars(data["preprocess"]).items():
+            if plain(value) == usual[name]:  # the user's own settings are kept
+                data["preprocess"][name] = weights[name]
+
+
+def _initial_weights(source: str) -> Record:
     try:
         return read_any_description(locate(source)).record
     except (OSError, UsageError) as error:

@@ -3,14 +3,13 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from reslight.cli.allocator import keep_freed_blocks
@@ -18,14 +17,13 @@ from reslight.cli.command_line import Setting, read_command
 from reslight.cli.errors import Parser, ParsingError, explain, one_line, raise_in_one_line, raised_by
 from reslight.cli.limits import check_monitors, check_strategy, check_trainer, environment_warning
 from reslight.cli.loggers import Loggers, complete_classes
-from reslight.cli.net import check_net_of_run, check_net_values, initial_weights
+from reslight.cli.net import begin_with_weights, check_net_of_run, check_net_values
 from reslight.cli.outputs import finish_fit, output_file, report_evaluation
 from reslight.cli.parser import TRAINER_COMMANDS
 from reslight.cli.resume import changes_of_length, check_epochs, data_root_of
 from reslight.cli.saved_config import save_config
 from reslight.cli.settings import check_classes_to_help_with, check_settings
 from reslight.data import ImageDataModule
-from reslight.data.image_folder.folder import IMAGENET
 from reslight.messages import UsageError
 from reslight.runs import config_files
 from reslight.runs.callback import RunFolder
@@ -156,24 +154,7 @@ class CLI(LightningCLI):
         self.loggers = Loggers(config.trainer, run)
         self.init_from = config.model.init_from
         if self.init_from:
-            self._begin_with_weights(config)
-
-    def _begin_with_weights(self, settings: Any) -> None:
-        """Put the network of the weights and their preprocessing into the configuration, so that the run does not need them later."""
-        if self.checkpoint:  # a resumed run has its own weights, and those of init_from may be gone
-            contents = read_checkpoint(self.checkpoint)
-            net, weights = contents["hyper_parameters"]["net"], contents["reslight"]["data"]["preprocess"]
-            settings.model.init_from = None
-        else:
-            record = initial_weights(self.init_from)
-            net, weights = record.net.to_dict(), record.preprocess.to_dict()
-        if settings.model.net is None:
-            settings.model.net = {key: value for key, value in net.items() if key not in ("num_classes", "in_channels")}
-        if "preprocess" in (data := settings.data.init_args):
-            usual = asdict(IMAGENET)
-            for name, value in vars(data.preprocess).items():
-                if value in (usual[name], _as_list(usual[name])):  # the user's own settings are kept
-                    data.preprocess[name] = weights[name]
+            begin_with_weights(config, self.checkpoint)
 
     def after_instantiate_classes(self) -> None:
         """Check what callbacks monitor, and compare the checkpoint with the configuration."""
@@ -212,7 +193,7 @@ class CLI(LightningCLI):
             trainer = Trainer(**config)
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise UsageError(str(error)) from error
-        check_strategy(trainer.strategy)
+        check_strategy(trainer.strategy, sync_batchnorm=config["sync_batchnorm"])
         may_measure = self.command == "fit" and config["benchmark"] is None and not config["deterministic"]
         set_up_gpu(trainer.strategy.root_device, self.config_init["float32_matmul_precision"], has_fixed_sizes=may_measure)
         if self.command != "fit" and trainer.strategy.root_device.type == "cpu":  # training gains nothing
@@ -228,7 +209,8 @@ class CLI(LightningCLI):
             config["logger"] = [*loggers, RunLogger()]
         else:
             config["logger"] = [*loggers, *self.loggers.make(output_file(self.checkpoint, ""))]
-        if config["profiler"] is not None:  # its report is one of Lightning's log lines
+        if config["profiler"] is not None or any(isinstance(one, ModelSummary) for one in _as_list(config["callbacks"])):
+            # What they print are log lines of Lightning.
             logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
         checkpoints.signals = self.signals
         callbacks = _as_list(config["callbacks"])
@@ -266,7 +248,7 @@ class CLI(LightningCLI):
         config.ckpt_path = None  # else the run's configuration would resume each time it is used
         # A LearningRateFinder or BatchSizeFinder may have changed these.
         config.model.optim.lr, config.model.optim.sgd_lr = self.model.optim.lr, self.model.optim.sgd_lr
-        if "batch_size" in config.data.init_args:
+        if "batch_size" in (config.data.get("init_args") or {}):
             config.data.init_args.batch_size = self.datamodule.batch_size
         save_config(self.parser, config, path)
 
