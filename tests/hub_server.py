@@ -40,7 +40,7 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 import pytest
 import yaml
 
-FAULTS = ("status", "reset", "cut", "cut_reset", "corrupt", "lost", "slow", "etag", "no_headers")
+FAULTS = ("status", "reset", "cut", "cut_reset", "corrupt", "lost", "slow", "etag", "no_headers", "nonsense")
 REQUIRED = ("X-Repo-Commit", "ETag", "X-Linked-Etag", "X-Linked-Size")
 # A list tells only these of a model, unless asked for more.
 LISTED = {"id", "createdAt", "downloads", "likes", "private", "tags", "pipeline_tag", "library_name"}
@@ -216,10 +216,12 @@ class Handler(BaseHTTPRequestHandler):
             return self.drop(reset=True)
         if kind == "slow":
             self.hub.closing.wait(detail.get("seconds", 1.0))  # a test may have replaced time.sleep
-        ordered = Answer({"error": "as ordered"}, detail.get("status", 503), detail.get("headers", {}))
+        ordered = Answer(detail.get("body", {"error": "as ordered"}), detail.get("status", 503), detail.get("headers", {}))
         body, status, headers = ordered if kind == "status" else self.answer()
         if kind == "lost":
             return self.drop()
+        if kind == "nonsense":
+            body = detail["body"]
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", **headers, "Content-Length": str(len(content))}
         middle = len(content) // 2
@@ -585,7 +587,8 @@ class HubServer:
     def fault(self, method: str, pattern: str, kind: str, times: int = 1, **detail: Any) -> None:
         """The next `times` requests with this method ("HEAD|GET") and `pattern` somewhere in their raw path and query meet a fault.
 
-        status: Refused, and not carried out (status=503, headers={}).
+        status: Refused, and not carried out (status=503, headers={}, body={"error": "as ordered"}).
+        nonsense: Carried out, but answered with another body (body=...).
         reset: RST before an answer, and not carried out.
         lost: Carried out, but the connection ends before the answer.
         cut, cut_reset: Half of the body under the whole one's Content-Length, then FIN or RST.

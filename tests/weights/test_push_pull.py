@@ -415,7 +415,7 @@ def test_without_network_the_cache_serves(hub, pushed, monkeypatch, caplog):
 
 def test_the_cache_may_be_read_only(hub, pushed, monkeypatch):
     package.load("acme/net")
-    monkeypatch.setattr("reslight.weights.pull.write_files", no_right)
+    monkeypatch.setattr("reslight.hub.files.write_files", no_right)
     package.save(create_model("resnet8", in_channels=1), "new", preprocess=PREPROCESS)
     package.push("new", "acme/net")
     assert weights_equal(package.load("acme/net"), package.load("new"))

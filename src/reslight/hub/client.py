@@ -3,6 +3,7 @@
 huggingface_hub's downloads give up at the first server error or dropped connection, and its messages are pages long.
 """
 
+import json
 import logging
 import os
 import queue
@@ -51,7 +52,7 @@ def client(token: Literal[False] | None = None) -> HfApi:
     """
     from reslight.version import __version__
 
-    endpoint = os.environ.get("HF_ENDPOINT") or None
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise UsageError(f"HF_ENDPOINT is {endpoint[:100]!r}: it must begin with http:// or https://. Change or unset it.")
     return HfApi(endpoint=endpoint, token=token, library_name="reslight", library_version=__version__)
@@ -159,7 +160,25 @@ def is_transient(error: BaseException) -> bool:
         return False
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # the client's error of an upload
         return is_transient(error.__cause__)
-    return isinstance(error, ConnectionError | TimeoutError) or _is_transport_error(error) or "Consistency check failed" in str(error)
+    if isinstance(error, ConnectionError | TimeoutError) or _is_a(error, "TransportError") or "Consistency check failed" in str(error):
+        return True
+    return is_nonsense(error) and not _is_a(error, "TooManyRedirects")
+
+
+def is_nonsense(error: BaseException) -> bool:
+    """Return whether the client could not read an answer: another page in place of the Hub's JSON, or JSON with other contents.
+
+    A proxy, a login page of the network, or a server in trouble may answer in the Hub's place. The client reads what it gets without
+    looking, so its errors are of any type; those that arise in our own code are bugs.
+    """
+    if _is_a(error, "DecodingError") or _is_a(error, "TooManyRedirects"):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    is_ours = trace is None or trace.tb_frame.f_globals.get("__name__", "").startswith("reslight.")
+    unreadable = (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError)
+    return isinstance(error, unreadable) and not is_ours
 
 
 def status_of(error: BaseException) -> int | None:
@@ -174,6 +193,10 @@ def translate_error(error: Exception, what: str, repository: Repository) -> Exce
     if isinstance(error, OSError) and error.errno:
         place = error.filename or "in the cache"
         return OSError(f"{what} failed ({place}: {error.strerror}). Free some space, or set HF_HOME to another folder.")
+    if is_nonsense(error):
+        reason = f"{type(error).__name__}: {_short(error)}"
+        fix = "Check HF_ENDPOINT, and whether the network asks for a login."
+        return ConnectionError(f"{what} failed: {_endpoint()} gave an answer that is not the Hub's ({reason}). {fix}")
     if isinstance(error, OSError | ValueError | RuntimeError):
         if isinstance(error.__cause__, Exception):
             return translate_error(error.__cause__, what, repository)
@@ -201,7 +224,7 @@ def _refusal(error: Exception, what: str, repository: Repository) -> OSError | N
     if status == 412:
         return ConnectionError(f"{name} changed in the meantime, and nothing was published. Push again.")
     if status and 400 <= status < 500 and status not in (408, 429):
-        return OSError(f"{what} failed: {where} refused it with status {status} ({_short(error)}).")
+        return OSError(f"{what} failed: {where} refused it with {_short(error)}.")
     return None
 
 
@@ -214,21 +237,25 @@ def _failure(error: Exception, what: str, repository: Repository) -> OSError | N
         reason = "HF_HUB_OFFLINE is set. Unset it." if is_offline() else f"{where} cannot be reached. Check the network."
         return ConnectionError(f"{what} failed: {repository} is not in the cache, and {reason}")
     if status:
-        return ConnectionError(f"{what} failed: {where} answered with status {status} ({_short(error)}). Try again later.")
-    if isinstance(error, ConnectionError | TimeoutError) or _is_transport_error(error):
+        return ConnectionError(f"{what} failed: {where} answered with {_short(error)}. Try again later.")
+    if isinstance(error, ConnectionError | TimeoutError) or _is_a(error, "TransportError"):
         return ConnectionError(f"{what} failed: {where} cannot be reached ({_short(error)}). Check the network.")
     return None
 
 
 def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
 
 
-def _is_transport_error(error: BaseException) -> bool:
-    """Recognize httpx's transport errors by name: which version of httpx the client uses is the client's choice."""
-    return any(kind.__module__.startswith("httpx") and kind.__name__ == "TransportError" for kind in type(error).__mro__)
+def _is_a(error: BaseException, name: str) -> bool:
+    """Recognize httpx's errors by name: which version of httpx the client uses is the client's choice."""
+    return any(kind.__module__.startswith("httpx") and kind.__name__ == name for kind in type(error).__mro__)
 
 
 def _short(error: BaseException) -> str:
+    """Return the status and the server's own words, or the last line of another error."""
+    if status := status_of(error):  # the message of httpx ends with a link to an encyclopedia
+        words = getattr(error, "server_message", None)
+        return f"status {status}" + (f" ({visible(words, 160)})" if words else "")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return visible(lines[-1], 160) if lines else type(error).__name__

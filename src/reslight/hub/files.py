@@ -23,6 +23,7 @@ from reslight.hub.repo import Repository
 from reslight.messages import UsageError, visible
 
 log = logging.getLogger(__name__)
+_NONSENSE = "a file's name, size or hash is missing in the Hub's answer. Check HF_ENDPOINT, and try again later."
 _LISTING = 600
 """Seconds that the list of all files of a repository may take."""
 
@@ -32,12 +33,20 @@ def commit_of(api: HfApi, repository: Repository) -> str:
     if repository.revision and re.fullmatch(r"[0-9a-f]{40}", repository.revision):
         return repository.revision
     ask = partial(api.repo_info, repository.name, repo_type=repository.kind, revision=repository.revision)
-    sha = with_retries(ask, f"looking up {repository}", repository).sha
-    if not re.fullmatch(r"[0-9a-f]{40}", sha or ""):
+    return check_commit(with_retries(ask, f"looking up {repository}", repository).sha, repository)
+
+
+def check_commit(sha: object, repository: Repository) -> str:
+    """Return a commit that the Hub named.
+
+    Raises:
+        ConnectionError: what it named is no commit.
+    """
+    if not isinstance(sha, str) or not re.fullmatch(r"[0-9a-f]{40}", sha):
         raise ConnectionError(
             f"the commit of {repository} is {visible(sha)!r} to the Hub: it must be 40 hexadecimal digits. Try again later."
         )
-    return str(sha)
+    return sha
 
 
 def list_files(api: HfApi, repository: Repository, commit: str | None, names: Sequence[str] | None = None) -> dict[str, RepoFile]:
@@ -57,7 +66,12 @@ def list_files(api: HfApi, repository: Repository, commit: str | None, names: Se
 
     seconds = _LISTING if names is None else None  # a dataset may have 100,000 files, which come in pages of 1,000
     rows = with_retries(ask, f"listing the files of {repository}", repository, seconds)
-    return {row.path: row for row in rows if isinstance(row, RepoFile)}
+    files = {row.path: row for row in rows if isinstance(row, RepoFile)}
+    for name, file in files.items():
+        digest = file.lfs.sha256 if file.lfs else file.blob_id
+        if not isinstance(name, str) or type(file.size) is not int or not isinstance(digest, str):
+            raise ConnectionError(f"listing the files of {repository} failed: {_NONSENSE}")
+    return files
 
 
 def download(api: HfApi, repository: Repository, commit: str, listed: RepoFile, folder: Path | None = None) -> Path:

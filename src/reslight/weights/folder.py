@@ -82,10 +82,9 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
     files = {MODEL: model_bytes(net), GOLDEN: golden.to_bytes()}
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     config = other_libraries(record) | {"reslight": record.to_dict() | {"sha256": sums}}
-    warn_if_replaced(folder, sums[MODEL])
     files[CARD] = card(record, len(files[MODEL]), read_card(folder), sha256=sums[MODEL]).encode()
     files[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    write_files({folder / name: files[name] for name in FILES})
+    replace_folder(folder, files, sums[MODEL])
 
 
 def check_target(folder: Path) -> None:
@@ -104,14 +103,24 @@ def check_target(folder: Path) -> None:
         raise UsageError(f"{folder} holds other files than weights of reslight: they would be overwritten. Give a new folder.")
 
 
-def warn_if_replaced(folder: Path, sha256: str) -> None:
-    """Log a warning if a folder holds other weights than those that are about to be written."""
+def replace_folder(folder: Path, files: Mapping[str, bytes], sha256: str) -> None:
+    """Write the files of a folder; log a warning if it held other weights.
+
+    Args:
+        folder: The folder.
+        files: The content of each of FILES.
+        sha256: sha256 of the new model.safetensors.
+
+    Raises:
+        OSError: the folder is not writable.
+    """
     try:
         existing = read_description(folder).sha256[MODEL]
     except (OSError, ValueError):
-        return
+        existing = sha256
+    write_files({folder / name: files[name] for name in FILES})
     if existing != sha256:
-        log.warning("%s held other weights (sha256 %s...), which are replaced", folder, existing[:12])
+        log.warning("%s held other weights (sha256 %s...), which were replaced", folder, existing[:12])
 
 
 def read_card(folder: Path) -> str:

@@ -91,7 +91,7 @@ def remote(owner: str) -> Iterator[Listed]:
     for model in found:
         with contextlib.suppress(ValueError):  # not a legal name
             yield Listed(
-                Repository.parse(model.id).name,
+                Repository.parse(str(model.id)).name,
                 _accuracy(getattr(model, "model_index", None)),
                 _nbytes(getattr(model, "safetensors", None)),
                 f"on the Hub, {'gated, ' if model.gated else 'private, ' if model.private else ''}commit {visible(str(model.sha)[:7])}",
@@ -102,7 +102,7 @@ def _models_of(owner: str) -> list["ModelInfo"]:
     from reslight.hub.client import client
 
     models = client().list_models(author=owner, filter="reslight", expand=["sha", "model-index", "safetensors", "private", "gated"])
-    return sorted(models, key=lambda model: model.id)
+    return sorted(models, key=lambda model: str(model.id))
 
 
 def matching(rows: Iterator[Listed], pattern: str) -> list[Listed]:
@@ -127,6 +127,7 @@ def _objects(value: Any) -> list[Mapping[str, Any]]:
 
 def _nbytes(info: Any) -> int | None:
     """Return the size of the tensors that the Hub counted, in bytes."""
-    counts = getattr(info, "parameters", None) or {}
-    known = [count * _BYTES.get(dtype, math.nan) for dtype, count in counts.items() if type(count) is int]
+    found = getattr(info, "parameters", None)
+    counts: Mapping[Any, Any] = found if isinstance(found, Mapping) else {}
+    known = [count * _BYTES.get(dtype, math.nan) for dtype, count in counts.items() if type(count) is int and 0 <= count < 2**50]
     return int(sum(known)) if known and math.isfinite(sum(known)) else None

@@ -13,7 +13,6 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoFile
 
-from reslight.atomic import write_files
 from reslight.hub.client import client, is_offline, with_retries
 from reslight.hub.files import commit_of, download, list_files, remember_commit
 from reslight.hub.repo import Repository
@@ -29,7 +28,7 @@ from reslight.weights.folder import (
     check_folder,
     check_target,
     read_card,
-    warn_if_replaced,
+    replace_folder,
 )
 from reslight.weights.golden import Golden
 from reslight.weights.interop.timm_folder import read_any_description
@@ -102,14 +101,13 @@ def pull(source: str, folder: str | os.PathLike[str]) -> Path:
     own_card = read_card(target)
     downloaded = fetch(repository, EVERYTHING)
     record = check_folder(downloaded)  # a damaged folder is not copied
-    files = {target / name: (downloaded / name).read_bytes() for name in FILES}
+    files = {name: (downloaded / name).read_bytes() for name in FILES}
     if own_card:
         text = merged(own_card, read_card(downloaded))
         if text is None:
             raise UsageError(f"{target / CARD} and the card of {repository} hold different text of yours. Pull to a new folder.")
-        files[target / CARD] = card(record, len(files[target / MODEL]), text, repository.name).encode()
-    warn_if_replaced(target, hashlib.sha256(files[target / MODEL]).hexdigest())
-    write_files(files)
+        files[CARD] = card(record, len(files[MODEL]), text, repository.name).encode()
+    replace_folder(target, files, hashlib.sha256(files[MODEL]).hexdigest())
     return target
 
 

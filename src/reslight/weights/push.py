@@ -10,8 +10,8 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo
 
-from reslight.hub.client import WAITS, client, in_time, is_transient, transfer_seconds, translate_error, with_retries
-from reslight.hub.files import download, is_same_file, list_files
+from reslight.hub.client import WAITS, client, in_time, is_transient, status_of, transfer_seconds, translate_error, with_retries
+from reslight.hub.files import check_commit, download, is_same_file, list_files
 from reslight.hub.repo import Repository
 from reslight.messages import UsageError, visible
 from reslight.weights.card import card, merged
@@ -56,7 +56,7 @@ def push(
     found = _info(api, Repository(where.name))
     if found and private and not found.private:
         raise UsageError(f"{where.name} is public: these weights would not be private. Make it private on the Hub, or use another name.")
-    head = None if found is None else found.sha if branch == "main" else _head(api, where, branch)
+    head = None if found is None else check_commit(found.sha, where) if branch == "main" else _head(api, where, branch)
     created = "" if head else f"the branch {branch} of {where.name}" if found else where.name
     if created and create_pr:
         raise UsageError(f"{created} does not exist, so it cannot get a pull request. Push without one first.")
@@ -80,7 +80,10 @@ def push(
     except OSError as error:
         raise ConnectionError(f"{where} was published as {commit}, but could not be read back: {error}") from error
     if still:
-        raise ConnectionError(f"{where} at {commit} does not have the files that were sent: {', '.join(still)}. Push again.")
+        raise ConnectionError(
+            f"{where} was published as {commit}, but this could not be confirmed: the Hub lists other files there than were sent "
+            f"({', '.join(still)}). Look at {visible(url, 300)}, and push again if they are missing."
+        )
     return [*lines, f"done  {visible(url, 300)}", f"      load it with reslight.load({f'{where.name}@{commit}'!r})"]
 
 
@@ -95,7 +98,7 @@ def _info(api: HfApi, where: Repository) -> ModelInfo | None:
 def _head(api: HfApi, where: Repository, branch: str) -> str | None:
     """Return the commit that a branch is at; None for a missing branch."""
     found = _info(api, Repository(where.name, branch))
-    return found.sha if found else None
+    return check_commit(found.sha, where) if found else None
 
 
 def _merged(api: HfApi, where: Repository, head: str | None, record: Record, here: Path) -> bytes:
@@ -127,24 +130,47 @@ def _commit(
         send = partial(api.preupload_lfs_files, where.name, [add], revision=branch, create_pr=create_pr, free_memory=False)
         with_retries(send, f"sending {add.path_in_repo} to {where}", where, transfer_seconds(_size(content)))
 
+    requests = _pull_requests(api, where) if create_pr else {}
+
     def attempt() -> tuple[str, str]:
         done = api.create_commit(
             where.name, adds, commit_message=message, parent_commit=None if create_pr else head, revision=branch, create_pr=create_pr
         )
-        return done.oid, str(done.pr_url or done.commit_url)
+        return check_commit(done.oid, where), str(done.pr_url or done.commit_url)
 
     for wait in (*WAITS, None):
         try:
             return in_time(attempt, what, transfer_seconds(0))
         except Exception as error:
-            lost = not create_pr and (now := _head(api, where, branch)) not in (None, head) and not _changed(api, where, now, contents)
-            if lost:  # the commit succeeded, and its answer was lost
-                return str(now), f"{api.endpoint}/{where.name}/commit/{now}"
-            if wait is None or create_pr or not is_transient(error):
+            if (status := status_of(error)) and 400 <= status < 500 and status not in (408, 412, 429):
                 raise translate_error(error, what, where) from error
-            log.warning("%s: the connection was dropped; next attempt in %d s", what, wait)
+            try:  # the commit may have succeeded, and its answer been lost
+                if create_pr:
+                    new = {name: sha for name, sha in _pull_requests(api, where).items() if name not in requests}
+                    made = [(sha, f"discussions/{name.rpartition('/')[2]}") for name, sha in new.items()]
+                else:
+                    now = _head(api, where, branch)
+                    made = [(now, f"commit/{now}")] if now and now != head else []
+                for commit, page in made:
+                    if not _changed(api, where, commit, contents):
+                        return commit, f"{api.endpoint}/{where.name}/{page}"
+            except OSError as unknown:
+                raise ConnectionError(
+                    f"{what} could not be confirmed, and may have succeeded: {unknown} "
+                    f"Look at {api.endpoint}/{where.name} before you push again."
+                ) from error
+            if wait is None or not is_transient(error):
+                raise translate_error(error, what, where) from error
+            log.warning("%s: the answer was lost; next attempt in %d s", what, wait)
             time.sleep(wait)
     raise AssertionError  # the last round returns or raises
+
+
+def _pull_requests(api: HfApi, where: Repository) -> dict[str, str]:
+    """Return the commits that pull requests are at, by `refs/pr/NUMBER`."""
+    ask = partial(api.list_repo_refs, where.name, include_pull_requests=True)
+    found = with_retries(ask, f"listing the pull requests of {where}", where).pull_requests or []
+    return {str(one.ref): check_commit(one.target_commit, where) for one in found}
 
 
 def _changed(api: HfApi, where: Repository, commit: str | None, contents: Mapping[str, bytes | Path]) -> list[str]:
