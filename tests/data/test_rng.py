@@ -200,6 +200,7 @@ def test_draws_are_never_renumbered():
         "MIX_LAMBDA": 29,
         "MIX_Y": 30,
         "MIX_X": 31,
+        "LEFT_OUT": 32,
     }
 
 

@@ -94,6 +94,8 @@ def raise_in_one_line(error: Exception) -> NoReturn:
         raise UsageError(str(own)) from error
     if unreadable := raised_inside(error, OSError):
         raise unreadable from None
+    if package := re.search(r"Requirement '([^']+)' not met", str(error)):  # Lightning's words, of which jsonargparse makes a ValueError
+        raise MissingPackageError(f"a class in the configuration needs {package[1]}. Run pip install '{package[1]}'.") from error
     if missing := raised_inside(error, ImportError):
         raise MissingPackageError(f"{one_line(missing)}. Install the package, or remove the setting that needs it.") from error
     if isinstance(error, MisconfigurationException) or raised_by(error, "lightning."):

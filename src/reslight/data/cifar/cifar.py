@@ -168,8 +168,8 @@ class CIFAR(ImageDataModule):
         folder = self._folder
         try:
             download(self.metadata, split, folder)
-        except ConnectionError as error:
-            raise ConnectionError(
+        except (ConnectionError, UsageError) as error:
+            raise type(error)(
                 f"data.root is {self.root}: there are no {ADJECTIVES[split]} images of {self.metadata.title} in it or in {folder}, and "
                 f"{error}. Put the python archive, its folder, the Hub's parquet files, or train/CLASS/IMAGE and test/CLASS/IMAGE "
                 "there, or set data.root."

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reslight.data.cifar.metadata import ADJECTIVES, CifarMetadata, SplitName
 from reslight.hub.repo import Repository
+from reslight.messages import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +27,12 @@ def download(metadata: CifarMetadata, split: SplitName, folder: Path) -> None:
 
     Raises:
         ConnectionError: no host could be reached and gave the files; the message lists the hosts with their reasons.
+        UsageError: HF_HUB_OFFLINE is set.
     """
     from reslight.hub.client import client, is_offline  # huggingface_hub takes half a second to import
 
     if is_offline():
-        raise ConnectionError("nothing was downloaded because HF_HUB_OFFLINE is set")
+        raise UsageError("nothing was downloaded because HF_HUB_OFFLINE is set")
     hosts: dict[str, Callable[[CifarMetadata, SplitName, Path], str]] = {
         f"{client().endpoint}/datasets/{metadata.repository}": _from_hub,
         "https://www.cs.toronto.edu/~kriz/cifar.html": _from_author,
