@@ -2,12 +2,14 @@
 
 import json
 import math
+import sys
 
 import pytest
 import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from reslight.messages import MissingPackageError
 from reslight.preprocess import Preprocess
 
 RGB = Preprocess(size=8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
@@ -176,3 +178,11 @@ def test_bad_images():
         RGB("cat.png")
     with pytest.raises(ValueError, match="cannot be converted to 2 channels"):
         Preprocess(8, (0.5, 0.5), (0.5, 0.5))(Image.new("RGB", (8, 8)))
+
+
+def test_without_torchvision_the_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.transforms.v2", None)
+    preprocess = Preprocess(size=8, mean=(0.5,), std=(0.2,))
+    for image in (Image.new("L", (9, 9)), torch.zeros(1, 9, 9, dtype=torch.uint8)):
+        with pytest.raises(MissingPackageError, match=r"torchvision is not installed: it resizes images\. Run pip install torchvision"):
+            preprocess(image)

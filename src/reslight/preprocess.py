@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from reslight.messages import UsageError, check_keys, visible
+from reslight.messages import MissingPackageError, UsageError, check_keys, visible
 from reslight.plain import plain
 
 if TYPE_CHECKING:
@@ -161,29 +161,28 @@ class Preprocess:
     def _resize_tensor(self, image: Tensor) -> Tensor:
         if not self._needs_resize(*image.shape[-2:]):
             return image
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2 import functional as tvf
-
-        how = InterpolationMode(self.interpolation)
+        tvf, modes_of_resizing = _torchvision()
+        how = modes_of_resizing(self.interpolation)
         resized: Tensor = tvf.resize_image(image, [self._short_side], how, antialias=True)
         return resized
 
     def _pil_to_tensor(self, image: "Image") -> Tensor:
         """Resize with Pillow, as the pipelines of published accuracies do, and return uint8 `(C, H, W)`."""
-        from PIL import Image
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2 import functional as tvf
+        tvf, modes_of_resizing = _torchvision()
+        from PIL import Image  # comes with torchvision
 
         if not isinstance(image, Image.Image):
             raise TypeError(f"image is a {type(image).__name__}: it must be a Pillow image or a uint8 tensor.")
         modes = {1: "L", 3: "RGB"}
         if self.channels not in modes:
             raise UsageError(f"image is a Pillow image: it cannot be converted to {self.channels} channels. Give a uint8 tensor.")
-        image = image.convert(modes[self.channels])
+        if image.mode != modes[self.channels]:  # no copies that are not needed: an image may have hundreds of megabytes
+            image = image.convert(modes[self.channels])
         top, left, height, width = middle(image.height, image.width, self._short_side)
-        image = image.crop((left, top, left + width, top + height))
+        if (height, width) != (image.height, image.width):
+            image = image.crop((left, top, left + width, top + height))
         if self._needs_resize(height, width):
-            image = tvf.resize(image, [self._short_side], InterpolationMode(self.interpolation))
+            image = tvf.resize(image, [self._short_side], modes_of_resizing(self.interpolation))
         tensor: Tensor = tvf.pil_to_tensor(image)
         return tensor
 
@@ -192,6 +191,20 @@ class Preprocess:
         # Rounded as in torchvision, whose published accuracies depend on it.
         top, left = round((height - self.size) / 2), round((width - self.size) / 2)
         return image[..., top : top + self.size, left : left + self.size]
+
+
+def _torchvision() -> tuple[Any, Any]:
+    """Return torchvision's functions on images, and its kinds of interpolation.
+
+    Raises:
+        MissingPackageError: torchvision is not installed.
+    """
+    try:
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as tvf
+    except ImportError as error:
+        raise MissingPackageError("torchvision is not installed: it resizes images. Run pip install torchvision.") from error
+    return tvf, InterpolationMode
 
 
 def middle(height: int, width: int, short_side: int = 0) -> tuple[int, int, int, int]:

@@ -1,6 +1,8 @@
 """`reslight classify` on image files of every kind."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +165,24 @@ def test_names_of_files_command_no_terminal(capsys):
     assert printed.out.startswith(r"a\x1b[2J\u202e.png  (8 x 8")
     assert r"error: b\x1b]0;x\x07.png is not an image" in printed.err
     assert "\x1b" not in printed.out + printed.err
+
+
+def test_a_large_image_is_in_memory_about_once():
+    """Pillow holds an RGB image with four bytes a pixel, and decodes PNG only as a whole."""
+    Image.new("RGB", (6_000, 6_000), "red").save("large.png", compress_level=1)
+    code = (
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from PIL import Image\n"
+        "import reslight\n"
+        "from reslight.analysis.classify import classify, read\n"
+        "net = reslight.create_model('resnet8').eval()\n"
+        "net.preprocess = reslight.Preprocess(size=32, mean=(0.5,) * 3, std=(0.2,) * 3)\n"
+        "Image.new('RGB', (60, 60)).save('small.png')\n"
+        "classify(net, read(Path('small.png'), net))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "classify(net, read(Path('large.png'), net))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 1.5 * 4 * 6_000**2

@@ -12,7 +12,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Description:
         record: What is known about the weights.
         sha256: sha256 of model.safetensors and golden.safetensors, by name; empty if unknown.
         folder: The folder.
+        by_transformers: transformers wrote the folder: what it says of the training may be of other weights.
         as_in_file: Converts a state dict to the names and shapes that model.safetensors has, in the same order.
     """
 
@@ -56,6 +57,7 @@ class Description:
     sha256: Mapping[str, str]
     folder: Path
     as_in_file: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
+    by_transformers: bool = False
 
 
 def write_folder(net: ResNet, folder: Path, record: Record) -> None:
@@ -265,6 +267,8 @@ def describe(config: Mapping[str, Any], folder: Path) -> Description:
         if not isinstance(ours, dict):
             raise UsageError("it has no object `reslight`, so reslight did not write it. `reslight convert` reads other libraries' files.")
         sums = check_sha256(ours.pop("sha256", None), (MODEL, GOLDEN))
+        if "transformers_version" in config:  # its save_pretrained keeps the object `reslight` of the weights that it had loaded
+            return Description(replace(Record.from_dict(ours), metrics=()), {}, folder, by_transformers=True)
         return Description(Record.from_dict(ours), sums, folder)
     except UsageError as error:
         raise UsageError(f"{folder / CONFIG}: {error}") from None
@@ -288,6 +292,8 @@ def load_network(description: Description) -> ResNet:
     compare(found, entries_of(in_file), f"{path} does not hold the network of its {CONFIG}")
     if MODEL in description.sha256:
         _check_sum(path, description.sha256[MODEL])
+    if description.by_transformers:
+        log.warning("%s was written by transformers: what it says of accuracy and training may be of other weights", path.parent)
     with safe_open(path, framework="pt") as file:
         # Clone: unaligned memory-mapped tensors change results in the last bit, and the file may be replaced while the model is in use.
         tensors = [file.get_tensor(name).clone() for name in in_file]

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.functional import dropout, relu
 
 from reslight.messages import MissingPackageError, UsageError
 from reslight.models import VARIANTS, ResNet, ResNetConfig
@@ -28,7 +29,7 @@ class TimmResNet(ResNet):
         base: The network that the other arguments change.
         num_classes: Number of classes; with 0 there is no classifier, and the network returns the pooled features, (N, num_features).
         global_pool: Only "avg".
-        drop_rate: Dropout before the classifier. Only 0, since reslight's networks have none.
+        drop_rate: Probability of dropout before the classifier, in training.
         **changes: Fields of `ResNetConfig`, and timm's `in_chans` and `drop_path_rate`.
 
     Raises:
@@ -36,11 +37,12 @@ class TimmResNet(ResNet):
     """
 
     def __init__(self, base: ResNetConfig, *, num_classes: int, global_pool: str = "avg", drop_rate: float = 0.0, **changes: Any) -> None:
-        if drop_rate:
-            raise UsageError(f"drop_rate is {drop_rate}: reslight's networks have no dropout. Leave it out.")
+        if not 0 <= drop_rate <= 1:
+            raise UsageError(f"drop_rate is {drop_rate}: it must be from 0 to 1.")
         super().__init__(from_timm_arguments(base, changes | {"num_classes": num_classes or 1}))
         self.num_features = self.head_hidden_size = self.fc.in_features
         self.num_classes = num_classes
+        self.drop_rate = drop_rate
         scales = [(1 if self.config.stem == "small" else 4) * 2**index for index in range(len(self.config.widths))]
         self.feature_info = [
             {"num_chs": width * self.config.expansion, "reduction": scale, "module": name}
@@ -68,7 +70,54 @@ class TimmResNet(ResNet):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits (N, num_classes) for the output of `forward_features`; with `pre_logits` pooled features (N, num_features)."""
-        return self.forward_pool(x) if pre_logits else super().forward_head(x)
+        pooled = dropout(self.forward_pool(x), self.drop_rate, self.training)
+        return pooled if pre_logits else self.fc(pooled)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return the outputs of the stem, before its max-pool, and of the stages, as timm's ResNets do.
+
+        Args:
+            x: Normalized images, (N, in_channels, H, W).
+            indices: Which outputs, 0 being the stem's; the last `indices` if a number, all if None.
+            norm: Has no effect, as in timm's ResNets.
+            stop_early: Do not compute the stages after the last output.
+            output_fmt: Only "NCHW".
+            intermediates_only: Return the outputs without the last stage's.
+
+        Raises:
+            UsageError: another `output_fmt`.
+        """
+        from timm.models._features import feature_take_indices  # timm before 1.0 has none
+
+        if output_fmt != "NCHW":
+            raise UsageError(f"output_fmt is {output_fmt!r}: reslight's networks have NCHW. Leave it out.")
+        wanted, last = feature_take_indices(1 + len(self.config.stage_names), indices)
+        x = self.conv1(x)
+        x = x if self.config.preact else relu(self.bn1(x))
+        found = [x] if 0 in wanted else []
+        x = self.maxpool(x)
+        for number, name in enumerate(self.config.stage_names[: last if stop_early else None], start=1):
+            x = self.get_submodule(name)(x)
+            if number in wanted:
+                found.append(x)
+        return found if intermediates_only else (x, found)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute the activations of the blocks again in the backward pass, which takes less memory and more time."""
+        for name in self.config.stage_names:
+            self.get_submodule(name).recompute = enable  # type: ignore[assignment]  # a Stage's own attribute
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Return patterns of the names of parameters by depth, from which timm computes learning rates by layer."""
+        return {"stem": r"^conv1|^bn1|^maxpool", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
 
 
 def _check_pool(name: str) -> None:

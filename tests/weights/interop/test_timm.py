@@ -14,6 +14,7 @@ from tests.nets import scrambled
 
 import reslight
 from reslight.models import VARIANTS
+from reslight.weights.folder import check_folder
 
 timm = pytest.importorskip("timm")
 import reslight.weights.timm  # noqa: E402  # after the skip
@@ -117,7 +118,7 @@ def test_features_have_the_shapes_that_timm_reports(name):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"drop_rate": 0.5}, "drop_rate is 0.5: reslight's networks have no dropout"),
+        ({"drop_rate": 1.5}, "drop_rate is 1.5: it must be from 0 to 1"),
         ({"global_pool": "max"}, "global_pool is 'max': reslight's networks have avg"),
         ({"shortcuts": "A"}, "shortcuts.*shortcut"),
         ({"shortcut": "D"}, "shortcut is 'D'"),
@@ -169,3 +170,74 @@ def test_transformers_reads_the_folder(config):
     if config.in_channels == 3:  # transformers' processor converts every image to RGB
         pixels = transformers.AutoImageProcessor.from_pretrained("ours")(image, return_tensors="pt")["pixel_values"]
         assert (pixels[0] - ours.preprocess(image)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet50", "preact_resnet18_cifar"])
+def test_intermediate_outputs_are_those_of_the_layers(name):
+    net = timm.create_model(f"reslight_{name}", num_classes=5).eval()
+    size = VARIANTS[name].input_size // 4
+    x = torch.randn(1, 3, size, size)
+    with torch.inference_mode():
+        stages = list(reslight.ResNet.forward_features(net, x).values())[1:]
+        last, found = net.forward_intermediates(x)
+        assert len(found) == 1 + len(stages)
+        assert torch.equal(net.maxpool(found[0]), reslight.ResNet.forward_features(net, x)["stem"])
+        assert all(torch.equal(one, other) for one, other in zip(found[1:], stages, strict=True))
+        assert torch.equal(net.forward_head(last), net(x))
+        (second,) = net.forward_intermediates(x, indices=[2], stop_early=True, intermediates_only=True)
+        assert torch.equal(second, stages[1])
+        assert len(net.forward_intermediates(x, indices=2, intermediates_only=True)) == 2
+    with pytest.raises(ValueError, match="output_fmt is 'NLC'"):
+        net.forward_intermediates(x, output_fmt="NLC")
+
+
+def test_intermediate_outputs_are_those_of_timms_own_networks():
+    ours, theirs = timm.create_model("reslight_resnet18").eval(), timm.create_model("resnet18").eval()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        for one, other in zip(ours.forward_intermediates(x)[1], theirs.forward_intermediates(x)[1], strict=True):
+            assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    net = timm.create_model("reslight_resnet8", num_classes=5)
+    x = torch.randn(2, 3, 32, 32)
+    gradients = []
+    for enable in (False, True):
+        net.set_grad_checkpointing(enable)
+        assert all(net.get_submodule(name).recompute is enable for name in net.config.stage_names)
+        net.zero_grad()
+        net(x).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in net.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def test_layers_are_grouped_for_learning_rates_by_depth():
+    from timm.models import group_parameters
+
+    net = timm.create_model("reslight_resnet8")
+    groups = group_parameters(net, net.group_matcher(), reverse=True)
+    assert groups["conv1.weight"] == groups["bn1.bias"] == 0
+    assert groups["layer1.0.conv1.weight"] < groups["layer2.0.conv1.weight"] < groups["layer3.0.conv2.weight"] < groups["fc.weight"]
+
+
+def test_dropout_before_the_classifier():
+    net = timm.create_model("reslight_resnet8", drop_rate=0.5)
+    features = net.forward_features(torch.randn(4, 3, 32, 32)).detach()
+    assert (net.train().forward_head(features, pre_logits=True) == 0).float().mean() > 0.3
+    assert torch.equal(net.eval().forward_head(features), net.fc(features.mean((2, 3))))
+
+
+def test_what_transformers_saves_loads_and_says_so(caplog):
+    transformers = pytest.importorskip("transformers")
+    net = saved(VARIANTS["resnet8"])
+    theirs = transformers.AutoModelForImageClassification.from_pretrained("ours")
+    with torch.no_grad():
+        theirs.timm_model.fc.bias.add_(1)
+    theirs.save_pretrained("theirs")
+    back = reslight.load("theirs")
+    assert torch.equal(back.fc.bias, net.fc.bias + 1)
+    assert "theirs was written by transformers: what it says of accuracy and training may be of other weights" in caplog.text
+    with pytest.raises(ValueError, match=r"theirs/config.json has the key architectures: .* it must have no such key"):
+        check_folder(Path("theirs"))

@@ -77,14 +77,14 @@ def read_image(file: Any, name: str, channels: int) -> tuple[Image.Image, list[s
         with Image.open(file) as opened:
             frames = getattr(opened, "n_frames", 1)
             opened.load()
-            image = opened.copy()
-        done = [f"{image.width} x {image.height} {image.mode}"]
-        if frames > 1:
-            done.append(f"the first of {frames} frames")
-        if image.getexif().get(_ORIENTATION) in range(2, 9):
-            image = ImageOps.exif_transpose(image)
-            done.append("rotated by its EXIF orientation")
-        image = _flattened(image, done)
+            image: Image.Image = opened  # no copy, since an image may have hundreds of megabytes; it outlives the file
+            done = [f"{image.width} x {image.height} {image.mode}"]
+            if frames > 1:
+                done.append(f"the first of {frames} frames")
+            if image.getexif().get(_ORIENTATION) in range(2, 9):
+                image = ImageOps.exif_transpose(image)
+                done.append("rotated by its EXIF orientation")
+            image = _flattened(image, done)
     except UnidentifiedImageError:
         raise UsageError(f"{name} is not an image that Pillow can read. Replace or remove it.") from None
     except Image.DecompressionBombError:
