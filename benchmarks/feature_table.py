@@ -251,7 +251,7 @@ FEATURES: dict[str, list[Feature]] = {
         part("logger", "CSVLogger", "save_dir logs", "values and settings", every(has("logs/**/metrics.csv"), has("logs/**/hparams.yaml"))),
         part("logger", "TensorBoardLogger", "save_dir logs", "values", has("logs/**/events.out.tfevents.*")),
         part("logger", "WandbLogger", "offline true;save_dir .", "values", has("wandb/offline-run-*")),
-        part("logger", "MLFlowLogger", "tracking_uri file:mlruns", "values", has("mlruns/*/*/metrics/*")),
+        part("logger", "MLFlowLogger", "tracking_uri sqlite:///mlflow.db", "values", has("mlflow.db")),
     ],
     "Strategies": [
         *(strategy(name) for name in ("ddp_find_unused_parameters_true", "ddp_spawn", "ddp_fork", "ddp_notebook")),

@@ -108,6 +108,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "trainer.logger.savedir is no setting of CSVLogger",
         "trainer.logger.save_dir?",
     ),
+    "fit --config digits --trainer.callbacks Timer --trainer.callbacks.interval month": ("Timer", "month"),
     "fit --config digits --trainer.logger WandbLogger": ("a class in the configuration needs wandb>=", "pip install 'wandb>="),
     "fit --config digits --data no_module.Data": ("data is no_module.Data", "no module no_module"),
     "fit --config digits --data reslight.data.Digts": ("data is reslight.data.Digts", "has no Digts", "Digits?"),

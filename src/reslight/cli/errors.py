@@ -80,6 +80,9 @@ def _example(default: Any) -> str:
     return f"a list, such as {list(default) or [1, 2]}" if isinstance(default, list | tuple) else "a list"
 
 
+_CLASS_REFUSES = re.compile(r"Errors: - (?:Not a valid subclass.*?\(implicit class_path\) - )?(.+?) - (?:Expected a |Not a valid )")
+
+
 def raise_in_one_line(error: Exception) -> NoReturn:
     """Raise an error of Lightning, of jsonargparse or of a user's class again: in one line where it is a mistake of the user.
 
@@ -98,6 +101,9 @@ def raise_in_one_line(error: Exception) -> NoReturn:
         raise MissingPackageError(f"a class in the configuration needs {package[1]}. Run pip install '{package[1]}'.") from error
     if missing := raised_inside(error, ImportError):
         raise MissingPackageError(f"{one_line(missing)}. Install the package, or remove the setting that needs it.") from error
+    if reason := _CLASS_REFUSES.search(" ".join(str(error).split())):
+        # What a class in the configuration says against its settings, among what jsonargparse says.
+        raise UsageError(f"a class in the configuration refuses its settings: {reason[1].rstrip('.')}.") from error
     if isinstance(error, MisconfigurationException) or raised_by(error, "lightning."):
         raise UsageError(one_line(error)) from error
     raise error
