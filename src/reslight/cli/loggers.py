@@ -12,7 +12,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import Logger
 
-from reslight.cli.command_line import Setting
+from reslight.cli.command_line import Setting, expanded
 from reslight.cli.settings import find_class
 from reslight.runs.folder import Run
 from reslight.runs.trackers import continue_trackers
@@ -45,9 +45,10 @@ def complete_classes(words: Sequence[str], settings: Sequence[Setting]) -> tuple
         result.append(word)
     added: list[Setting] = []
     for setting in settings:
-        added.append(setting)
-        if setting.key == "trainer.logger" and _name(setting.value) in IN_RUN_FOLDER:
-            added.append(Setting("trainer.logger.save_dir", RUN_FOLDER, setting.file))
+        for inner in expanded(setting) if setting.key == "trainer.logger" else [setting]:
+            added.append(inner)
+            if inner.key == "trainer.logger" and _name(inner.value) in IN_RUN_FOLDER:
+                added.append(Setting("trainer.logger.save_dir", RUN_FOLDER, inner.file))
     return result, added
 
 
