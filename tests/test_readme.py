@@ -17,10 +17,6 @@ def test_the_two_commands_stand_there():
         assert f"\n    {command}\n" in README
 
 
-def test_it_is_one_screen():
-    assert len(README.splitlines()) <= 60
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):

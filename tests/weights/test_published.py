@@ -79,4 +79,7 @@ def test_the_tables_have_its_number_and_how_to_load_it(name: str, page: str):
     assert f"{correct:,} of {total:,}" in row
     if page == "README.md":
         assert f'reslight.load("{name}")' in row
-        assert f'torch.hub.load(REPO, "{name.split(".")[0]}", pretrained=True)' in row
+        net = name.split(".")[0]
+        is_first = next(other for other in CATALOG if other.split(".")[0] == net) == name
+        chosen = "pretrained=True" if is_first else f'weights="{name}"'
+        assert f'torch.hub.load(REPO, "{net}", {chosen})' in row
