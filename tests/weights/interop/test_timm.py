@@ -239,5 +239,5 @@ def test_what_transformers_saves_loads_and_says_so(caplog):
     back = reslight.load("theirs")
     assert torch.equal(back.fc.bias, net.fc.bias + 1)
     assert "theirs was written by transformers: what it says of accuracy and training may be of other weights" in caplog.text
-    with pytest.raises(ValueError, match=r"theirs/config.json has the key architectures: .* it must have no such key"):
+    with pytest.raises(ValueError, match=r"theirs/config\.json (has|is missing) "):
         check_folder(Path("theirs"))
