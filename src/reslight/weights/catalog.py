@@ -42,6 +42,7 @@ class Published:
 CATALOG: Mapping[str, Published] = MappingProxyType(
     {
         "resnet20.cifar10": Published(accuracy=92.06, sha256="f119919f7315353ec7d6cd14c8248d5b4f17ab3dcb6dad5f14ae8857f3709211"),
+        "resnet20.cifar100": Published(accuracy=69.10, sha256="ab0f95334726ed03290bde9fc813065dda36dddebc094d70a5fa9dd2d5a82314"),
         "resnet8.digits": Published(accuracy=99.17, sha256="62d441152d235daa4d3748dee93cbf13c6e0a8057e630e1e61d664d549efe6cc"),
     }
 )
