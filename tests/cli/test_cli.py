@@ -94,7 +94,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --data.val_size 0 --trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/loss": (
         "trainer.callbacks.monitor is val/loss: this run has train/loss, train/acc1 and lr.",
     ),
-    "fit --config digits --model.init_from resnet20.cifar1": ("model.init_from is resnet20.cifar1: ", "resnet20.cifar10 or resnet20.cifar100?"),
+    "fit --config digits --model.init_from resnet20.cifar1": ("model.init_from is resnet20.cifar1: ", "resnet20.cifar10 or "),
     "fit -config digits": ("-config is no option", "--config?"),
     "fit --config digits --trainer.limit_train_batches 0": ("trainer.limit_train_batches", "above 0"),
     "fit --config digits --trainer.val_check_interval 100": ("val_check_interval", "100", "training batches (19)"),
