@@ -18,7 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-from reslight.runs.config_files import names, packaged, read, run_name
+from reslight.runs.config_files import names, packaged, run_name
+from reslight.runs.yaml_file import read
 
 COLUMNS = ["recipe", "batch", "steps", "first_loss", "last_loss", "verdict", "seconds", "threads", "options"]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, Timer, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
@@ -234,3 +234,12 @@ def test_an_interrupted_validation_restarts_on_resume(tmp_path):
 def test_slurm_is_recognized():
     assert not lightning_private.runs_under_slurm(trainer())
     assert lightning_private.runs_under_slurm(trainer(plugins=[SLURMEnvironment()]))
+
+
+def test_callbacks_are_listed_and_removed():
+    run = trainer(callbacks=[note := Callback(), *(others := [Timer(), EMAWeightAveraging()])])
+    assert [one for one in lightning_private.callbacks_of(run) if one in (note, *others)] == [note, *others]
+    lightning_private.remove_callbacks(run, (Timer, EMAWeightAveraging))
+    assert note in lightning_private.callbacks_of(run)
+    assert not set(others) & set(lightning_private.callbacks_of(run))
+    assert lightning_private.callbacks_of(run) is run.callbacks, "what the trainer calls"

@@ -1,4 +1,4 @@
-"""Every access to private parts of Lightning, one function each.
+"""Every access to private or undeclared parts of Lightning, one function each.
 
 pyproject.toml limits Lightning's version, and tests/test_lightning_private.py has a test for each function, which fails when
 Lightning renames what the function reads or writes.
@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
@@ -19,6 +19,17 @@ from torch.optim.swa_utils import AveragedModel
 def trainer_of(module: LightningModule) -> Trainer | None:
     """Return the module's trainer; the public property raises an error where there is none."""
     return module._trainer
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Return the trainer's callbacks, an attribute that Lightning sets without declaring it."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # as said above
+    return callbacks
+
+
+def remove_callbacks(trainer: Trainer, kinds: tuple[type[Callback], ...]) -> None:
+    """Remove the callbacks of these classes from a trainer."""
+    trainer.callbacks = [one for one in callbacks_of(trainer) if not isinstance(one, kinds)]  # type: ignore[attr-defined]  # as above
 
 
 def setup_training_data(trainer: Trainer) -> None:

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from reslight.messages import UsageError
-from reslight.runs.config_files import find, find_all, names, naming_file, packaged, read, run_name
+from reslight.runs.config_files import find, find_all, names, naming_file, packaged, run_name
 from reslight.runs.folder import Run, RunDirectory
+from reslight.runs.yaml_file import read
 
 NAMES = [
     "cifar10/fast",

@@ -14,7 +14,8 @@ from lightning.pytorch import Trainer
 
 from reslight import data
 from reslight.models import resolve_config
-from reslight.runs.config_files import find, names, packaged, read, recipe_settings
+from reslight.runs.config_files import find, names, packaged, recipe_settings
+from reslight.runs.yaml_file import read
 from reslight.training import ImageClassifier, OptimConfig, ScheduleConfig
 from reslight.training.optim import LearningRate
 

@@ -11,7 +11,7 @@ from reslight.cli.net import net_with
 from reslight.cli.parser import suggestion
 from reslight.messages import UsageError
 from reslight.renamed import new_key, new_value, with_new_names
-from reslight.runs import config_files
+from reslight.runs import config_files, yaml_file
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _parsed(setting: Setting) -> Any:
         UsageError: text that is not YAML.
     """
     try:
-        return config_files.parse(str(setting.value)) if setting.value is not None else None
+        return yaml_file.parse(str(setting.value)) if setting.value is not None else None
     except ValueError as error:
         raise UsageError(f"{setting.key} is {setting.value}: it is not YAML. Put spaces behind colons, and close all brackets.") from error
 
@@ -136,7 +136,7 @@ def settings_in(content: Mapping[str, Any], file: Path | None, prefix: str = "")
 
 def _read_file(file: Path) -> dict[str, Any]:
     """Read a configuration under today's names; each old one is reported in a line."""
-    content = config_files.read(file)
+    content = yaml_file.read(file)
     for setting in settings_in(content, file):
         _report_rename(setting)
     result = {key: value for key, value in content.items() if key not in _OBSOLETE or value}

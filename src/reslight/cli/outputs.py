@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 from reslight.analysis import draw_evaluation, save
 from reslight.data import ImageDataModule
+from reslight.lightning_private import remove_callbacks
 from reslight.messages import MissingPackageError
 from reslight.runs.callback import RunFolder
 from reslight.runs.eval_results import evaluation_report, save_report, score_lines
@@ -52,8 +53,7 @@ def _export(trainer: Trainer, model: ImageClassifier, datamodule: ImageDataModul
     """Evaluate the run's last weights as `reslight validate` does, on all devices, and write them as `reslight export` does."""
     checkpoint, step = run.checkpoint(), trainer.global_step
     # A checkpoint's weights are the average already; the callback would replace them with the raw ones at the end.
-    kept = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]  # see the next line
-    trainer.callbacks = kept  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
+    remove_callbacks(trainer, (WeightAveraging,))
     if datamodule.has_validation:
         trainer.validate(model, datamodule, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
         report_evaluation(model, "val", checkpoint, step)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from reslight.messages import UsageError
-from reslight.runs import config_files
 from reslight.runs.folder import Run
+from reslight.runs.yaml_file import read
 
 
 def check_epochs(checkpoint: Path, contents: Mapping[str, Any], max_epochs: int | None) -> None:
@@ -31,7 +31,7 @@ def changes_of_length(checkpoint: Path, trainer: Mapping[str, Any]) -> Iterator[
     if run is None:
         return
     config = run.last_config()
-    before = config_files.read(config).get("trainer") or {}
+    before = read(config).get("trainer") or {}
     for name in ("max_epochs", "max_steps"):
         if name in before and before[name] != trainer[name]:
             now = f"trainer.{name} is {trainer[name]}"
@@ -41,6 +41,6 @@ def changes_of_length(checkpoint: Path, trainer: Mapping[str, Any]) -> Iterator[
 def data_root_of(checkpoint: Path) -> str | None:
     """Return the folder of the data that a run was trained on; None without a run, or for a dataset without a folder."""
     run = Run.of_checkpoint(checkpoint)
-    data = config_files.read(run.config).get("data", {}) if run else {}
+    data = read(run.config).get("data", {}) if run else {}
     root: str | None = data.get("init_args", {}).get("root")
     return root

@@ -24,6 +24,7 @@ from reslight.cli.resume import changes_of_length, check_epochs, data_root_of
 from reslight.cli.saved_config import save_config
 from reslight.cli.settings import check_classes_to_help_with, check_settings
 from reslight.data import ImageDataModule
+from reslight.lightning_private import callbacks_of
 from reslight.messages import UsageError
 from reslight.runs import config_files
 from reslight.runs.callback import RunFolder
@@ -161,8 +162,7 @@ class CLI(LightningCLI):
         trainer = self.config.trainer
         if self.command == "fit":
             validates = self.datamodule.has_validation and trainer.limit_val_batches != 0
-            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
-            check_monitors(callbacks, classes=self.datamodule.num_classes, validates=validates)
+            check_monitors(callbacks_of(self.trainer), classes=self.datamodule.num_classes, validates=validates)
         if self.checkpoint is None:
             return
         self.config.model.init_from = self.model.hparams["init_from"] = self.init_from  # the resumed run records it, too

@@ -12,11 +12,11 @@ from lightning.pytorch.loggers import Logger
 
 from reslight.atomic import write_files
 from reslight.lightning_private import has_hp_metric, restore_training_loaders
-from reslight.runs.config_files import read
 from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.logger import RunLogger
 from reslight.runs.report import start_lines, summary
 from reslight.runs.trackers import log_settings, remember_ids
+from reslight.runs.yaml_file import read
 from reslight.training.checkpoints import Checkpoints
 from reslight.training.classifier import ImageClassifier
 from reslight.training.numbering import number_loggers

@@ -15,8 +15,8 @@ from reslight.runs.folder import REPORTS, Run
 from reslight.runs.trained import trained_net
 from reslight.training.classifier import ImageClassifier
 from reslight.training.resume import read_checkpoint
-from reslight.weights.folder import model_bytes
 from reslight.weights.record import EvalResult
+from reslight.weights.saving import model_bytes
 
 
 def score_lines(split: str, counts: EvalCounts, details: ConfusionAndCalibration) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
+from reslight.lightning_private import callbacks_of
 from reslight.runs.folder import Run
 from reslight.runs.stopped import stopped_by
 from reslight.training.checkpoints import Checkpoints
@@ -55,8 +56,7 @@ def _left_out(trainer: Trainer) -> str:
 
 def _threads(trainer: Trainer, model: ImageClassifier) -> list[str]:
     """Return the line with the number of threads of a run on the CPU; none where torch's own number was left."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
-    chosen = next((callback.chosen for callback in callbacks if isinstance(callback, Threads)), None)
+    chosen = next((callback.chosen for callback in callbacks_of(trainer) if isinstance(callback, Threads)), None)
     return [f"threads {chosen}"] if chosen and model.device.type == "cpu" else []
 
 

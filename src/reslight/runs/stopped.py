@@ -1,15 +1,16 @@
 """What ended a run before its last epoch."""
 
 from datetime import timedelta
-from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
+from reslight.lightning_private import callbacks_of
+
 
 def stopped_by(trainer: Trainer) -> str | None:
     """Return what ended training before trainer.max_epochs, in a few words; None for a run of the whole length."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
+    callbacks = callbacks_of(trainer)
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
         return None
     for timer in (one for one in callbacks if isinstance(one, Timer)):

@@ -36,7 +36,7 @@ class WeightAverage(EMAWeightAveraging):
         super().setup(trainer, pl_module, stage)
         self._has_begun = False
         if stage == "fit":
-            averaged_model(self).update_parameters = self._update  # type: ignore[method-assign]
+            averaged_model(self).update_parameters = self._update  # type: ignore[method-assign]  # torch offers no hook for the whole update
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Restore the average."""

@@ -20,4 +20,5 @@ class BaseOptimizer(Optimizer):
         return loss
 
     def _update_parameters(self) -> None:
-        raise NotImplementedError
+        """Update the parameters from their gradients."""
+        raise NotImplementedError  # torch's Optimizer is no abstract class, so @abstractmethod would not be enforced

@@ -120,7 +120,7 @@ class Checkpoints(Checkpoint):
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """End in the middle of a validation after a signal; several processes may have unequal numbers of batches and end after it."""
         if self._is_validating and trainer.world_size == 1 and self.signals.received:
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
+            for callback in lightning_private.callbacks_of(trainer):
                 if isinstance(callback, WeightAveraging):
                     callback.on_validation_epoch_end(trainer, pl_module)  # restores the raw weights
             self._save_when_due(trainer)

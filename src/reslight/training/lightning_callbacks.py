@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import (
 )
 from torch import nn
 
+from reslight.lightning_private import callbacks_of, remove_callbacks
 from reslight.messages import UsageError
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ def refuse_callbacks(trainer: Trainer, module: "OptimizationModule") -> None:
     Raises:
         UsageError: a callback that does not.
     """
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
-    for callback in callbacks:
+    for callback in callbacks_of(trainer):
         if reason := _reason_against(callback, module):
             raise UsageError(f"trainer.callbacks has {type(callback).__name__}: {reason}")
 
@@ -63,9 +63,7 @@ def leave_out_tuners(trainer: Trainer, module: "OptimizationModule", checkpoint:
 
     Lightning would tune again from the checkpoint's weights, and then forget the checkpoint's step and the optimizer's state.
     """
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
-    kept = [callback for callback in callbacks if not isinstance(callback, BatchSizeFinder | LearningRateFinder)]
-    for callback in callbacks:
+    for callback in callbacks_of(trainer):
         if isinstance(callback, LearningRateFinder):
             module.lr = checkpoint["hyper_parameters"]["optim"]["lr"]
             log.info("LearningRateFinder is left out: the run resumes with the learning rate %g of the checkpoint.", module.lr)
@@ -75,4 +73,4 @@ def leave_out_tuners(trainer: Trainer, module: "OptimizationModule", checkpoint:
             if size and hasattr(datamodule, "batch_size"):
                 datamodule.batch_size = size
             log.info("BatchSizeFinder is left out: the run resumes with the batch size of the checkpoint.")
-    trainer.callbacks = kept  # type: ignore[attr-defined]  # as above
+    remove_callbacks(trainer, (BatchSizeFinder, LearningRateFinder))

@@ -25,7 +25,7 @@ def number_loggers(trainer: Trainer, loaded: tuple[int, int] = (0, 0)) -> None:
     """
     for logger in trainer.loggers:
         restore_logger(logger)
-        logger.log_metrics = partial(_log_numbered, trainer, loaded, logger.log_metrics)  # type: ignore[method-assign]
+        logger.log_metrics = partial(_log_numbered, trainer, loaded, logger.log_metrics)  # type: ignore[method-assign]  # of any class
 
 
 def restore_loggers(trainer: Trainer) -> None:

@@ -145,8 +145,7 @@ class OptimizationModule(EvaluationModule):
         Raises:
             UsageError: a tuner that runs in the middle of training.
         """
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connector, not declared
-        self._in_trial = self._step_recorder is not None and self._step_recorder not in callbacks
+        self._in_trial = self._step_recorder is not None and self._step_recorder not in lightning_private.callbacks_of(self.trainer)
         if self._in_trial and self._trains:
             raise UsageError(
                 "a BatchSizeFinder or LearningRateFinder runs in the middle of training: the learning rate and the order of the images "

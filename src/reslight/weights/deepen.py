@@ -7,11 +7,12 @@ import torch
 
 from reslight.models import ResNet, deepen
 from reslight.weights.catalog import CATALOG
-from reslight.weights.folder import check_target, load_network, read_description
+from reslight.weights.folder import load_network, read_description
 from reslight.weights.golden import golden_pixels, logits_of
 from reslight.weights.loading import save
 from reslight.weights.locate import locate
 from reslight.weights.logits import LogitComparison, compare_logits
+from reslight.weights.saving import check_target
 
 
 def deepen_folder(source: str, folder: Path, to: str) -> tuple[ResNet, ResNet, LogitComparison]:

@@ -13,10 +13,11 @@ from reslight.models import ResNet
 from reslight.models.variants import architecture_of
 from reslight.plain import plain
 from reslight.preprocess import Preprocess
-from reslight.weights.folder import load_network, write_folder
+from reslight.weights.folder import load_network
 from reslight.weights.interop.timm_folder import read_any_description
 from reslight.weights.locate import locate
 from reslight.weights.record import Record
+from reslight.weights.saving import write_folder
 
 log = logging.getLogger(__name__)
 

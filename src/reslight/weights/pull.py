@@ -26,13 +26,12 @@ from reslight.weights.folder import (
     MAX_CARD,
     MODEL,
     check_folder,
-    check_target,
     read_card,
-    replace_folder,
 )
 from reslight.weights.golden import Golden
 from reslight.weights.interop.timm_folder import read_any_description
 from reslight.weights.record import Record
+from reslight.weights.saving import check_target, replace_folder
 from reslight.weights.strict_json import MAX_BYTES
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,113 @@
+"""Write the folder of weights, whole or not at all; weights/folder.py reads it."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from reslight.atomic import write_files
+from reslight.messages import UsageError
+from reslight.models import ResNet
+from reslight.weights.folder import CARD, CONFIG, FILES, GOLDEN, MODEL, check_values, entries_of, read_card, read_description, unallocated
+from reslight.weights.golden import Golden
+from reslight.weights.header import compare
+from reslight.weights.interop.timm_config import other_libraries
+from reslight.weights.record import Record
+from reslight.weights.regular_file import is_regular
+from reslight.weights.strict_json import parse_json, read_json
+
+log = logging.getLogger(__name__)
+
+
+def write_folder(net: ResNet, folder: Path, record: Record) -> None:
+    """Write the four files; the same network and record give the same bytes. The user's own text in an existing card is kept.
+
+    Raises:
+        UsageError: a weight that is not finite, a record of another network or dtype, or a folder with other contents.
+        OSError: the folder is not writable.
+    """
+    from reslight.weights.card import card  # loading does not need YAML
+
+    check_target(folder)
+    state = widened(net)
+    check_values(state, "the network")
+    compare(entries_of(state), entries_of(unallocated(record).state_dict()), "the network does not match its config")
+    try:
+        text = json.dumps(record.to_dict(), ensure_ascii=False).encode()
+    except TypeError as error:
+        raise UsageError(f"the data to save with the weights cannot be written as JSON: {error}") from None
+    Record.from_dict(parse_json(text, "the data to save with the weights"))  # a record that `load` would refuse is not written
+    golden = Golden.of(net, record.preprocess)
+    if not bool(golden.logits.isfinite().all()):
+        raise UsageError("the network's logits for two images of noise are not finite: its weights are too large. Retrain it.")
+    files = {MODEL: model_bytes(net), GOLDEN: golden.to_bytes()}
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    config = other_libraries(record) | {"reslight": record.to_dict() | {"sha256": sums}}
+    files[CARD] = card(record, len(files[MODEL]), read_card(folder), sha256=sums[MODEL]).encode()
+    files[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    replace_folder(folder, files, sums[MODEL])
+
+
+def check_target(folder: Path) -> None:
+    """Check that a folder may be written to: it is new, empty, or holds weights of reslight.
+
+    Raises:
+        UsageError: a folder with other contents.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        ours = folder.is_dir() and is_regular(folder / CONFIG) and "reslight" in read_json(folder / CONFIG)
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise UsageError(f"{folder} holds other files than weights of reslight: they would be overwritten. Give a new folder.")
+
+
+def replace_folder(folder: Path, files: Mapping[str, bytes], sha256: str) -> None:
+    """Write the files of a folder; log a warning if it held other weights.
+
+    Args:
+        folder: The folder.
+        files: The content of each of FILES.
+        sha256: sha256 of the new model.safetensors.
+
+    Raises:
+        OSError: the folder is not writable.
+    """
+    try:
+        existing = read_description(folder).sha256[MODEL]
+    except (OSError, ValueError):
+        existing = sha256
+    write_files({folder / name: files[name] for name in FILES})
+    if existing != sha256:
+        log.warning("%s held other weights (sha256 %s...), which were replaced", folder, existing[:12])
+
+
+def model_bytes(net: ResNet) -> bytes:
+    """Return the contents of model.safetensors; their sha256 identifies the weights that were evaluated."""
+    # Only one key, because safetensors writes two of them in random order.
+    return to_safetensors(widened(net), metadata={"format": "pt"})
+
+
+def widened(net: ResNet) -> dict[str, Tensor]:
+    """Return the state dict, contiguous and on the CPU; half precision becomes float32, which loses nothing and is fast on every CPU.
+
+    Each tensor has its own memory: tied weights are saved once for each of their names.
+    """
+    result: dict[str, Tensor] = {}
+    used = set()
+    for name, value in net.state_dict().items():
+        tensor = value.detach().cpu().contiguous()
+        if tensor.dtype in (torch.float16, torch.bfloat16):
+            tensor = tensor.float()
+        if tensor.untyped_storage().data_ptr() in used:
+            tensor = tensor.clone()
+        used.add(tensor.untyped_storage().data_ptr())
+        result[name] = tensor
+    return result
