@@ -9,7 +9,10 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from reslight.training import AtomicCheckpointIO, Checkpoints
+from reslight.data import Digits
+from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier
+
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
 
 
 def test_a_failed_write_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch):
@@ -151,3 +154,28 @@ def test_hooks_of_a_users_own_module_are_called_once_a_batch(tmp_path: Path):
     Trainer(max_epochs=2, callbacks=saver, **quiet).fit(module, torch.utils.data.DataLoader(torch.randn(22, 2), batch_size=2))
     assert module.batches_ended == [*range(11)] * 2
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 22
+
+
+@pytest.mark.parametrize(
+    ("settings", "folder"),
+    [
+        ({"logger": False}, "root/checkpoints"),
+        ({}, "root/lightning_logs/version_0/checkpoints"),
+    ],
+)
+def test_in_a_trainer_of_ones_own_checkpoints_are_beside_its_log(settings, folder, tmp_path):
+    run = Trainer(default_root_dir=tmp_path / "root", callbacks=[Checkpoints()], max_epochs=1, **QUIET | settings)
+    run.fit(ImageClassifier("resnet8", num_classes=10, in_channels=1), Digits())
+    assert {path.name for path in (tmp_path / folder).iterdir()} == {"last.ckpt", "best.ckpt"}
+    again = Trainer(default_root_dir=tmp_path / "root", callbacks=[Checkpoints()], max_epochs=2, **QUIET | settings)
+    again.fit(ImageClassifier("resnet8", num_classes=10, in_channels=1), Digits(), ckpt_path=tmp_path / folder / "last.ckpt")
+    assert again.current_epoch == 2
+
+
+def test_the_folder_may_be_a_text(tmp_path):
+    checkpoints = Checkpoints()
+    checkpoints.folder = str(tmp_path / "mine")
+    Trainer(callbacks=[checkpoints], max_epochs=1, **QUIET | {"logger": False}).fit(
+        ImageClassifier("resnet8", num_classes=10, in_channels=1), Digits()
+    )
+    assert (tmp_path / "mine/last.ckpt").is_file()

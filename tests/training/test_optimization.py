@@ -11,10 +11,12 @@ import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.tuner import Tuner
+from torch.utils.data import DataLoader, IterableDataset
 
 from reslight.data import Synthetic, SyntheticImages
 from reslight.messages import UsageError
 from reslight.training import ImageClassifier, OptimConfig, ScheduleConfig
+from reslight.training.optim import build_optimizer
 
 TINY = {"depths": [1, 1], "widths": [4, 8], "stem": "small", "stem_width": 4, "shortcut": "A"}
 
@@ -362,3 +364,77 @@ def test_what_tuners_find_is_in_the_configuration_of_the_run(fit):
     assert lr == summary["settings"]["optim"]["lr"] != 0.05
     assert f"model.optim.lr is {lr:g} now: it was 0.05." in answer.err + answer.out
     assert f"sgd with lr {lr:g}" in answer.err + answer.out
+
+
+class Endless(IterableDataset):
+    """Images without a known number."""
+
+    def __iter__(self):
+        for _ in range(96):
+            yield torch.randn(3, 8, 8), 1
+
+
+@pytest.mark.parametrize(
+    ("schedule", "says"),
+    [
+        ({}, "model.schedule.name is cosine: a cosine needs the length of the run"),
+        ({"warmup": 2}, "model.schedule.name is cosine"),
+        ({"name": "multistep", "unit": "epoch", "milestones": (1,)}, "model.schedule.unit is epoch: an epoch of this loader has no known"),
+        ({"name": "constant", "unit": "epoch", "warmup": 1}, "model.schedule.unit is epoch"),
+    ],
+)
+def test_a_loader_without_a_length_needs_a_schedule_that_does_without(schedule, says):
+    run = trainer()
+    with pytest.raises(UsageError, match=says) as error:
+        run.fit(tiny_model(schedule=ScheduleConfig(**schedule)), DataLoader(Endless(), 32))
+    assert "trainer.limit_train_batches" in str(error.value)
+    assert run.global_step == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "schedule"),
+    [
+        ({"max_steps": 4}, {"warmup": 1}),
+        ({"limit_train_batches": 2}, {"unit": "epoch", "warmup": 0.5}),
+        ({}, {"name": "constant", "warmup": 2}),
+        ({}, {"name": "constant", "unit": "epoch"}),
+        ({}, {"name": "multistep", "milestones": (2,)}),
+    ],
+)
+def test_a_loader_without_a_length_trains_at_rates_above_0(settings, schedule):
+    noted = Groups("lr")
+    trainer(noted, **settings).fit(tiny_model(schedule=ScheduleConfig(**schedule)), DataLoader(Endless(), 32))
+    assert noted.seen
+    assert all(lr > 0 for step in noted.seen for (lr,) in step)
+
+
+def test_counters_in_an_optimizers_groups_are_those_of_the_checkpoint(tmp_path):
+    """timm's lookahead counts its steps there; the learning rate is the configuration's."""
+    pytest.importorskip("timm")
+    optim = OptimConfig(name="timm:lookahead_sgd", lr=0.05, options={"momentum": 0.9})
+
+    def fit(steps: int, **settings: Any) -> Trainer:
+        run = trainer(max_steps=steps, max_epochs=-1)
+        run.fit(tiny_model(optim=optim, schedule=ScheduleConfig(name="constant")), tiny_data(), **settings)
+        return run
+
+    whole, part = fit(8), fit(3)
+    part.save_checkpoint(tmp_path / "part.ckpt")
+    again = fit(8, ckpt_path=tmp_path / "part.ckpt")
+    assert [run.optimizers[0].param_groups[0]["lookahead_step"] for run in (whole, part, again)] == [8, 3, 8]
+    for one, other in zip(whole.lightning_module.parameters(), again.lightning_module.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_settings_that_an_optimizer_does_not_get_are_said(caplog):
+    net = tiny_model().net
+    with caplog.at_level("WARNING"):
+        build_optimizer(OptimConfig(name="torch.optim.SGD", nesterov=True, momentum=0.5), net)
+    assert [record.getMessage() for record in caplog.records] == [
+        "model.optim.momentum and model.optim.nesterov are not passed on to torch.optim.SGD. "
+        "Set model.optim.options, such as {momentum: 0.5}."
+    ]
+    caplog.clear()
+    build_optimizer(OptimConfig(name="torch.optim.SGD", options={"momentum": 0.5}), net)
+    build_optimizer(OptimConfig(name="adamw", betas=(0.9, 0.99)), net)
+    assert not caplog.records

@@ -55,7 +55,8 @@ class Checkpoints(Checkpoint):
         best: Write best.ckpt.
 
     Attributes:
-        folder: The folder of the checkpoints; None writes none.
+        folder: The folder of the checkpoints. If none is set when training starts: `checkpoints` in the folder of the trainer's first
+            logger, or without one in its default_root_dir.
         signals: The signals that end the run.
         best_score: The best value of `monitor` so far.
         best_step: Its step.
@@ -71,7 +72,8 @@ class Checkpoints(Checkpoint):
         for name, value in (("every_n_train_steps", every_n_train_steps), ("every_n_epochs", every_n_epochs)):
             if value is not None and value < 1:
                 raise UsageError(f"checkpoint.{name} is {value}: it must be at least 1.")
-        self.folder: Path | None = None
+        self.folder: Path | str | None = None
+        self._used = Path()  # of this training
         self.signals = StopSignals()
         self.monitor = monitor
         self.best_score: float | None = None
@@ -87,15 +89,18 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove what a killed process left half-written, and handle signals."""
-        if self.folder and trainer.is_global_zero:
-            for unfinished in self.folder.glob(".*.ckpt.*.tmp"):
+        # reslight's command line has set the run's folder by now.
+        chosen = self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+        self._used = Path(trainer.strategy.broadcast(chosen))
+        if trainer.is_global_zero:
+            for unfinished in self._used.glob(".*.ckpt.*.tmp"):
                 unfinished.unlink(missing_ok=True)
         self._step = self._saved_step = trainer.global_step
         if trainer.world_size > 1 and trainer.strategy.root_device.type == "cuda":
             # Through NCCL, every step would wait for the device to know of a signal.
             self._group = torch.distributed.new_group(backend="gloo")
         self._listen(trainer)
-        self.signals.waits = self.folder is not None
+        self.signals.waits = not getattr(trainer, "fast_dev_run", False)
         if self.signals.received:  # while another handler was installed
             self.signals.stop(self.signals.received)
 
@@ -198,8 +203,8 @@ class Checkpoints(Checkpoint):
         self.signals.listen(tuple(number for number in NUMBERS if number not in left_out))
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        if self.folder is None or getattr(trainer, "fast_dev_run", False):
+        if getattr(trainer, "fast_dev_run", False):
             return
         if name == "last.ckpt":
             self._saved_step = trainer.global_step
-        trainer.save_checkpoint(self.folder / name, weights_only=False)
+        trainer.save_checkpoint(self._used / name, weights_only=False)

@@ -4,6 +4,7 @@ The learning rate of a step is a closed form of the step's number and never depe
 of the schedule and a test therefore call the same function.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,9 +15,11 @@ from torch.optim import Optimizer
 
 from reslight.messages import UsageError, check_keys
 from reslight.models import ResNet
+from reslight.plain import plain
 from reslight.renamed import with_new_names
 from reslight.training.optimizer_class import OWN, build, check_name
 
+log = logging.getLogger(__name__)
 Config = TypeVar("Config", "OptimConfig", "ScheduleConfig")
 ScheduleName = Literal["cosine", "multistep", "constant", "plateau"]
 Unit = Literal["step", "epoch"]
@@ -162,12 +165,19 @@ class LearningRate:
         """Check that the schedule fits into the run.
 
         Raises:
-            UsageError: a cosine without an end, a lowest learning rate above the peak, or a warm-up as long as the run.
+            UsageError: a cosine without an end, epochs of unknown length, a lowest learning rate above the peak, or a warm-up as long
+                as the run.
         """
+        if self.schedule.unit == "epoch" and (self.schedule.warmup or self.schedule.milestones) and math.isinf(self.steps_per_epoch):
+            raise UsageError(
+                "model.schedule.unit is epoch: an epoch of this loader has no known length. Set it to step, "
+                "or set trainer.limit_train_batches."
+            )
         warmup = self._steps(self.schedule.warmup)
         if self.schedule.name == "cosine" and not math.isfinite(self.total_steps):
             raise UsageError(
-                "model.schedule.name is cosine: a cosine needs the length of the run. Set trainer.max_epochs or trainer.max_steps."
+                "model.schedule.name is cosine: a cosine needs the length of the run. Set trainer.max_epochs, with a loader "
+                "without a length trainer.limit_train_batches too, or trainer.max_steps."
             )
         if self.schedule.name in ("cosine", "plateau") and self.schedule.min_lr > self.peak:
             raise UsageError(f"model.schedule.min_lr is {self.schedule.min_lr}: it must be at most model.optim.lr ({self.peak}).")
@@ -209,12 +219,13 @@ class LearningRate:
 
 def _in_steps(length: float, unit: Unit, steps_per_epoch: float) -> float:
     """Convert a length to steps; a number of epochs is rounded to whole steps."""
-    return length if unit == "step" else round(length * steps_per_epoch)
+    return length if unit == "step" or not length else round(length * steps_per_epoch)
 
 
 def with_shorter_warmup(schedule: ScheduleConfig, total_steps: float, steps_per_epoch: float) -> ScheduleConfig:
     """Return a schedule whose warm-up ends within the run: after half of it, if the warm-up is at least as long as the run."""
-    if _in_steps(schedule.warmup, schedule.unit, steps_per_epoch) < max(1, total_steps):
+    has_known_length = schedule.unit == "step" or math.isfinite(steps_per_epoch)
+    if not has_known_length or _in_steps(schedule.warmup, schedule.unit, steps_per_epoch) < max(1, total_steps):
         return schedule
     steps = total_steps // 2
     return replace(schedule, warmup=steps if schedule.unit == "step" else steps / steps_per_epoch)
@@ -227,6 +238,16 @@ def build_optimizer(config: OptimConfig, net: ResNet) -> Optimizer:
         UsageError: an optimizer that does not exist or cannot be used, or an option that it does not have.
     """
     settings = {name: getattr(config, name) for name in (OWN[config.name][1] if config.name in OWN else ())}
+    if config.name not in OWN:
+        unused = {
+            name: value for name in ("momentum", "nesterov", "betas") if (value := getattr(config, name)) != getattr(OptimConfig, name)
+        }
+        if unused:
+            names, (name, value) = " and ".join(f"model.optim.{name}" for name in unused), next(iter(unused.items()))
+            log.warning(
+                "%s %s not passed on to %s. Set model.optim.options, such as {%s: %s}.",
+                *(names, "are" if len(unused) > 1 else "is", config.name, name, plain(value)),
+            )
     return build(config.name, parameter_groups(config, net), config.options, lr=config.lr, **settings)
 
 

@@ -122,6 +122,8 @@ class OptimizationModule(EvaluationModule):
         if self.schedule.name == "plateau" and self.schedule.monitor == "val/acc5" and self.config.num_classes <= 5:
             raise UsageError(f"model.schedule.monitor is val/acc5: {self.config.num_classes} classes have no val/acc5. Use val/acc1.")
         total = self.trainer.estimated_stepping_batches
+        if total < 0:  # Lightning's -1 for a loader without a length
+            total = math.inf
         per_epoch = batches / self.trainer.accumulate_grad_batches
         if math.isfinite(per_epoch):
             per_epoch = math.ceil(per_epoch)

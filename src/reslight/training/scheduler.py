@@ -7,6 +7,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+OF_CONFIGURATION = ("lr", "initial_lr", "weight_decay", "momentum", "nesterov", "betas", "orthogonalize")
+"""Settings of a group that the configuration decides on a resume. Others may be counters of the optimizer, such as those of timm's
+lookahead, and options, which cannot change on a resume."""
+
 
 class StepScheduler(LRScheduler):
     """Multiplies the peak learning rate of each group with a function of the step.
@@ -45,7 +49,7 @@ class StepScheduler(LRScheduler):
             if group["lr"] != lr:
                 group["initial_lr"] = group["lr"]
                 self.has_other_peaks = True
-        self._settings = [{key: value for key, value in group.items() if key != "params"} for group in self.optimizer.param_groups]
+        self._settings = [{key: group[key] for key in OF_CONFIGURATION if key in group} for group in self.optimizer.param_groups]
 
     def restore_settings(self) -> None:
         """Give the groups their settings of `keep_settings`, in place of those that came with the state of a checkpoint."""
