@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import reslight as package
+from reslight.regular_file import is_regular
 from reslight.weights.catalog import bundled
 from reslight.weights.folder import CARD, CONFIG, FILES, MODEL, check_folder
 from reslight.weights.interop.exchange import read_config_beside
-from reslight.weights.regular_file import is_regular
 
 SECRET = "hf_my_secret_token"
 

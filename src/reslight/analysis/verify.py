@@ -13,11 +13,11 @@ from reslight.messages import UsageError, data_root_called, shortened, visible
 from reslight.metrics import EvalCounts, Evaluator
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
+from reslight.regular_file import is_regular
 from reslight.weights import EvalResult, Record
 from reslight.weights.card import numbers_in
 from reslight.weights.folder import CARD, CONFIG, MODEL, Description, check_for_other_libraries, load_network, read_card, read_golden
 from reslight.weights.golden import TOLERANCE
-from reslight.weights.regular_file import is_regular
 
 if TYPE_CHECKING:
     from reslight.data import ImageDataModule

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from reslight.messages import UsageError, visible
 from reslight.models import ResNet, ResNetConfig
+from reslight.regular_file import is_regular
 from reslight.weights.golden import TOLERANCE, Golden
 from reslight.weights.header import Entry, compare, read_header
 from reslight.weights.interop.timm_config import other_libraries
 from reslight.weights.record import Record, check_sha256
-from reslight.weights.regular_file import is_regular
 from reslight.weights.strict_json import read_json
 
 MODEL, CONFIG, GOLDEN, CARD = "model.safetensors", "config.json", "golden.safetensors", "README.md"

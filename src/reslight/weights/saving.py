@@ -13,12 +13,12 @@ from torch import Tensor
 from reslight.atomic import write_files
 from reslight.messages import UsageError
 from reslight.models import ResNet
+from reslight.regular_file import is_regular
 from reslight.weights.folder import CARD, CONFIG, FILES, GOLDEN, MODEL, check_values, entries_of, read_card, read_description, unallocated
 from reslight.weights.golden import Golden
 from reslight.weights.header import compare
 from reslight.weights.interop.timm_config import other_libraries
 from reslight.weights.record import Record
-from reslight.weights.regular_file import is_regular
 from reslight.weights.strict_json import parse_json, read_json
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ from reslight.atomic import write_files
 from reslight.messages import UsageError, visible
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
+from reslight.regular_file import is_regular
 from reslight.weights.header import read_header
 from reslight.weights.interop import timm_config
 from reslight.weights.interop.convert import from_reslight, to_reslight
 from reslight.weights.interop.transformers_config import from_transformers_config
 from reslight.weights.loading import load, save
-from reslight.weights.regular_file import is_regular
 from reslight.weights.strict_json import read_json
 
 _IMAGENET = {"size": 224, "resize": 256, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
