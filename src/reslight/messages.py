@@ -41,6 +41,12 @@ def did_you_mean(word: str, options: Iterable[str], otherwise: str = "", *, coun
     return f"did you mean {' or '.join(similar)}?" if similar else otherwise
 
 
+def suggestion(word: str, options: Iterable[str], otherwise: str, *, count: int = 1) -> str:
+    """Return the sentence `Did you mean X?` with the options nearest to a word, or another sentence if none is near."""
+    text = did_you_mean(word, options, otherwise, count=count)
+    return f"{text[0].upper()}{text[1:]}"
+
+
 _DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that change the direction of the text around them."""
 

@@ -204,6 +204,14 @@ def test_a_bug_is_no_mistake_of_the_user(reslight, monkeypatch: pytest.MonkeyPat
     assert "bug" in line
 
 
+def test_control_characters_of_a_message_do_not_reach_the_terminal(reslight, monkeypatch: pytest.MonkeyPatch):
+    def fail(config: object) -> None:
+        raise OSError("the server says \x1b]0;owned\x07 \u202e")
+
+    monkeypatch.setattr("reslight.models.cost_of", fail)
+    assert one_line(reslight("models", "resnet20").err).endswith(r"the server says \x1b]0;owned\x07 \u202e")
+
+
 def test_a_home_folder_is_expanded(reslight, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(Path("home").absolute()))
     words = ["fit", "--config", "digits", "--trainer.max_epochs", 1, "--model.schedule.warmup", 0, "--trainer.limit_train_batches", 2]

@@ -9,9 +9,9 @@ import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
+from reslight.cli.class_names import complete_classes
 from reslight.cli.command_line import Setting
 from reslight.cli.limits import environment_warning
-from reslight.cli.loggers import complete_classes
 from reslight.messages import UsageError
 from reslight.training import ImageClassifier
 

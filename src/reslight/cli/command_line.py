@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reslight.cli.net import net_with
-from reslight.cli.parser import suggestion
-from reslight.messages import UsageError
+from reslight.messages import UsageError, suggestion
 from reslight.renamed import new_key, new_value, with_new_names
 from reslight.runs import config_files, yaml_file
 

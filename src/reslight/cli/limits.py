@@ -11,8 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy, Strategy, StrategyRegistry
 
 from reslight import lightning_private
-from reslight.cli.parser import suggestion
-from reslight.messages import UsageError, shortened
+from reslight.messages import UsageError, shortened, suggestion
 
 LAUNCHERS = (
     "TORCHELASTIC_RUN_ID",

@@ -1,18 +1,12 @@
-"""The loggers of a configuration: in the run's folder unless the user says otherwise, and continued in every command.
+"""The loggers of a configuration: in the run's folder unless the user says otherwise, and continued in every command."""
 
-A strategy that is named by its class is completed here, too: jsonargparse would take the name as a text.
-"""
-
-import json
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import Logger
 
-from reslight.cli.command_line import Setting, expanded
+from reslight.cli.command_line import Setting
 from reslight.cli.settings import find_class
 from reslight.runs.folder import Run
 from reslight.runs.trackers import continue_trackers
@@ -23,64 +17,19 @@ IN_RUN_FOLDER = ("CSVLogger", "TensorBoardLogger")
 """Loggers that write files, and have no folder of their own to write to."""
 
 
-def complete_classes(words: Sequence[str], settings: Sequence[Setting]) -> tuple[list[str], list[Setting]]:
-    """Give loggers of files the run's folder where no folder is chosen, since Lightning's own have no default; write out strategies.
-
-    Args:
-        words: The words for jsonargparse, see `read_command`.
-        settings: The same as settings.
-    """
-    result: list[str] = []
-    for word in words:
-        option, equals, value = word.partition("=")
-        if result[-1:] == ["--config"]:
-            content = json.loads(word)
-            if isinstance(trainer := content.get("trainer"), dict):
-                completed = {name: complete(trainer[name]) for name, complete in _COMPLETE.items() if name in trainer}
-                word = json.dumps(content | {"trainer": trainer | completed})
-        elif result and (name := _class_option(result[-1])):
-            word = _typed(name, word)
-        elif equals and (name := _class_option(option)):
-            word = f"{option}={_typed(name, value)}"
-        result.append(word)
-    added: list[Setting] = []
-    for setting in settings:
-        for inner in expanded(setting) if setting.key == "trainer.logger" else [setting]:
-            added.append(inner)
-            if inner.key == "trainer.logger" and _name(inner.value) in IN_RUN_FOLDER:
-                added.append(Setting("trainer.logger.save_dir", RUN_FOLDER, inner.file))
-    return result, added
-
-
-def _class_option(option: str) -> str | None:
-    """Return `logger` or `strategy` for the option of one; None for any other word."""
-    name = option.removeprefix("--trainer.").removesuffix("+")
-    return name if option.startswith("--trainer.") and name in _COMPLETE else None
-
-
-def _typed(name: str, value: str) -> str:
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        return value  # jsonargparse reports it
-    return value if (completed := _COMPLETE[name](parsed)) == parsed else json.dumps(completed)
-
-
-def _with_folder(value: Any) -> Any:
+def with_folder(value: Any) -> Any:
+    """Return the value of `trainer.logger` with the run's folder for loggers of files that have none, since Lightning's have no default."""
     if isinstance(value, list):
-        return [_with_folder(one) for one in value]
+        return [with_folder(one) for one in value]
     logger = {"class_path": value} if isinstance(value, str) else value
-    if not isinstance(logger, dict) or _name(logger.get("class_path")) not in IN_RUN_FOLDER:
+    if not isinstance(logger, dict) or not writes_to_run(logger.get("class_path")):
         return value
     return logger | {"init_args": {"save_dir": RUN_FOLDER} | (logger.get("init_args") or {})}
 
 
-def _as_strategy(value: Any) -> Any:
-    is_class = isinstance(value, str) and ("." in value or value[:1].isupper())
-    return {"class_path": value} if is_class else value
-
-
-_COMPLETE: Mapping[str, Callable[[Any], Any]] = {"logger": _with_folder, "strategy": _as_strategy}
+def writes_to_run(name: Any) -> bool:
+    """Return whether this is the name of a logger that writes to the run's folder."""
+    return _name(name) in IN_RUN_FOLDER
 
 
 def _name(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from reslight.cli.commands import configs, data, hub, models, paper, plots, weights
 from reslight.cli.parser import TRAINER_COMMANDS, Parser
 from reslight.cores import let_waiting_threads_sleep
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 from reslight.version import __version__
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -30,6 +30,8 @@ IGNORED_WARNINGS = (
 """Beginnings of warnings that the user cannot act on."""
 PEER_LOST = ("gloo/transport", "remote process exited", "Connection closed by peer", "Connection reset by peer")
 """What torch.distributed says when another process of the run has died."""
+LONGEST = 2_000
+"""Characters of an error that are printed; our own have fewer."""
 BUG = (
     "This is a bug, in reslight or in code of your own that it ran: re-run with --debug for the traceback, and report it on the issue "
     "tracker of the repository that reslight came from"
@@ -158,7 +160,8 @@ def _failed(error: Exception) -> int:
     if not (mistake or stopped or unreachable):
         text = f"{type(error).__name__}: {text}. {BUG}"
     if _is_rank_zero():
-        print(f"reslight: {'stopped' if stopped else 'error'}: {text}", file=sys.stderr)
+        # A message may quote what strangers wrote, such as a key of a file or an answer of a server.
+        print(f"reslight: {'stopped' if stopped else 'error'}: {visible(text, LONGEST)}", file=sys.stderr)
     return MISTAKE if mistake else FAILED
 
 

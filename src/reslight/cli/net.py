@@ -6,9 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from reslight.cli.parser import suggestion
 from reslight.data.image_folder.folder import IMAGENET
-from reslight.messages import UsageError
+from reslight.messages import UsageError, suggestion
 from reslight.models import ResNetConfig
 from reslight.models.variants import VARIANTS
 from reslight.plain import plain

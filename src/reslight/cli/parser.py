@@ -2,10 +2,10 @@
 
 import argparse
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from reslight.messages import UsageError, did_you_mean
+from reslight.messages import UsageError, suggestion
 
 Commands = Any
 """What argparse's `add_subparsers` returns; its class is private."""
@@ -36,12 +36,6 @@ class Parser(argparse.ArgumentParser):
             choices = [name for action in self._actions if action.metavar == "COMMAND" for name in action.choices or ()]
             raise UsageError(f"{self.prog} needs a command: {', '.join(choices)}. Add one.")
         raise UsageError(f"{message}. `{self.prog} --help` shows the arguments.")
-
-
-def suggestion(word: str, options: Iterable[str], otherwise: str, *, count: int = 1) -> str:
-    """Return the sentence `Did you mean X?` with the options nearest to a word, or another sentence if none is near."""
-    text = did_you_mean(word, options, otherwise, count=count)
-    return f"{text[0].upper()}{text[1:]}"
 
 
 def runs(parser: argparse.ArgumentParser, command: Callable[..., Any], *, trains: bool = False) -> None:

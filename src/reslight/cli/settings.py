@@ -21,9 +21,8 @@ from lightning.pytorch.strategies import Strategy
 from reslight import data
 from reslight.cli.command_line import Setting, expanded
 from reslight.cli.net import check_net_setting
-from reslight.cli.parser import suggestion
 from reslight.data import ImageDataModule
-from reslight.messages import UsageError, nearest, shortened
+from reslight.messages import UsageError, nearest, shortened, suggestion
 from reslight.runs import config_files
 from reslight.runs.folder import Run
 

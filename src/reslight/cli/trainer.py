@@ -13,10 +13,11 @@ from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from reslight.cli.allocator import keep_freed_blocks
+from reslight.cli.class_names import complete_classes
 from reslight.cli.command_line import Setting, read_command
 from reslight.cli.errors import Parser, ParsingError, explain, one_line, raise_in_one_line, raised_by
 from reslight.cli.limits import check_monitors, check_strategy, check_trainer, environment_warning
-from reslight.cli.loggers import Loggers, complete_classes
+from reslight.cli.loggers import Loggers
 from reslight.cli.net import begin_with_weights, check_net_of_run, check_net_values
 from reslight.cli.outputs import finish_fit, output_file, report_evaluation
 from reslight.cli.parser import TRAINER_COMMANDS

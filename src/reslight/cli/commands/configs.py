@@ -2,9 +2,9 @@
 
 from fnmatch import fnmatchcase
 
-from reslight.cli.parser import Commands, runs, suggestion
+from reslight.cli.parser import Commands, runs
 from reslight.cli.table import table
-from reslight.messages import UsageError
+from reslight.messages import UsageError, suggestion
 
 
 def add_parsers(commands: Commands) -> None:
