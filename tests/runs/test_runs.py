@@ -13,7 +13,7 @@ import yaml
 from lightning.pytorch import Callback
 
 from reslight.runs.folder import Run, RunDirectory
-from reslight.training.resume import compare_data_info, compare_environments, compare_settings
+from reslight.training.resume import compare_data_info, compare_environments
 
 TINY = """\
 seed_everything: 5
@@ -321,18 +321,6 @@ def test_two_processes_train_resume_and_measure_as_one(reslight, config):
     assert {k: counts[k] for k in ("total", "correct1", "correct5")} == {k: alone[k] for k in ("total", "correct1", "correct5")}
     bad = run("fit", *base, "--data.val_size", 5000)
     assert (bad.returncode, bad.stderr.count("reslight: error")) == (2, 1), bad.stderr
-
-
-def test_compare_tells_networks_from_settings():
-    there = {"hyper_parameters": {"net": {"depths": [1], "drop_path": 0.1}, "optim": {"name": "sgd", "lr": 0.1}, "ema": None}}
-    here = {"net": {"depths": [1], "drop_path": 0.0}, "optim": {"name": "sgd", "lr": 0.2}, "ema": None}
-    lines = compare_settings(Path("x"), there, here, resume=True)
-    assert lines == ["model.net.drop_path is 0.0: it was 0.1 in x.", "model.optim.lr is 0.2: it was 0.1 in x."]
-    assert compare_settings(Path("x"), there, here, resume=False) == []
-    with pytest.raises(ValueError, match=r"x holds another network: depths is \[1\] there and \[2\] here"):
-        compare_settings(Path("x"), there, {**here, "net": {"depths": [2], "drop_path": 0.1}}, resume=False)
-    with pytest.raises(ValueError, match="cannot resume with another average"):
-        compare_settings(Path("x"), there, {**here, "ema": 0.9}, resume=True)
 
 
 def test_only_what_affects_predictions_is_compared_when_evaluating():

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from reslight.training import ImageClassifier
-from reslight.training.resume import FORMAT, compare_settings, read_checkpoint
+from reslight.training.resume import FORMAT, changed_settings, read_checkpoint
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FORMATS = sorted(path.name for path in FIXTURES.glob("format-*"))
@@ -96,7 +96,7 @@ def test_old_names_of_settings_are_those_of_today(run):
     edit(run, {"optim": {"body_lr": 0.5}, "freeze": "body"}, {})
     model = ImageClassifier.load_from_checkpoint(run / CHECKPOINT, weights_only=True, map_location="cpu")
     assert (model.optim.backbone_lr, model.hparams["freeze"]) == (0.5, "backbone")
-    assert compare_settings(run / CHECKPOINT, read_checkpoint(run / CHECKPOINT), dict(model.hparams), resume=True) == []
+    assert changed_settings(run / CHECKPOINT, read_checkpoint(run / CHECKPOINT), model.hparams) == []
 
 
 def test_a_flipped_bit_is_found(reslight, run):

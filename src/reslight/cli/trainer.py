@@ -35,7 +35,7 @@ from reslight.runs.predictions import PredictionWriter
 from reslight.runs.trackers import remember_ids
 from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier, Progress, StopSignals
 from reslight.training.gpu import MatmulPrecision, set_up_gpu
-from reslight.training.resume import check_classes, compare_settings, read_checkpoint
+from reslight.training.resume import check_classes, check_resumable, read_checkpoint
 from reslight.training.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -172,12 +172,12 @@ class CLI(LightningCLI):
         log.info("checkpoint %s, step %d", self.checkpoint, self.step)
         self.threads.resumed = contents.get("reslight", {}).get("environment", {})
         check_classes(contents, self.datamodule.data_info(), getattr(self.datamodule, "root", None), data_root_of(self.checkpoint))
-        lines = compare_settings(self.checkpoint, contents, dict(self.model.hparams), resume=self.command == "fit")
+        # The classifier checks this, too, but only when the data are prepared.
+        check_resumable(self.checkpoint, contents, self.model.hparams, resume=self.command == "fit")
         if self.command == "fit":
             check_epochs(self.checkpoint, contents, trainer.max_epochs)
-            lines += changes_of_length(self.checkpoint, vars(trainer)) if self.model.schedule.name == "cosine" else ()
-        for line in lines:
-            log.warning("%s", line)
+            for line in changes_of_length(self.checkpoint, vars(trainer)) if self.model.schedule.name == "cosine" else ():
+                log.warning("%s", line)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer, with what every run needs beside what the configuration lists.

@@ -25,7 +25,7 @@ from reslight.training.loss import Loss, class_of, training_loss
 from reslight.training.network import NetSetting, check_data_info
 from reslight.training.optim import OptimConfig, ScheduleConfig
 from reslight.training.optimization import OptimizationModule
-from reslight.training.resume import FORMAT, compare_data_info, compare_environments, environment
+from reslight.training.resume import FORMAT, changed_settings, check_resumable, compare_data_info, compare_environments, environment
 
 log = logging.getLogger(__name__)
 
@@ -231,19 +231,28 @@ class ImageClassifier(OptimizationModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the sums, and warn about data, a precision or an environment that differ from the checkpoint's."""
+        """Restore the sums, and warn about settings, data, a precision or an environment that differ from the checkpoint's.
+
+        Raises:
+            UsageError: the checkpoint of another network or, on a resume, of another optimizer, average or `freeze`.
+        """
+        trainer = lightning_private.trainer_of(self)
+        resume = trainer is not None and trainer.state.fn == "fit"
+        if trainer is not None:
+            check_resumable(trainer.ckpt_path, checkpoint, self.hparams, resume=resume)
         super().on_load_checkpoint(checkpoint)
         if checkpoint["state_dict"]["net.fc.weight"].dtype == torch.float64:  # Lightning would round the weights to float32
             self.net.double()
-        state, trainer = checkpoint.get("reslight", {}), lightning_private.trainer_of(self)
+        state = checkpoint.get("reslight", {})
         if trainer is None:
             return
-        resume = trainer.state.fn == "fit"
         if resume and not checkpoint["global_step"]:  # a tuner's, or another one from before the first step: nothing depends on it
             return
         if resume:
             leave_out_tuners(trainer, self, checkpoint)
             self._update_data_info()
+            for line in changed_settings(trainer.ckpt_path, checkpoint, self.hparams):
+                log.warning("%s", line)
         for line in compare_data_info(state, self.data_info, str(trainer.precision), resume=resume):
             log.warning("%s", line)
         if state and resume:

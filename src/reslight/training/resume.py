@@ -32,12 +32,16 @@ ADDED = {
     "schedule.threshold": 1e-4,
     "loss": "cross_entropy",
     "freeze": None,
-    "init_from": None,
     "teacher": None,
     "teacher_weight": 0.9,
     "teacher_temperature": 4.0,
 }
 """Settings that the first checkpoints do not have, and the values that they were trained with."""
+SETTINGS = (
+    *("net", "optim", "schedule", "ema", "label_smoothing", "loss", "freeze", "channels_last", "compile"),
+    *("teacher", "teacher_weight", "teacher_temperature"),
+)
+"""Hyper-parameters of an ImageClassifier; `init_from` is left out because it matters for a new run only."""
 FORMAT = 1
 """Format of `reslight` in a checkpoint of `ImageClassifier`; increased when its meaning changes."""
 AFFECTS_PREDICTIONS = ("data.preprocess.", "data.normalize", "data.labels")
@@ -101,38 +105,51 @@ def check_classes(contents: Mapping[str, Any], data_info: Mapping[str, Any], roo
     raise UsageError(f"{data}: it has {len(labels)} classes{names}, and the network has {classes}. {fix}")
 
 
-def compare_settings(path: Path, contents: Mapping[str, Any], settings: Mapping[str, Any], *, resume: bool) -> list[str]:
-    """Compare the settings of a checkpoint with the configuration's.
+def check_resumable(path: str | Path | None, contents: Mapping[str, Any], settings: Mapping[str, Any], *, resume: bool) -> None:
+    """Check that a checkpoint can be loaded with the settings of a classifier.
 
     Args:
         path: The checkpoint, for the messages.
-        contents: What `read_checkpoint` returned.
-        settings: The hyper-parameters of the classifier that will load the checkpoint.
+        contents: What is in it.
+        settings: The hyper-parameters of the classifier that loads it.
         resume: Whether training resumes; if not, only the network is compared.
 
-    Returns:
-        A line for each setting that differs.
-
     Raises:
-        UsageError: another network, or a setting that cannot change on a resume.
+        UsageError: another network; or, on a resume, no state of the optimizer or a setting that cannot change.
     """
-    saved, now = ADDED | dict(_flat(contents["hyper_parameters"])), ADDED | dict(_flat(settings))
-    # `init_from` matters for a new run only.
-    differing = [key for key in sorted(now.keys() | saved.keys()) if now.get(key) != saved.get(key) and key != "init_from"]
-    net = [key for key in differing if key.startswith("net.") and key.removeprefix("net.") not in FREE_IN_NET]
+    if "net" not in contents.get("hyper_parameters", {}):
+        raise UsageError(f"{path} is not a checkpoint of reslight: it has no settings of a network. Choose another ckpt_path.")
+    differing = _differing(contents, settings)
+    net = {key: values for key, values in differing.items() if key.startswith("net.") and key.removeprefix("net.") not in FREE_IN_NET}
     if net:
-        fields = "; ".join(f"{key.removeprefix('net.')} is {saved.get(key)} there and {now.get(key)} here" for key in net)
-        raise UsageError(f"{path} holds another network: {fields}. Set model.net as it was, or choose another --ckpt_path.")
+        fields = "; ".join(f"{key.removeprefix('net.')} is {saved} there and {now} here" for key, (saved, now) in net.items())
+        raise UsageError(f"{path} holds another network: {fields}. Set model.net as it was, or choose another ckpt_path.")
     if not resume:
-        return []
-    for key in differing:
+        return
+    if "optimizer_states" not in contents:
+        raise UsageError(f"{path} has weights only: a run cannot resume without the optimizer's state. Choose another ckpt_path.")
+    for key, (saved, now) in differing.items():
         fixed = "another optimizer" if key.startswith("optim.options.") else FIXED_ON_RESUME.get(key)
         if fixed:
             raise UsageError(
-                f"model.{key} is {now.get(key)}: {path} was trained with {saved.get(key)}, and a run cannot resume with "
+                f"model.{key} is {now}: {path} was trained with {saved}, and a run cannot resume with "
                 f"{fixed}. Set model.{key} as it was, or start a new run."
             )
-    return [f"model.{key} is {now.get(key)}: it was {saved.get(key)} in {path}." for key in differing]
+
+
+def changed_settings(path: str | Path | None, contents: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Return a line for each setting with which a run resumes and that is not as in its checkpoint; arguments as of `check_resumable`."""
+    return [f"model.{key} is {now}: it was {saved} in {path}." for key, (saved, now) in _differing(contents, settings).items()]
+
+
+def _differing(contents: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the settings of a classifier that differ from a checkpoint's, with their values there and now.
+
+    Hyper-parameters of a subclass are its own affair.
+    """
+    before = with_new_names(contents["hyper_parameters"], "model")
+    saved, now = (ADDED | dict(_flat({key: values[key] for key in SETTINGS if key in values})) for values in (before, settings))
+    return {key: (saved.get(key), now.get(key)) for key in sorted(now.keys() | saved.keys()) if now.get(key) != saved.get(key)}
 
 
 def compare_data_info(state: Mapping[str, Any], data_info: Mapping[str, Any], precision: str, *, resume: bool) -> list[str]:
