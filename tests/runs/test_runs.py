@@ -95,6 +95,35 @@ def test_test_validate_and_predict_take_the_newest_run(reslight, config):
     assert all(0.1 <= float(row["probability"]) <= 1 for row in answers)
 
 
+class Evaluated(Callback):
+    """A user's callback that logs values of an evaluation; 40 test images are batches of 16, 16 and 8."""
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        pl_module.log("mine/batch", float(batch_idx), on_step=True, on_epoch=True, batch_size=len(batch[1]))
+
+    def on_test_epoch_end(self, trainer, pl_module):
+        pl_module.log("mine/end", 1234567.5)
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        pl_module.log("mine/validated", 1e-6)
+
+
+def test_values_that_a_callback_logs_in_an_evaluation_are_in_its_report(reslight, config):
+    reslight("fit", "--config", config, "--trainer.max_epochs", 1)
+    answer = reslight("test", "--config", config, "--trainer.callbacks", f"{__name__}.Evaluated")
+    assert answer.code == 0, answer.err
+    metrics = json.loads(Path("runs/tiny/1/test.json").read_text())["metrics"]
+    assert list(metrics) == ["test/loss", "test/acc1", "test/acc5", "test/ece", "mine/batch_epoch", "mine/end"]
+    assert metrics["mine/batch_epoch"] == pytest.approx((0 * 16 + 1 * 16 + 2 * 8) / 40)
+    assert metrics["mine/end"] == 1234567.5
+    ece, *own = answer.out.splitlines()[-4:-1]
+    assert ece.startswith("test/ece ")
+    assert own == ["mine/batch_epoch 0.8", "mine/end 1.23457e+06"]
+    answer = reslight("validate", "--config", config, "--trainer.callbacks", f"{__name__}.Evaluated")
+    assert json.loads(Path("runs/tiny/1/validate.json").read_text())["metrics"]["mine/validated"] == pytest.approx(1e-6)
+    assert "\nmine/validated 1e-06\n" in answer.out
+
+
 def test_without_matplotlib_there_is_no_picture_and_everything_else(reslight, config, monkeypatch):
     reslight("fit", "--config", config)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

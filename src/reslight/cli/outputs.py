@@ -1,6 +1,7 @@
 """Outputs of fit, validate, test and predict: what they print and save when they end."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lightning.pytorch import Trainer
@@ -55,13 +56,13 @@ def _export(trainer: Trainer, model: ImageClassifier, datamodule: ImageDataModul
     # A checkpoint's weights are the average already; the callback would replace them with the raw ones at the end.
     remove_callbacks(trainer, (WeightAveraging,))
     if datamodule.has_validation:
-        trainer.validate(model, datamodule, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
-        report_evaluation(model, "val", checkpoint, step)
+        logged = trainer.validate(model, datamodule, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
+        report_evaluation(model, "val", checkpoint, step, logged)
     if trainer.is_global_zero:
         log.info("%s", "\n".join(export(checkpoint, run.weights)))
 
 
-def report_evaluation(model: ImageClassifier, split: str, checkpoint: Path, step: int) -> None:
+def report_evaluation(model: ImageClassifier, split: str, checkpoint: Path, step: int, logged: Sequence[Mapping[str, float]] = ()) -> None:
     """Print the results of an evaluation, and save them as JSON and as a figure.
 
     Args:
@@ -69,6 +70,7 @@ def report_evaluation(model: ImageClassifier, split: str, checkpoint: Path, step
         split: `val` or `test`.
         checkpoint: The checkpoint that was evaluated.
         step: Its optimizer steps.
+        logged: What Lightning's `validate` or `test` returned: reslight's metrics, and the values that callbacks logged.
     """
     counts, details = model.counts, model.details
     if counts is None or details is None or not model.trainer.is_global_zero:
@@ -76,6 +78,8 @@ def report_evaluation(model: ImageClassifier, split: str, checkpoint: Path, step
     views = model.data_info.get("test_views", "center")
     path = output_file(checkpoint, REPORTS[split] if views == "center" else REPORTS[split].replace(".json", f".{views}.json"))
     report = {"checkpoint": str(checkpoint), "step": step, **evaluation_report(split, counts, details, model)}
+    others = {name: value for values in logged for name, value in values.items() if name not in report["metrics"]}
+    report["metrics"] |= others
     save_report(report, path)
     figure = path.with_suffix(".png")
     try:
@@ -86,4 +90,5 @@ def report_evaluation(model: ImageClassifier, split: str, checkpoint: Path, step
     else:
         written = f"{path} and {figure.name}"
     lines = [] if views == "center" else [f"views  {views}, their probabilities averaged"]
-    log.info("%s", "\n".join([*lines, *score_lines(split, counts, details), f"written {written}"]))
+    lines += [*score_lines(split, counts, details), *(f"{name} {value:.6g}" for name, value in others.items())]
+    log.info("%s", "\n".join([*lines, f"written {written}"]))

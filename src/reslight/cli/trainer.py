@@ -232,14 +232,14 @@ class CLI(LightningCLI):
         """Train, evaluate or predict, and report."""
         method = getattr(self.trainer, self.command)
         options = {"validate": {"verbose": False}, "test": {"verbose": False}, "predict": {"return_predictions": False}}
-        method(self.model, datamodule=self.datamodule, ckpt_path=self.config.ckpt_path, **options.get(self.command, {}))
+        returned = method(self.model, datamodule=self.datamodule, ckpt_path=self.config.ckpt_path, **options.get(self.command, {}))
         if self.command == "fit":
             if self.run_folder and not getattr(self.trainer, "fast_dev_run", False):
                 finish_fit(self.trainer, self.model, self.datamodule, self.run_folder, export=self.config.export)
         elif self.checkpoint and self.command in ("validate", "test"):
             if (run := Run.of_checkpoint(self.checkpoint)) and self.trainer.is_global_zero:
                 remember_ids(self.trainer.loggers, run)
-            report_evaluation(self.model, "test" if self.command == "test" else "val", self.checkpoint, self.step)
+            report_evaluation(self.model, "test" if self.command == "test" else "val", self.checkpoint, self.step, returned)
         elif self.trainer.is_global_zero:
             log.info("written %s", output_file(self.checkpoint, "predictions.csv"))
 
