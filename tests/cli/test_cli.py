@@ -59,6 +59,13 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --model.schedule.milestones 3": ("model.schedule.milestones is 3", "a list, such as [1, 2]"),
     "fit --config digits --model.optim.betas 0.9": ("model.optim.betas is 0.9", "a list, such as [0.9, 0.999]"),
     "fit --config digits --model.optim sgd": ("model.optim is sgd", "--model.optim.name sgd"),
+    "fit --config digits --model.optim Adam": ("such as --model.optim.name torch.optim.Adam.",),
+    "fit --config digits --model.optim.options 3": ("model.optim.options is 3: it must be a mapping.",),
+    "fit --config digits --model.optim.options {momentum:0.9}": ("needs a space behind each colon. Write '{momentum: 0.9}'.",),
+    "fit --config digits --model.optim {momentum:0.9}": ("model.optim is {momentum:0.9}: ", "Write '{momentum: 0.9}'."),
+    "fit --config digits --optimizer Adam": ("optimizer is no setting. Use --model.optim.name NAME: sgd,",),
+    "fit --config digits --lr_scheduler StepLR": ("lr_scheduler is no setting. Use --model.schedule.name NAME: cosine,",),
+    "fit --config digits --model mods.Mine": ("model is mods.Mine: commands train an ImageClassifier.", "docs/extending.md"),
     "fit --config digits --model resnet20": ("model is resnet20", "--model.net resnet20"),
     "fit --config digits --seed_everything=-1": ("seed_everything is -1", "0 to 4294967295"),
     "fit --config digits --seed_everything abc": ("seed_everything is abc", "a whole number"),
@@ -78,7 +85,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --trainer.limit_val_batches 1.5": ("trainer.limit_val_batches is 1.5: ", "from 0.0 to 1.0"),
     "fit --config digits --trainer.profiler simpl": ("trainer.profiler is simpl: ", "simple?"),
     "fit --config digits --trainer.strategy dddp": ("trainer.strategy is dddp: ", "ddp?"),
-    "fit --config digits --trainer.max_time 5x": ("trainer.max_time is 5x: it must be DD:HH:MM:SS.",),
+    "fit --config digits --trainer.max_time 5x": ("trainer.max_time is 5x: it must be DD:HH:MM:SS, or a mapping",),
     "fit --config digits --trainer.gradient_clip_algorithm foo": ("trainer.gradient_clip_algorithm is foo: it must be norm or value.",),
     "fit --config digits --trainer.gradient_clip_val=-1": ("trainer.gradient_clip_val is -1: it must be 0 or more",),
     "fit --config digits --trainer.log_every_n_steps=-1": ("trainer.log_every_n_steps is -1: it must be 0 or more",),
@@ -102,6 +109,16 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --trainer.callbacks EarlyStopping --trainer.callbacks.monitr x": (
         "trainer.callbacks.monitr is no setting of EarlyStopping",
         "trainer.callbacks.monitor?",
+    ),
+    "fit --config digits --trainer.callbacks BackboneFinetuning --trainer.callbacks.unfreeze_backbone_at_epoch x": (
+        "error: trainer.callbacks.unfreeze_backbone_at_epoch is x: it must be a whole number.",
+    ),
+    "fit --config digits --trainer.callbacks GradientAccumulationScheduler --trainer.callbacks.scheduling x": (
+        "error: trainer.callbacks.scheduling is x: it must be a mapping.",
+    ),
+    "fit --config digits --trainer.callbacks GradientAccumulationScheduler --trainer.callbacks.scheduling {0:1,1:2}": (
+        "error: trainer.callbacks.scheduling is {0:1,1:2}: ",
+        "Write '{0: 1,1: 2}'.",
     ),
     "fit --config digits --trainer.callbacks.pacience 3": ("trainer.callbacks.pacience", "names no callback", "--trainer.callbacks NAME"),
     "fit --config digits --trainer.logger CSVLogger --trainer.logger.savedir x": (
@@ -168,6 +185,15 @@ def test_a_mistake_is_one_line(reslight, words: str):
             ("model.net.shortcutt is no setting (in mine.yaml).", "model.net.shortcut?"),
         ),
         ("model: {net: resnet21}\ndata: Digits", ("model.net is resnet21 (in mine.yaml): there is no such network.",)),
+        (
+            "model: {net: resnet8}\ndata: Digits\n"
+            "trainer: {callbacks: [{class_path: GradientAccumulationScheduler, init_args: {scheduling: {0: 2}}}]}",
+            ("trainer.callbacks has GradientAccumulationScheduler", "Set trainer.accumulate_grad_batches"),
+        ),
+        ("model: {net: resnet8, optim: {lr:0.1}}\ndata: Digits", ("mine.yaml has the key lr:0.1 without a value", "Write lr: 0.1.")),
+        ("model:\n  net: resnet8\n  optim:\n    lr:0.1\ndata: Digits", ("model.optim is lr:0.1 (in mine.yaml): ", "Write lr: 0.1.")),
+        ("model: {class_path: mods.Mine}\ndata: Digits", ("model is mods.Mine (in mine.yaml): ", "docs/extending.md")),
+        ("model: {net: resnet8}\n3: 4\ndata: Digits", ("3 is no setting (in mine.yaml)",)),
         ("", ("mine.yaml has no settings",)),
         ("model: {net: resnet8}", ("data is missing",)),
     ],

@@ -100,10 +100,25 @@ def expanded(setting: Setting) -> list[Setting]:
     """List the settings in a typed mapping or list as if they were in a file; any other setting alone.
 
     Raises:
-        UsageError: text that is not YAML.
+        UsageError: text that is not YAML, or has a colon without a space behind it.
     """
-    is_typed = isinstance(setting.value, str) and setting.value.startswith(("{", "["))
-    return list(settings_in({setting.key: _parsed(setting)}, setting.file)) if is_typed else [setting]
+    if not (isinstance(setting.value, str) and setting.value.startswith(("{", "["))):
+        return [setting]
+    check_colons(setting)
+    return list(settings_in({setting.key: _parsed(setting)}, setting.file))
+
+
+def check_colons(setting: Setting) -> None:
+    """Check that a typed mapping has a space behind each colon: YAML takes `{lr:0.1}` for a key `lr:0.1`, and `{1:2}` for a key 62.
+
+    Raises:
+        UsageError: text that is not YAML, or has a colon without a space behind it.
+    """
+    value = _parsed(setting)
+    has_number = isinstance(value, Mapping) and any(inner is None and not isinstance(key, str) for key, inner in value.items())
+    if has_number or yaml_file.glued_key(value):
+        text = yaml_file.spaced(str(setting.value))
+        raise UsageError(f"{setting.key} is {setting.value}: YAML needs a space behind each colon. Write '{text}'.")
 
 
 def _parsed(setting: Setting) -> Any:

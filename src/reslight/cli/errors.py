@@ -7,11 +7,19 @@ from typing import Any, NoReturn, TypeVar
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
-from reslight.cli.command_line import Setting
+from reslight.cli.command_line import Setting, check_colons
 from reslight.messages import MissingPackageError, UsageError
 
 Found = TypeVar("Found", bound=BaseException)
-_WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "dict": "a mapping", "NoneType": "null"}
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "dict": "a mapping",
+    "Mapping": "a mapping",
+    "NoneType": "null",
+}
 _IN_WORDS = {"trainer.precision": "32-true, bf16-mixed, 16-mixed, bf16-true, 16-true or 64-true"}
 """What a setting must be, where the types in jsonargparse's message say too much."""
 _LONGEST = 300
@@ -42,11 +50,18 @@ def explain(error: Exception, settings: Sequence[Setting], defaults: Any) -> str
         error: The error; a UsageError that one of our classes raised inside it keeps its message.
         settings: What was configured, to name the file that has a value.
         defaults: The parser's defaults by key, for an example of a value.
+
+    Raises:
+        UsageError: a typed mapping without spaces behind its colons.
     """
     if own := raised_inside(error, UsageError):
         return str(own)
     message = str(error)
-    key = ".".join(re.findall(r'[Kk]ey "([\w.]+)"', message))
+    key = ""
+    for name in re.findall(r'[Kk]ey "([\w.]+)"', message):  # from the outermost setting to the innermost, which may be there twice
+        key = key if f".{key}".endswith(f".{name}") else f"{key}.{name}".lstrip(".")
+    for typed in (one for one in settings if one.key == key and one.file is None and str(one.value).startswith("{")):
+        check_colons(typed)
     detail = message[message.rfind('ey "') :]  # of the innermost setting
     given = re.search(r"(?:Got|Given) value: ([^\n]*)", detail)
     expected = re.findall(r"Expected an? ([^\n]+?)(?:\. Got value|\n|$)", detail)

@@ -52,7 +52,7 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "gradient_clip_val": (_at_least(0), "it must be 0 or more. Use null for no clipping."),
     "gradient_clip_algorithm": (lambda value: value in ("norm", "value"), "it must be norm or value."),
     "devices": (lambda value: value not in (0, "0", []), "it must be 1 or more, a list of numbers, or auto."),
-    "max_time": (_is_time, "it must be DD:HH:MM:SS."),
+    "max_time": (_is_time, "it must be DD:HH:MM:SS, or a mapping such as '{hours: 1}'."),
     **dict.fromkeys((f"limit_{stage}_batches" for stage in ("train", "val", "test", "predict")), _LIMIT),
 }
 """For each setting of the Trainer whether a value is allowed, and the rest of the message if it is not. None is always allowed."""

@@ -23,8 +23,9 @@ from reslight.cli.command_line import Setting, expanded
 from reslight.cli.net import check_net_setting
 from reslight.data import ImageDataModule
 from reslight.messages import UsageError, nearest, shortened, suggestion
-from reslight.runs import config_files
+from reslight.runs import config_files, yaml_file
 from reslight.runs.folder import Run
+from reslight.training.optimizer_class import full_name
 
 CHOICES: Mapping[str, tuple[type, ModuleType, str]] = {
     "data": (ImageDataModule, data, "dataset"),
@@ -42,6 +43,8 @@ OTHER_WORDS: Mapping[str, str] = {
     "epochs": "Use --trainer.max_epochs N.",
     "max_epoch": "Use --trainer.max_epochs N.",
     "steps": "Use --trainer.max_steps N.",
+    **dict.fromkeys(("optimizer", "optim"), "Use --model.optim.name NAME: sgd, adamw, lamb, muon, torch.optim.NAME or timm:NAME."),
+    **dict.fromkeys(("lr_scheduler", "scheduler", "schedule"), "Use --model.schedule.name NAME: cosine, multistep, constant or plateau."),
     "learning_rate": "Use --model.optim.lr X.",
     "resume_from_checkpoint": "Use --ckpt_path last.",
     "resume": "Use --ckpt_path last.",
@@ -180,7 +183,7 @@ def _check_chosen(setting: Setting, choice: str, name: str, owner: type | None) 
             raise UsageError(f"{setting.key} is set, and data is missing: it names the dataset. Add --data NAME.")
         raise UsageError(f"{setting.key} is set{setting.where}, and {choice} names no {kind}. Add --{choice} NAME before it.")
     known = keys_of(owner)
-    if name in known:
+    if name in known or any(name.startswith(f"{one}.") for one in known):  # a mapping is the value of some
         return
     if group := [f"{choice}.{one}" for one in known if one.startswith(f"{name}.")]:
         for inner in expanded(setting):
@@ -194,9 +197,16 @@ def _check_chosen(setting: Setting, choice: str, name: str, owner: type | None) 
 
 
 def _check_group(setting: Setting, group: Sequence[str]) -> None:
-    start = f"{setting.key} is {'empty' if setting.value is None else setting.value}{setting.where}: it is a group of settings."
-    example = group[0] if setting.value is None else f"--{group[0]} {setting.value}"
-    raise UsageError(f"{start} Give one of them, such as {example}.")
+    value = "empty" if setting.value is None else setting.value
+    start = f"{setting.key} is {value}{setting.where}: "
+    if setting.key == "model" and isinstance(value, str) and ("." in value or value[:1].isupper()):
+        raise UsageError(f"{start}commands train an ImageClassifier. Train a class of your own in Python, see docs/extending.md.")
+    if isinstance(value, str) and (key := value.partition(":")[0]) != value and f"{setting.key}.{key}" in group:
+        raise UsageError(f"{start}YAML needs a space behind a colon. Write {yaml_file.spaced(value)}.")
+    if setting.key == "model.optim" and isinstance(value, str):
+        value = full_name(value)
+    example = group[0] if setting.value is None else f"--{group[0]} {value}"
+    raise UsageError(f"{start}it is a group of settings. Give one of them, such as {example}.")
 
 
 def _hint(setting: Setting, known: Sequence[str], dataset: type | None) -> str:

@@ -1,5 +1,6 @@
 """Read the YAML of configuration files: bounded, without duplicate keys, and each error in one line."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,13 @@ def read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}. Correct it there.") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path} has no settings: a configuration is a mapping. Write one, such as `model: {{net: resnet20}}`.")
-    if odd := [key for key in _keys(content) if not isinstance(key, str)]:
+    if glued := glued_key(content):
+        raise UsageError(f"{path} has the key {glued} without a value: YAML needs a space behind a colon. Write {spaced(glued)}.")
+    if odd := [key for key, value in _pairs(content) if value is None and not isinstance(key, str)]:
         raise UsageError(f"{path} has the key {odd[0]}: keys are names of settings. Write a decimal number with a point, as in 0.1.")
     data = content.get("data")
-    stray = sorted(set(data) - {"class_path", "init_args", "dict_kwargs"}) if isinstance(data, dict) and "class_path" in data else []
+    keys = set(data) if isinstance(data, dict) and "class_path" in data else set()
+    stray = sorted(map(str, keys - {"class_path", "init_args", "dict_kwargs"}))
     if stray:
         raise UsageError(f"{path} has {', '.join(stray)} beside data.class_path: these belong in data.init_args. Move them.")
     return content
@@ -124,8 +128,18 @@ def _children(node: yaml.Node | None) -> list[yaml.Node]:
     return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
-def _keys(content: Any) -> list[Any]:
-    """Return the keys of all mappings in a configuration."""
+def _pairs(content: Any) -> list[tuple[Any, Any]]:
+    """Return the keys and values of all mappings in a configuration."""
     if isinstance(content, dict):
-        return [*content, *(key for value in content.values() for key in _keys(value))]
-    return [key for value in content for key in _keys(value)] if isinstance(content, list) else []
+        return [*content.items(), *(pair for value in content.values() for pair in _pairs(value))]
+    return [pair for value in content for pair in _pairs(value)] if isinstance(content, list) else []
+
+
+def glued_key(content: Any) -> str | None:
+    """Return a key that swallowed its value for want of a space, such as `lr:0.1`; None without one."""
+    return next((key for key, value in _pairs(content) if value is None and isinstance(key, str) and ":" in key), None)
+
+
+def spaced(text: str) -> str:
+    """Return a text with a space behind each colon, but for those of times and addresses."""
+    return re.sub(r"(?<=\w):(?=[^\s/])", ": ", text)

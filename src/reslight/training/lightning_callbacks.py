@@ -43,7 +43,9 @@ def _reason_against(callback: Callback, module: "OptimizationModule") -> str | N
             "it lengthens the run and replaces the learning rate, which is computed for the whole run. "
             "Set model.ema, such as 0.999, for an average of the weights."
         )
-    if isinstance(callback, GradientAccumulationScheduler) and len(set(callback.scheduling.values())) > 1:
+    # Lightning adds one to every Trainer, which has the one value of the setting.
+    steps = set(callback.scheduling.values()) if isinstance(callback, GradientAccumulationScheduler) else None
+    if steps not in (None, {module.trainer.accumulate_grad_batches}):
         return "it changes the batch size and the number of steps in the run. Set trainer.accumulate_grad_batches, which stays the same."
     if isinstance(callback, BackboneFinetuning) and not isinstance(getattr(module, "backbone", None), nn.Module):
         return (
@@ -74,3 +76,41 @@ def leave_out_tuners(trainer: Trainer, module: "OptimizationModule", checkpoint:
                 datamodule.batch_size = size
             log.info("BatchSizeFinder is left out: the run resumes with the batch size of the checkpoint.")
     remove_callbacks(trainer, (BatchSizeFinder, LearningRateFinder))
+
+
+def prepare_learning_rate_finder(trainer: Trainer) -> None:
+    """Check that a LearningRateFinder that begins can try all its rates, and show its bar in a terminal only.
+
+    Lightning would end the sweep silently with the last epoch, and suggest a rate from its harmless beginning.
+
+    Raises:
+        UsageError: training is too short.
+    """
+    rates, epochs, batches = learning_rates_to_try(trainer), trainer.max_epochs, trainer.num_training_batches
+    if rates is None:
+        return
+    if not sys.stderr.isatty():
+        hide_bar_of_learning_rates(trainer)
+    if epochs is None or epochs < 0 or math.isinf(batches):
+        return
+    per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+    if rates > (steps := per_epoch * epochs):
+        fewer = f", or num_training_steps (num_training of Tuner.lr_find) to at most {steps}" if steps >= FEWEST_RATES else ""
+        raise UsageError(
+            f"trainer.max_epochs is {epochs}: LearningRateFinder tries {rates} learning rates, one in each step, and training has "
+            f"{steps} steps. Set trainer.max_epochs to at least {math.ceil(rates / per_epoch)}{fewer}."
+        )
+
+
+def report_batch_size(trainer: Trainer, before: Mapping[str, Any]) -> None:
+    """Log the batch size that a BatchSizeFinder has found.
+
+    Args:
+        trainer: The trainer.
+        before: What is known of the data from before.
+    """
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, BatchSizeFinder):
+            name, found = batch_size_name(callback), callback.optimal_batch_size
+            if found is not None and lightning_getattr(trainer.lightning_module, name) == found:  # one that runs later has not set it yet
+                log.info("BatchSizeFinder: %s is %d now%s.", name, found, f", it was {before[name]}" if name in before else "")

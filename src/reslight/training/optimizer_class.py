@@ -34,10 +34,16 @@ def check_name(name: str) -> None:
     """
     if name in OWN or any(name.startswith(prefix) and name != prefix for prefix in (TORCH, TIMM)):
         return
-    names = dict(zip(_TORCHS, [f"{TORCH}{one}" for one in _TORCHS], strict=True)) | {one: one for one in OWN}
-    near = [names[one] for one in nearest(name, names, count=1)]
-    hint = f" Did you mean {near[0]}?" if near else ""
+    near = full_name(name)
+    hint = f" Did you mean {near}?" if near != name else ""
     raise UsageError(f"model.optim.name is {name}: it must be {', '.join(OWN)}, {TORCH}NAME or {TIMM}NAME.{hint}")
+
+
+def full_name(name: str) -> str:
+    """Return the name of `model.optim.name` nearest to a name, such as `torch.optim.Adam` for Adam; that itself if none is near."""
+    names = {one: f"{TORCH}{one}" for one in _TORCHS} | {one: one for one in OWN}
+    near = [] if name in OWN or name.startswith((TORCH, TIMM)) else nearest(name, names, count=1)
+    return names[near[0]] if near else name
 
 
 def build(name: str, groups: list[dict[str, Any]], options: Mapping[str, Any], **settings: Any) -> Optimizer:
