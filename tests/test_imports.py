@@ -32,7 +32,7 @@ OURS = {
     "runs": {"renamed", "training", "weights", "models", "metrics", "preprocess", "atomic", "messages", "lightning_private"},
     "analysis": {"atomic", "runs", "weights", "data", "models", "metrics", "preprocess", "messages", "regular_file"},
     "paper": {"atomic", "analysis", "runs", "training", "models", "messages"},
-    "cli": {"cores", "lightning_private", "plain"}
+    "cli": {"atomic", "cores", "lightning_private", "plain"}
     | {"renamed", "paper", "analysis", "runs", "training", "data", "weights", "models", "hub", "preprocess", "messages", "version"},
     "__init__": {"models", "preprocess", "weights", "messages", "version"},
     "__main__": {"cli"},

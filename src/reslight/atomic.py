@@ -23,7 +23,7 @@ def write_files(files: Mapping[Path, Content]) -> None:
     unfinished = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp") for path in files}
     path = next(iter(files))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         for path, content in files.items():
             with unfinished[path].open("wb") as file:
                 _write(file, content)
@@ -40,6 +40,22 @@ def write_files(files: Mapping[Path, Content]) -> None:
                 temporary.unlink(missing_ok=True)
     for folder in {path.parent for path in files}:
         _sync_folder(folder)
+
+
+def make_folder(folder: Path, *, exist_ok: bool = True) -> None:
+    """Make a folder and the missing ones above it, all of which last through a power cut.
+
+    Args:
+        folder: The folder.
+        exist_ok: Accept a folder that exists.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=exist_ok)
+    for one in missing:
+        _sync_folder(one.parent)
 
 
 def _write(file: BinaryIO, content: Content) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from reslight.atomic import write_files
+
 
 def save_config(parser: ArgumentParser, config: Namespace, path: Path) -> None:
-    """Save a configuration as YAML, with all defaults that YAML can hold.
+    """Save a configuration as YAML, whole or not at all, with all defaults that YAML can hold.
 
     Args:
         parser: The parser that read the configuration.
@@ -17,7 +19,7 @@ def save_config(parser: ArgumentParser, config: Namespace, path: Path) -> None:
         path: The file.
     """
     _remove_objects(config)
-    parser.save(config, path, skip_none=False, multifile=False)
+    write_files({path: parser.dump(config, skip_none=False).encode()})
 
 
 def _remove_objects(value: Any) -> Any:

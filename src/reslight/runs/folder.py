@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reslight.atomic import make_folder
 from reslight.messages import nearest
 
 ROOT = "runs"
@@ -230,7 +231,7 @@ class RunDirectory:
         while True:
             folder = self.next_folder()
             try:
-                folder.mkdir(parents=True)
+                make_folder(folder, exist_ok=False)
             except FileExistsError:
                 if self.folder.is_dir():
                     continue  # another process was faster

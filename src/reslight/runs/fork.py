@@ -1,6 +1,5 @@
 """Fork a run: resume its checkpoint in a folder of its own, with the same network or a deeper one."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,9 +46,9 @@ def fork_run(run: Run, output: Path, to: str | ResNetConfig | None = None) -> in
     # the best score belongs to a checkpoint that is not in the new folder
     contents["callbacks"] = {name: state for name, state in contents.get("callbacks", {}).items() if "Checkpoints" not in name}
     forked = Run(output)
-    AtomicCheckpointIO().save_checkpoint(contents, forked.checkpoint())
     if run.metrics.is_file():
-        shutil.copyfile(run.metrics, forked.metrics)  # a resume removes the rows after the checkpoint
+        write_files({forked.metrics: run.metrics.read_bytes()})  # a resume removes the rows after the checkpoint
+    AtomicCheckpointIO().save_checkpoint(contents, forked.checkpoint())
     config = run.config.read_text(encoding="utf-8")
     if to is not None:
         config = _with_net(config, net_setting(ResNetConfig.from_dict(contents["hyper_parameters"]["net"])))
