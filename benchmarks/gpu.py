@@ -63,10 +63,11 @@ class Report:
     Args:
         seconds: For all parts.
         is_strict: Leave out a part that needs more than is left; otherwise it begins, and may be cut short.
+        only: Measure only the parts whose name holds this text.
     """
 
-    def __init__(self, seconds: float, *, is_strict: bool = True) -> None:
-        self._end, self.is_strict = time.monotonic() + seconds, is_strict
+    def __init__(self, seconds: float, *, is_strict: bool = True, only: str = "") -> None:
+        self._end, self.is_strict, self._only = time.monotonic() + seconds, is_strict, only
         self.rows: list[Row] = []
 
     @property
@@ -75,6 +76,8 @@ class Report:
 
     def part(self, name: str, needs: float, measure: Callable[[float], Row]) -> None:
         """Measure one row, if as many seconds are left as it needs; a failure is a row, too."""
+        if self._only not in name:
+            return
         if self.left < (needs if self.is_strict else 0):
             row: Row = {"skipped": f"needs {needs:.0f} s, and {max(0.0, self.left):.0f} s are left"}
         else:
@@ -121,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     facts = machine()
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    report = Report(60 * options.minutes - SPARE, is_strict=not options.smoke)
+    report = Report(60 * options.minutes - SPARE, is_strict=not options.smoke, only=options.only)
     tests = ["tests/data/test_rng.py"] if options.smoke else ["tests", f"--ignore={RESUME}"]
     report.part("tests that need a GPU", 30, lambda left: run_tests(tests, min(left, 150)))
     for compiled in (False, True):
@@ -245,6 +248,7 @@ def _number(value: Any) -> str:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--minutes", type=float, default=9, help="time for everything (default: 9)")
+    made.add_argument("--only", default="", metavar="TEXT", help="measure only the parts whose name holds this text, such as resnet20")
     made.add_argument("--out", type=Path, help="write machine, settings and all rows to this file as JSON")
     made.add_argument("--data.root", dest="data_root", type=Path, metavar="DIR", help="folder of CIFAR-10, for the seconds to 94 %%")
     made.add_argument("--recipe", default="cifar10/fast", help="configuration that is trained to the target (default: cifar10/fast)")

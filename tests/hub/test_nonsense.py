@@ -136,7 +136,7 @@ def test_one_pull_request_is_opened_though_the_answer_is_lost(hub, pushed, kind)
 def test_what_was_replaced_is_said_when_it_was(hub, folder, caplog, monkeypatch):
     net = create_model("resnet8", in_channels=1)
     with monkeypatch.context() as broken:
-        broken.setattr("reslight.weights.folder.write_files", full)
+        broken.setattr("reslight.weights.saving.write_files", full)
         with pytest.raises(OSError, match="No space"):
             package.save(net, folder, preprocess=package.load(folder).preprocess)
     assert "replaced" not in caplog.text

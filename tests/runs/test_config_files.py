@@ -206,11 +206,12 @@ def test_the_same_command_line_finds_the_same_run(reslight):
     assert reslight("fit", "--config", "tiny.yaml").code == 0
     assert reslight("fit", *other).code == 0
     assert {path.parent.as_posix() for path in Path("runs").rglob("config.yaml")} == {"runs/tiny/1", "runs/tiny-resnet20/1"}
-    run_config = ["--config", "runs/tiny/1", "--model.net.name", "resnet20"]
-    for words in (["test", *other], ["validate", *run_config], ["fit", *other, "--ckpt_path", "last", "--trainer.max_epochs", 2]):
+    for words in (["test", *other], ["fit", *other, "--ckpt_path", "last", "--trainer.max_epochs", 2]):
         answer = reslight(*words)
         assert answer.code == 0, answer.err
         assert "checkpoint runs/tiny-resnet20/1/checkpoints/" in answer.out
+    answer = reslight("validate", "--config", "runs/tiny/1", "--model.net.name", "resnet20")
+    assert (answer.code, "the run runs/tiny/1 has resnet8" in answer.err) == (2, True)
     assert yaml.safe_load(Path("runs/tiny-resnet20/1/config.yaml").read_text())["model"]["net"] == "resnet20"
     answer = reslight("test", "--config", "tiny.yaml", "--model.net", "resnet2O")
     assert (answer.code, "did you mean" in answer.err) == (2, True)  # the network, not a run that does not exist

@@ -127,7 +127,11 @@ def test_a_signal_is_shared_without_the_gpu(monkeypatch):
     checkpoints = Checkpoints()
     monkeypatch.setattr(checkpoints, "_listen", lambda trainer: None)
     trainer: Any = SimpleNamespace(
-        world_size=2, global_step=0, is_global_zero=True, strategy=SimpleNamespace(root_device=torch.device("cuda", 0))
+        world_size=2,
+        global_step=0,
+        is_global_zero=True,
+        log_dir=".",
+        strategy=SimpleNamespace(root_device=torch.device("cuda", 0), broadcast=lambda value: value),
     )
     checkpoints.on_train_start(trainer, None)  # type: ignore[arg-type]
     assert checkpoints._received_by_any(trainer) == 0

@@ -112,12 +112,12 @@ def in_time(call: Callable[[], Result], what: str, seconds: float | None = None)
         TimeoutError: the call did not end in time.
     """
     limit = PATIENCE if seconds is None else seconds
-    done: queue.SimpleQueue[tuple[Result] | Exception] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[Result] | BaseException] = queue.SimpleQueue()
 
     def run() -> None:
         try:
             done.put((call(),))
-        except Exception as error:
+        except BaseException as error:  # a caller that got no answer at all would wait for the whole time
             done.put(error)
 
     threading.Thread(target=run, name=what, daemon=True).start()
@@ -129,7 +129,7 @@ def in_time(call: Callable[[], Result], what: str, seconds: float | None = None)
             outcome = done.get(timeout=max(0.0, limit - SLOW))
         except queue.Empty:
             raise TimeoutError(f"no answer within {limit:.0f} s") from None
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, BaseException):
         raise outcome
     return outcome[0]
 

@@ -61,22 +61,25 @@ class Muon(BaseOptimizer):
                 self.state[parameter]["momentum_buffer"] = buffer
 
     def _orthogonal_step(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
+        # torch._foreach_* is one call for all parameters: on a GPU, starting one operation for each takes longer than computing it.
+        parameters, gradients = ([*column] for column in zip(*pairs, strict=True))
+        for parameter in parameters:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        torch._foreach_mul_(buffers, group["momentum"])
+        torch._foreach_add_(buffers, gradients)
+        updates = torch._foreach_add(gradients, buffers, alpha=group["momentum"]) if group["nesterov"] else buffers
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         # Matrices of one shape are stacked: many small products are slower than a few large ones.
         stacks: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        momentum = group["momentum"]
-        for parameter, gradient in pairs:
-            state = self.state[parameter]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            buffer = state["momentum_buffer"].mul_(momentum).add_(gradient)
-            update = gradient.add(buffer, alpha=momentum) if group["nesterov"] else buffer
+        for parameter, update in zip(parameters, updates, strict=True):
             matrix = update.flatten(1)
             stacks[matrix.shape[0], matrix.shape[1]].append((parameter, matrix))
         for (rows, columns), members in stacks.items():
             directions = orthogonalized(torch.stack([matrix for _, matrix in members]))
-            step = group["lr"] * max(1.0, rows / columns) ** 0.5
-            for (parameter, _), direction in zip(members, directions, strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction.view(parameter.shape), alpha=step)
+            steps = [direction.view(parameter.shape) for (parameter, _), direction in zip(members, directions, strict=True)]
+            torch._foreach_add_([parameter for parameter, _ in members], steps, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:

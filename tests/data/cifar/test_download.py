@@ -18,6 +18,7 @@ import pytest
 from huggingface_hub import constants
 from torchvision import datasets
 
+from reslight import UsageError
 from reslight.data.cifar import download
 
 both_sets = pytest.mark.parametrize("small", ["cifar10", "cifar100"], indirect=True)
@@ -159,9 +160,9 @@ def files_in(root: Path) -> list[str]:
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir())
 
 
-def failure(small, root: Path) -> str:
+def failure(small, root: Path, kind: type[Exception] = ConnectionError) -> str:
     """Return the message when the images cannot be downloaded."""
-    with pytest.raises(ConnectionError) as raised:
+    with pytest.raises(kind) as raised:
         small.data(root).load_split("train")
     text = str(raised.value)
     assert "\n" not in text
@@ -251,7 +252,7 @@ def test_without_a_network_it_is_told_at_once(small, closed, tmp_path, monkeypat
 
 def test_offline_nothing_is_asked(small, hub, author, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert ", and nothing was downloaded because HF_HUB_OFFLINE is set. Put " in failure(small, tmp_path / "data")
+    assert ", and nothing was downloaded because HF_HUB_OFFLINE is set. Put " in failure(small, tmp_path / "data", UsageError)
     assert hub.asked == author.asked == []
     assert not (tmp_path / "data").exists()
 
@@ -328,7 +329,7 @@ def test_what_a_killed_download_leaves_is_not_taken_for_data(small, author, clos
     assert file.startswith("cifar10/.unfinished-")
     assert file.endswith("/cifar-10-python.tar.gz")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    failure(small, Path("data"))
+    failure(small, Path("data"), UsageError)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     author.fault = ""
     assert small.data(Path("data")).load_split("train").fingerprint == small.metadata.fingerprints["train"]
