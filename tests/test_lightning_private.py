@@ -7,8 +7,9 @@ import pytest
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, Timer, WeightAveraging
+from lightning.pytorch.callbacks import BatchSizeFinder, EMAWeightAveraging, Timer, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.tuner import Tuner
 from torch.utils.data import DataLoader
 
 from reslight import lightning_private
@@ -243,3 +244,22 @@ def test_callbacks_are_listed_and_removed():
     assert note in lightning_private.callbacks_of(run)
     assert not set(others) & set(lightning_private.callbacks_of(run))
     assert lightning_private.callbacks_of(run) is run.callbacks, "what the trainer calls"
+
+
+def test_what_a_running_learning_rate_finder_tries(tmp_path, capfd):
+    seen: list[int | None] = []
+
+    class Watched(Module):
+        def on_train_start(self):
+            seen.append(lightning_private.learning_rates_to_try(self.trainer))
+            lightning_private.hide_bar_of_learning_rates(self.trainer)
+
+    run = trainer(default_root_dir=tmp_path, max_epochs=10)
+    Tuner(run).lr_find(Watched(), DataLoader(torch.randn(BATCHES, 2)), num_training=14, update_attr=False)
+    run.fit(Watched(), DataLoader(torch.randn(BATCHES, 2)))
+    assert seen == [14, None]
+    assert "Finding" not in capfd.readouterr().err
+
+
+def test_what_a_batch_size_finder_sets():
+    assert lightning_private.batch_size_name(BatchSizeFinder(batch_arg_name="own")) == "own"

@@ -9,10 +9,11 @@ from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.callbacks import BatchSizeFinder, Callback, WeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from lightning.pytorch.tuner.lr_finder import _LRCallback
 from torch.optim.swa_utils import AveragedModel
 
 
@@ -139,3 +140,20 @@ def has_hp_metric(logger: Logger) -> bool:
 def copies_process(strategy: Strategy) -> bool:
     """Return whether a strategy starts the other processes of a run by fork or spawn, and waits in this one."""
     return isinstance(strategy.launcher, _MultiProcessingLauncher)
+
+
+def learning_rates_to_try(trainer: Trainer) -> int | None:
+    """Return the number of learning rates that a LearningRateFinder tries, one a step; None where none runs."""
+    return next((callback.num_training for callback in callbacks_of(trainer) if isinstance(callback, _LRCallback)), None)
+
+
+def hide_bar_of_learning_rates(trainer: Trainer) -> None:
+    """Have a LearningRateFinder that runs show no bar."""
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, _LRCallback):
+            callback.progress_bar_refresh_rate = 0
+
+
+def batch_size_name(callback: BatchSizeFinder) -> str:
+    """Return the attribute of the module or the data module that a BatchSizeFinder sets."""
+    return callback._batch_arg_name

@@ -1,5 +1,6 @@
 """Lightning's callbacks with an ImageClassifier: each works, or is refused before the first step."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,10 +9,13 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BaseFinetuning,
+    BatchSizeFinder,
     GradientAccumulationScheduler,
+    LearningRateFinder,
     ModelPruning,
     StochasticWeightAveraging,
 )
+from lightning.pytorch.tuner import Tuner
 from tests.training.test_optimization import Groups, tiny_data, tiny_model, trainer
 
 from reslight.messages import UsageError
@@ -78,3 +82,48 @@ def test_a_subclass_with_a_backbone_is_finetuned():
     assert torch.equal(model.net.conv1.weight, start)
     trainer(BackboneFinetuning(1, backbone_initial_lr=0.05), max_epochs=2).fit(model, datamodule=tiny_data())
     assert not torch.equal(model.net.conv1.weight, start)
+
+
+def test_a_batch_size_finder_says_what_it_found(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("lightning.pytorch.tuner.batch_size_scaling.garbage_collection_cuda", lambda: None)  # takes half a second each
+    caplog.set_level("INFO", "reslight")
+
+    class Late(BatchSizeFinder):
+        def on_fit_start(self, *_):
+            return
+
+    settings: dict[str, Any] = {"max_trials": 3, "steps_per_trial": 1}
+    trainer(BatchSizeFinder(**settings), Late(), default_root_dir=tmp_path).fit(tiny_model(), datamodule=tiny_data())
+    run = trainer(BatchSizeFinder(**settings, batch_arg_name="eval_batch_size"), default_root_dir=tmp_path)
+    run.test(tiny_model(), datamodule=tiny_data(), verbose=False)
+    lines = [record.getMessage() for record in caplog.records if "BatchSizeFinder" in record.getMessage()]
+    assert lines == ["BatchSizeFinder: batch_size is 8 now: it was 16.", "BatchSizeFinder: eval_batch_size is 8 now."]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rates", "says"),
+    [
+        (1, 100, "tries 100 learning rates, one in each step, and training has 4 steps. Set trainer.max_epochs to at least 25."),
+        (5, 21, "20 steps. Set trainer.max_epochs to at least 6, or num_training_steps (num_training of Tuner.lr_find) to at most 20."),
+        (5, 20, None),
+        (-1, 21, None),
+    ],
+)
+@pytest.mark.parametrize("by", ["callback", "Tuner"])
+def test_a_learning_rate_finder_that_training_would_cut_short_is_refused(by, epochs, rates, says, tmp_path, capfd):
+    def sweep() -> None:
+        run = trainer(default_root_dir=tmp_path, max_epochs=epochs, max_steps=1)  # which a sweep replaces
+        if by == "Tuner":
+            Tuner(run).lr_find(model, datamodule=tiny_data(), num_training=rates)
+        else:
+            run.callbacks.append(LearningRateFinder(num_training_steps=rates))
+            run.fit(model, datamodule=tiny_data())
+
+    model = tiny_model(schedule=CONSTANT)
+    if says is None:
+        sweep()
+    else:
+        with pytest.raises(UsageError, match=re.escape(says)):
+            sweep()
+    assert "Finding best initial lr" not in capfd.readouterr().err  # its bar is for terminals
+    assert not list(tmp_path.iterdir())

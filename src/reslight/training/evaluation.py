@@ -16,6 +16,7 @@ from reslight.metrics import ConfusionAndCalibration, EvalCounts, Evaluator
 from reslight.models import ResNetConfig
 from reslight.training.batches import Batch, checked_images, checked_labels, parts_of
 from reslight.training.guards import check_total
+from reslight.training.lightning_callbacks import report_batch_size
 from reslight.training.numbering import epoch_of, epoch_of_batch, number_loggers, restore_loggers
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,8 @@ class EvaluationModule(LightningModule):
                 f"there are {loaders} {'test' if testing else 'validation'} loaders: an ImageClassifier evaluates one. "
                 "Join the datasets with torch.utils.data.ConcatDataset, or call trainer.test once for each."
             )
+        if self.trainer.state.fn != "fit":
+            report_batch_size(self.trainer, {})
         self._evaluator = Evaluator(self.config.num_classes, self.device, details=self.trainer.state.fn != "fit")
 
     def _checked_images(self, images: Any) -> Any:

@@ -1,6 +1,8 @@
-"""Lightning's own callbacks that need care: those that cannot work are refused, and tuners are left out of a run that resumes."""
+"""Lightning's own callbacks that need care: those that cannot work are refused, tuners are checked and left out of a run that resumes."""
 
 import logging
+import math
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +16,19 @@ from lightning.pytorch.callbacks import (
     ModelPruning,
     StochasticWeightAveraging,
 )
+from lightning.pytorch.utilities.parsing import lightning_getattr
 from torch import nn
 
-from reslight.lightning_private import callbacks_of, remove_callbacks
+from reslight.lightning_private import batch_size_name, callbacks_of, hide_bar_of_learning_rates, learning_rates_to_try, remove_callbacks
 from reslight.messages import UsageError
 
 if TYPE_CHECKING:
     from reslight.training.optimization import OptimizationModule
 
 log = logging.getLogger(__name__)
+
+FEWEST_RATES = 13
+"""A LearningRateFinder leaves out the first 10 losses and the last one, and needs two for a slope."""
 
 
 def refuse_callbacks(trainer: Trainer, module: "OptimizationModule") -> None:
@@ -113,4 +119,4 @@ def report_batch_size(trainer: Trainer, before: Mapping[str, Any]) -> None:
         if isinstance(callback, BatchSizeFinder):
             name, found = batch_size_name(callback), callback.optimal_batch_size
             if found is not None and lightning_getattr(trainer.lightning_module, name) == found:  # one that runs later has not set it yet
-                log.info("BatchSizeFinder: %s is %d now%s.", name, found, f", it was {before[name]}" if name in before else "")
+                log.info("BatchSizeFinder: %s is %d now%s.", name, found, f": it was {before[name]}" if name in before else "")

@@ -14,6 +14,7 @@ from reslight.messages import UsageError
 from reslight.models import ResNet
 from reslight.plain import plain
 from reslight.training.evaluation import EvaluationModule
+from reslight.training.lightning_callbacks import prepare_learning_rate_finder, report_batch_size
 from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer, with_shorter_warmup
 from reslight.training.plateau import Plateau
 from reslight.training.scheduler import StepScheduler
@@ -133,6 +134,7 @@ class OptimizationModule(EvaluationModule):
 
     def on_fit_start(self) -> None:
         """Compute the learning rate again: a tuner may have changed the batch size or the learning rate."""
+        report_batch_size(self.trainer, self.data_info)
         self._update_data_info()
         if scheduler := self._active_scheduler():
             scheduler.keep_settings()  # as a subclass may have changed them
@@ -145,7 +147,7 @@ class OptimizationModule(EvaluationModule):
         """On a resume, give the optimizer the configuration's settings in place of those in the checkpoint.
 
         Raises:
-            UsageError: a tuner that runs in the middle of training.
+            UsageError: a tuner that runs in the middle of training, or that needs a longer one.
         """
         self._in_trial = self._step_recorder is not None and self._step_recorder not in lightning_private.callbacks_of(self.trainer)
         if self._in_trial and self._trains:
@@ -154,6 +156,7 @@ class OptimizationModule(EvaluationModule):
                 "are those of a whole run. Use one that runs before the first step, as Lightning's own do."
             )
         if self._in_trial:
+            prepare_learning_rate_finder(self.trainer)
             return
         self._trains = True
         if self.global_step == 0:  # a trial leaves nothing
