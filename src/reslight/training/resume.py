@@ -47,6 +47,8 @@ FORMAT = 1
 AFFECTS_PREDICTIONS = ("data.preprocess.", "data.normalize", "data.labels")
 """Information about the data that the predictions of a trained network depend on."""
 _LONG = 10
+_CONTENT = ".content"
+"""End of the keys that identify the images' contents; older checkpoints do not have them."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -167,10 +169,18 @@ def compare_data_info(state: Mapping[str, Any], data_info: Mapping[str, Any], pr
     saved_info = with_new_names(state.get("data", {}), "data")
     saved = dict(_flat({"data": saved_info, "trainer": {"precision": state.get("precision")}}))
     now = dict(_flat({"data": data_info, "trainer": {"precision": precision}}))
-    return [
-        f"{key} is {_short(value)}: it was {_short(saved[key])} when the checkpoint was written."
+    differing = [
+        key
         for key, value in now.items()
         if saved.get(key, value) != value and saved[key] is not None and (resume or key.startswith(AFFECTS_PREDICTIONS))
+    ]
+    return [
+        f"data has other images in {key.split('.')[2]} than when the checkpoint was written, of the same names and sizes."
+        if key.endswith(_CONTENT)
+        else f"{key} is {_short(now[key])}: it was {_short(saved[key])} when the checkpoint was written."
+        for key in differing
+        # Images of other names or sizes have other contents, too.
+        if not (key.endswith(_CONTENT) and f"{key.removesuffix(_CONTENT)}.fingerprint" in differing)
     ]
 
 

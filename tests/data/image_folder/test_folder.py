@@ -1,6 +1,7 @@
 """Folders of images: their splits, settings and mistakes."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from torchvision.transforms import v2
 
 from reslight.data import Augment, Crop, Folder, Mix
 from reslight.data.augment.crop import RandomResizedCrop
+from reslight.data.loading import encoded
+from reslight.data.loading.encoded import Files
 from reslight.preprocess import Preprocess
 from reslight.training import ImageClassifier, ScheduleConfig
+from reslight.training.resume import compare_data_info
 
 PREPROCESS = Preprocess(size=8, resize=10, mean=(0.5,) * 3, std=(0.25,) * 3)
 
@@ -217,6 +221,66 @@ def test_a_folder_that_changes_has_another_fingerprint(tmp_path: Path):
     assert name() != before
 
 
+def test_images_that_were_replaced_by_others_of_the_same_size_are_noticed(tmp_path: Path):
+    root = fill(tmp_path / "set", a=3, b=3)
+
+    def info() -> dict[str, str]:
+        data = Folder(str(root), PREPROCESS, val_size=2)
+        data.setup("fit")
+        splits = data.data_info()["splits"]
+        assert splits["val"]["content"] == splits["train"]["content"], "of all images that both were taken from"
+        return dict(splits["train"])
+
+    before = info()
+    root = root.rename(root.with_name("moved"))
+    assert info() == before
+    image = root / "b" / "02.png"
+    data = image.read_bytes()
+    image.write_bytes(data[:-20] + bytes(20))
+    after = info()
+    assert after["fingerprint"] == before["fingerprint"]
+    assert after["content"] != before["content"]
+    line = "data has other images in train than when the checkpoint was written, of the same names and sizes."
+    assert compare_data_info({"data": {"splits": {"train": before}}}, {"splits": {"train": after}}, "32", resume=True) == [line]
+    after["fingerprint"] = "another"
+    (only,) = compare_data_info({"data": {"splits": {"train": before}}}, {"splits": {"train": after}}, "32", resume=True)
+    assert "fingerprint is another" in only
+    del before["content"], after["content"]  # as in older checkpoints
+    after["fingerprint"] = before["fingerprint"]
+    assert compare_data_info({"data": {"splits": {"train": before}}}, {"splits": {"train": after}}, "32", resume=True) == []
+
+
+def test_a_sample_of_many_files_finds_a_class_that_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(encoded, "_SAMPLE", 10)
+    paths = [tmp_path / f"{number:02}.png" for number in range(95)]
+    for path in paths:
+        path.write_bytes(b"one")
+    before = Files(paths).content()
+    for path in paths[40:50]:  # as many as the sample's distance
+        path.write_bytes(b"two")
+    assert Files(paths).content() != before
+    paths[40].unlink()
+    assert Files(paths).content() != before, "a missing file is no error here"
+    assert Files([]).content() == Files([]).content()
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [("a pipe", os.mkfifo), ("a device", lambda path: path.symlink_to("/dev/zero"))],
+)
+def test_what_is_not_a_file_is_neither_waited_for_nor_read(tmp_path: Path, kind: str, make, caplog: pytest.LogCaptureFixture):
+    root = fill(tmp_path / "set", a=2, b=2)
+    make(root / "a" / "z.png")
+    data = Folder(str(root), PREPROCESS, val_size=0, batch_size=5)
+    data.setup("fit")
+    with pytest.raises(ValueError, match=rf"a/z\.png is {kind}: it must be a regular file\. Replace or remove it\. Run `reslight data"):
+        next(iter(data.train_dataloader()))
+    data = Folder(str(root), PREPROCESS, val_size=0, batch_size=5, on_bad_image="skip")
+    data.setup("fit")
+    assert [len(batch.labels) for batch in data.train_dataloader()] == [4]
+    assert "z.png is a" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("spoil", "settings", "says"),
     [
@@ -358,7 +422,7 @@ def test_a_run_from_files_to_numbers(spoilt: Path):
         right = int((expected.argmax(1) == labels).sum())
         assert (module.counts.total, module.counts.correct1) == (5, right)
         assert module.counts.nll == pytest.approx(-float(expected[range(5), labels].log().sum()), rel=1e-4)
-        assert data.data_info()["splits"]["test"] == {"size": 8, "fingerprint": split.fingerprint, "skipped": 3}
+        assert data.data_info()["splits"]["test"] == {"size": 8, "fingerprint": split.fingerprint, "content": split.content, "skipped": 3}
 
 
 @pytest.mark.slow

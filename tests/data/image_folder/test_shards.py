@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import pickle
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,8 @@ from pyarrow import parquet
 from reslight.data import Folder
 from reslight.data.image_folder import shard_cache
 from reslight.data.image_folder.folder import find_image_set
-from reslight.data.image_folder.shards import Shards, image_set_in_shards
+from reslight.data.image_folder.shards import image_set_in_shards
+from reslight.data.loading.cache import writing_to
 
 NAMES = ["apple tree", "Bär"]
 
@@ -102,11 +105,8 @@ def test_copying_is_logged_once(root: Path, caplog: pytest.LogCaptureFixture):
 
 def test_few_images_at_a_time(root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shard_cache, "_ROWS", 2)
-    found = image_set_in_shards(root)
-    assert found
-    images = found.splits["train"].images
-    assert isinstance(images, Shards)
-    assert [[len(chunk) for chunk in table.column("image").chunks] for table in images.tables] == [[2, 2, 1], [2, 1]]
+    file = root / "data/train-00000-of-00002.parquet"
+    assert [len(images) for images, _ in shard_cache._rows(file, shard_cache._columns(file))] == [2, 2, 1]
 
 
 def test_images_without_labels_are_not_copied(tmp_path: Path):
@@ -115,16 +115,93 @@ def test_images_without_labels_are_not_copied(tmp_path: Path):
     found = image_set_in_shards(tmp_path / "set")
     assert found
     assert found.warnings == (f"{tmp_path}/set has no labels for its 3 test images, which are ignored",)
-    assert sum(path.stat().st_size for path in (tmp_path / "decoded").rglob("*.arrow")) < 20_000
+    assert sum(path.stat().st_size for path in (tmp_path / "decoded").rglob("*.images")) < 20_000
 
 
-def test_a_damaged_file_in_the_cache_is_written_again(root: Path):
+def test_a_cut_file_in_the_cache_is_written_again(root: Path):
     image_set_in_shards(root)
-    for number, path in enumerate(sorted((root.parent / "decoded").rglob("*.arrow"))):
+    for number, path in enumerate(sorted((root.parent / "decoded").rglob("*.images"))):
         path.write_bytes(path.read_bytes()[: number * 100])
     found = image_set_in_shards(root)
     assert found
     assert [found.splits["train"].images.read(n) for n in range(8)] == [png(n) for n in range(8)]
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x80])
+def test_a_flipped_bit_in_the_cache_changes_nothing(
+    root: Path, flip: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """A bit of any byte, in images, labels, names, places or checksums: the file is written again, and the shard is not blamed."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # hundreds of files
+    image_set_in_shards(root)
+    path = next((root.parent / "decoded").rglob(f"{shard_cache._cache_key(root / 'data/train-00001-of-00002.parquet')}-*"))
+    sound = path.read_bytes()
+    for place in range(0, len(sound), 11):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ flip]) + sound[place + 1 :])
+        found = image_set_in_shards(root)
+        assert found
+        assert [found.splits["train"].images.read(n) for n in range(8)] == [png(n) for n in range(8)]
+        assert found.splits["train"].labels.tolist() == [0, 1, 0, 1, 0, 1, 1, 0]
+        assert found.classes == tuple(NAMES)
+        assert path.read_bytes() == sound
+    assert f"{path} is damaged: {root}/data/train-00001-of-00002.parquet is copied again" in caplog.text
+
+
+def test_a_copy_that_is_damaged_in_training_is_made_again_once(root: Path, caplog: pytest.LogCaptureFixture):
+    found = image_set_in_shards(root)
+    assert found
+    images = found.splits["train"].images
+    for path in (root.parent / "decoded").rglob("*.images"):
+        with path.open("r+b") as file:  # the mapped file itself
+            file.write(bytes(64))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(images.read, [0, 0, 0, 5, 5, 5])) == [png(0)] * 3 + [png(5)] * 3
+    assert len(caplog.messages) == 2, "once for each shard"
+
+
+def test_a_shard_that_was_replaced_does_not_repair_a_copy(root: Path):
+    found = image_set_in_shards(root)
+    assert found
+    for path in (root.parent / "decoded").rglob("*.images"):
+        with path.open("r+b") as file:
+            file.write(bytes(64))
+    write(root / "data/train-00000-of-00002.parquet", [png(n) for n in range(1, 6)], [0, 1, 0, 1, 0])
+    with pytest.raises(ValueError, match=r"train-00000-of-00002\.parquet has other images than at the start of this run\. Start again\."):
+        found.splits["train"].images.read(0)
+
+
+def test_copies_go_to_other_processes(root: Path):
+    found = image_set_in_shards(root)
+    assert found
+    sent = pickle.dumps(found.splits["train"].images)
+    assert len(sent) < 2000, "paths, not images"
+    assert pickle.loads(sent).read(7) == png(7)
+
+
+def test_what_killed_processes_left_in_the_cache_is_removed(root: Path):
+    image_set_in_shards(root)
+    left = root.parent / "decoded/shards/.0123-4567.images.89ab.tmp"
+    left.write_bytes(b"half an image")
+    with writing_to(left.parent):
+        image_set_in_shards(root)
+        assert left.exists(), "another process may still write it"
+    image_set_in_shards(root)
+    assert not left.exists()
+
+
+def test_the_content_of_shards_is_that_of_their_images(root: Path):
+    def content() -> str:
+        found = image_set_in_shards(root)
+        assert found
+        return found.splits["train"].content
+
+    before = content()
+    images = [png(n) for n in range(5)]
+    write(root / "data/train-00000-of-00002.parquet", images, [0, 1, 0, 1, 0], plain=True)
+    assert content() == before, "another form of the same images"
+    images[3] = images[3][:-20] + bytes(20)  # of the same size
+    write(root / "data/train-00000-of-00002.parquet", images, [0, 1, 0, 1, 0])
+    assert content() != before
 
 
 def test_a_shard_that_changes_is_read_again(root: Path, tmp_path: Path):
@@ -168,17 +245,17 @@ def test_threads_copy_at_once(root: Path):
 def test_another_process_copies_in_the_middle_of_it(root: Path, monkeypatch: pytest.MonkeyPatch):
     """A second process copies the shards while the first has written half a file."""
     others = []
-    batches = shard_cache._batches
+    rows = shard_cache._rows
 
     def interrupted(*arguments: object):
-        for number, batch in enumerate(batches(*arguments)):
+        for number, batch in enumerate(rows(*arguments)):
             yield batch
             if number == 0 and not others:
                 others.append(None)
                 others.append(image_set_in_shards(root))
 
     monkeypatch.setattr(shard_cache, "_ROWS", 2)
-    monkeypatch.setattr(shard_cache, "_batches", interrupted)
+    monkeypatch.setattr(shard_cache, "_rows", interrupted)
     for found in (image_set_in_shards(root), others[1]):
         assert found
         assert [found.splits["train"].images.read(n) for n in range(8)] == [png(n) for n in range(8)]
@@ -243,7 +320,8 @@ def test_a_data_module_decodes_them(root: Path):
     batches = list(data.val_dataloader())
     assert [batch.labels.tolist() for batch in batches] == [[1, 0]]  # the image without bytes is left out
     assert data.labels == tuple(NAMES)
-    assert data.data_info()["splits"]["val"] == {"size": 3, "fingerprint": data.splits["val"].fingerprint, "skipped": 1}
+    val = data.splits["val"]
+    assert data.data_info()["splits"]["val"] == {"size": 3, "fingerprint": val.fingerprint, "content": val.content, "skipped": 1}
 
 
 def damaged(root: Path) -> None:

@@ -1,11 +1,13 @@
 """Decoded images in a file: mapped the next time, made again when anything is not as it was, never in the way."""
 
+import errno
 import json
 import logging
 import os
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -186,8 +188,9 @@ def test_made_again_when_longer(maker):
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x04, 0x20, 0xFF])
-def test_never_other_images_when_bytes_are_flipped(maker, flip):
+def test_never_other_images_when_bytes_are_flipped(maker, flip, monkeypatch):
     """Each byte of the header, and some of each tensor."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # hundreds of files
     maker.cached()
     (file,) = kept_files()
     content = file.read_bytes()
@@ -228,6 +231,38 @@ def test_made_again_when_it_is_no_file(maker):
     split = maker.cached()
     assert maker.made == 2
     assert split.fingerprint == maker().fingerprint
+
+
+# Left over
+
+
+def test_what_killed_processes_left_is_removed(maker):
+    maker.cached()
+    (file,) = kept_files()
+    left = file.with_name(f".{file.name}.0123abcd.tmp")
+    left.write_bytes(bytes(100))
+    with cache.writing_to(left.parent):
+        maker.check(made=1)
+        assert left.exists(), "another process may still write it"
+    maker.check(made=1)
+    assert kept_files() == [file]
+
+
+def test_without_locks_only_old_files_are_left_over(maker, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    maker.cached()
+    (file,) = kept_files()
+    for name, age in {"new": 60, "old": 100_000}.items():
+        left = file.with_name(f".{name}.tmp")
+        left.touch()
+        os.utime(left, (time.time() - age,) * 2)
+    maker.check(made=1)
+    assert [path.name for path in kept_files()] == [".new.tmp", file.name]
 
 
 # Where nothing can be kept

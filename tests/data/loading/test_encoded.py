@@ -203,9 +203,9 @@ def test_a_file_that_goes_away(tmp_path: Path, how: str):
         path.symlink_to(tmp_path / "nowhere.jpg")
     if how == "a folder by now":
         path.mkdir()
-    says = "Is a directory" if path.is_dir() else "No such file or directory"
+    says = "is a folder: it must be a regular file" if path.is_dir() else "cannot be read: No such file or directory"
     made = replace(split(), images=Files([path]), numbers=torch.tensor([0]), labels=torch.tensor([1]))
-    with pytest.raises(ValueError, match=rf"a\.jpg cannot be read: {says}\. .*`reslight data check`") as caught:
+    with pytest.raises(ValueError, match=rf"a\.jpg {says}\. .*`reslight data check`") as caught:
         batches(made, [0])
     assert "\n" not in str(caught.value)
     (batch,) = batches(replace(made, on_bad_image="skip"), [0])

@@ -122,7 +122,7 @@ class Survey:
     def _report(self, path: Path, error: OSError | None) -> None:
         if error:
             self._add_problem("folder", path, f"cannot be opened: {error.strerror or error}. Change its permissions.")
-        elif path.is_symlink():
+        elif path.is_symlink() and not path.exists():
             self._add_problem("link", path, "links to a missing file. Correct the link, or remove it.")
         else:
             self._add_problem("other", path, "is neither a file nor a folder. Remove it.")

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from reslight.data.cifar.metadata import CifarMetadata, SplitName
 from reslight.data.cifar.source import Source, class_key, class_numbers, decode, to_tensors
-from reslight.messages import UsageError, shortened
+from reslight.messages import UsageError, shortened, visible
+from reslight.regular_file import read_regular
 
 _SHOWN_CLASSES = 10
+_LARGEST = 2**24
+"""Bytes of an image file that are read at most; an image of 32 x 32 pixels has a few thousand."""
 
 
 def find(folders: Sequence[Path], metadata: CifarMetadata, split: SplitName) -> Source | None:
@@ -49,10 +52,8 @@ def _read(files: Sequence[Path], metadata: CifarMetadata) -> tuple[Tensor, Tenso
     for file in files:
         label = numbers.get(class_key(file.parent.name))
         if label is None:
-            classes = shortened(metadata.labels, _SHOWN_CLASSES)
-            raise UsageError(
-                f"{file.parent} is not named after a class of {metadata.title} ({classes}). Rename the folder, or set data.root."
-            )
-        images.append(decode(file.read_bytes(), str(file)))
+            folder, classes = visible(file.parent, 1000), shortened(metadata.labels, _SHOWN_CLASSES)
+            raise UsageError(f"{folder} is not named after a class of {metadata.title} ({classes}). Rename the folder, or set data.root.")
+        images.append(decode(read_regular(file, _LARGEST), visible(file, 1000)))
         labels.append(label)
     return to_tensors(images, labels)

@@ -26,7 +26,7 @@ class Source:
     """Returns the images, uint8 `(N, C, H, W)`, and the labels, int64 `(N,)`, in the order of the files."""
 
 
-def decode(data: bytes, name: str) -> np.ndarray:
+def decode(data: bytes | bytearray, name: str) -> np.ndarray:
     """Decode an image file to RGB, uint8 `(32, 32, 3)`.
 
     Args:

@@ -222,6 +222,7 @@ class Folder(ImageDataModule):
             channels=self.in_channels,
             threads=self._decoding_threads(),
             on_bad_image=self.on_bad_image,
+            content=found.content,
         )
 
     def _current_views(self) -> TenCrop | MultiScale | None:

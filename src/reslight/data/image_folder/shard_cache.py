@@ -1,23 +1,23 @@
 """Copies of parquet shards that can be memory-mapped.
 
 A parquet file can only be read one row group at a time, and a training step needs images from all over the dataset. So the images of
-a shard are copied once, still encoded, into an Arrow file in the cache (see `cache.py`), which is memory-mapped: every image is then
-at a known address.
+a shard are copied once, still encoded, into a file in the cache (see `shard_copy.py`), which is memory-mapped: every image is then at a
+known address. A copy that is damaged is made again, when the dataset is opened or in the middle of training.
 """
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from threading import Lock
 
 from reslight.atomic import write_files
 from reslight.data.image_folder.class_tree import class_name
-from reslight.data.loading.cache import cache_folder, stamp_of
+from reslight.data.image_folder.shard_copy import Index, ShardCopy, write_copy
+from reslight.data.loading.cache import cache_folder, remove_unfinished, stamp_of, writing_to
 from reslight.data.loading.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, column_of_kind, holds_images, names_of, opened
 from reslight.messages import UsageError
 
@@ -27,8 +27,6 @@ UNLABELLED = -1
 """The label of an unlabelled image."""
 _ROWS = 256
 """Images copied at a time."""
-_NAMES = b"reslight.names"
-"""Key of the class names in the schema of a cached file."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,56 @@ class _Columns:
     rows: int
 
 
-def map_tables(files: Sequence[Path], root: Path) -> dict[Path, Any]:
-    """Memory-map the Arrow table of each shard, with the columns `image` (bytes) and `label`; new shards are copied to the cache first.
+@dataclass(eq=False)
+class CachedShard:
+    """The images of a parquet shard, read from its copy in the cache."""
+
+    file: Path
+    """The parquet file."""
+    copy: ShardCopy
+    _repair: Lock = field(default_factory=Lock, repr=False)
+
+    def __reduce__(self) -> tuple[type["CachedShard"], tuple[Path, ShardCopy]]:
+        """Leave the lock out, which another process has no use for."""
+        return type(self), (self.file, self.copy)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.copy)
+
+    @property
+    def index(self) -> Index:
+        """Labels, sizes, checksums and class names."""
+        return self.copy.index
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class names, see `class_name`; empty if the shard has none."""
+        return tuple(map(class_name, self.index.names))
+
+    def read(self, row: int) -> bytearray:
+        """Return the bytes of an image, empty if the shard has none; a damaged copy is made again.
+
+        Raises:
+            OSError: a cache that cannot be written.
+            UsageError: a shard that is damaged, or that changed since it was copied.
+        """
+        if (data := self.copy.read(row)) is not None:
+            return data
+        with self._repair:
+            if (data := self.copy.read(row)) is None:  # no other thread made the copy again meanwhile
+                log.warning("%s is damaged: %s is copied again", self.copy.path, self.file)
+                copy = _copy_to_cache(self.file, _columns(self.file))
+                if not copy.index.is_same(self.index):
+                    raise UsageError(f"{self.file} has other images than at the start of this run. Start again.")
+                self.copy, data = copy, copy.read(row)
+        if data is None:
+            raise OSError(f"{self.copy.path} was written, but is damaged when it is read. Set RESLIGHT_CACHE to another disk.")
+        return data
+
+
+def open_shards(files: Sequence[Path], root: Path) -> dict[Path, CachedShard]:
+    """Open the images of each shard; new shards are copied to the cache first.
 
     Args:
         files: The shards.
@@ -53,46 +99,37 @@ def map_tables(files: Sequence[Path], root: Path) -> dict[Path, Any]:
         OSError: a cache that cannot be written.
         UsageError: a shard that is damaged, or without a column of images and one of labels.
     """
-    tables = {file: _from_cache(file) for file in files}
+    remove_unfinished(cache_folder() / "shards")
+    copies = {file: _from_cache(file) for file in files}
     # All schemas are checked before the first shard is copied, which may take minutes.
-    new = {file: _columns(file) for file, table in tables.items() if table is None}
+    new = {file: _columns(file) for file, copy in copies.items() if copy is None}
     if new:
         images, size = sum(columns.rows for columns in new.values()), sum(file.stat().st_size for file in new)
         log.info("copying %s images (%.2f GB) of %s to %s; this happens once", f"{images:,}", size / 1e9, root, cache_folder() / "shards")
         if (first := next(iter(new.values()))).label not in LABEL_COLUMNS:
             log.warning("%s: labels are read from the column %s, the only one of whole numbers", root, first.label)
-    return {file: _copy_to_cache(file, new[file]) if table is None else table for file, table in tables.items()}
-
-
-def class_names(table: Any) -> tuple[str, ...]:
-    """Return the class names of a table, see `class_name`; empty if its shard has none."""
-    return tuple(map(class_name, json.loads(table.schema.metadata[_NAMES]) or ()))
+    return {file: CachedShard(file, copy or _copy_to_cache(file, new[file])) for file, copy in copies.items()}
 
 
 def _cache_path(file: Path) -> Path:
     """Return the path of a shard's copy in the cache; it changes when the shard does."""
-    return cache_folder() / "shards" / f"{_cache_key(file)}-{stamp_of([file])[:12]}.arrow"
+    return cache_folder() / "shards" / f"{_cache_key(file)}-{stamp_of([file])[:12]}.images"
 
 
 def _cache_key(file: Path) -> str:
     return hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:12]
 
 
-def _from_cache(file: Path) -> Any | None:
-    """Memory-map a shard's Arrow table from the cache; None if it is absent, damaged, or written by an older reslight."""
-    if not (path := _cache_path(file)).is_file():
-        return None
-    import pyarrow as arrow
-
+def _from_cache(file: Path) -> ShardCopy | None:
+    """Open a shard's copy in the cache; None if it is missing, damaged, or of an older format."""
     try:
-        table = arrow.ipc.open_file(arrow.memory_map(str(path))).read_all()
-    except (arrow.ArrowException, OSError):
+        return ShardCopy(_cache_path(file))
+    except (OSError, ValueError):
         return None
-    return table if _NAMES in (table.schema.metadata or {}) else None
 
 
-def _copy_to_cache(file: Path, columns: _Columns) -> Any:
-    """Copy a shard to the cache, delete copies of its earlier contents, and memory-map the new Arrow table.
+def _copy_to_cache(file: Path, columns: _Columns) -> ShardCopy:
+    """Copy a shard to the cache, delete copies of its earlier contents and formats, and open the new copy.
 
     Raises:
         OSError: a cache that cannot be written.
@@ -100,40 +137,31 @@ def _copy_to_cache(file: Path, columns: _Columns) -> Any:
     """
     path = _cache_path(file)
     try:
-        write_files({path: lambda sink: _write(file, columns, sink)})
+        with writing_to(path.parent):
+            write_files({path: lambda sink: write_copy(sink, _rows(file, columns), columns.names or ())})
     except OSError as error:
         reason = getattr(error.__cause__, "strerror", None) or error
         raise OSError(f"{path.parent} cannot hold the images of {file}: {reason}. Make room, or set RESLIGHT_CACHE.") from error
-    for stale in path.parent.glob(f"{_cache_key(file)}-*.arrow"):
+    for stale in path.parent.glob(f"{_cache_key(file)}-*"):
         if stale != path:
             with contextlib.suppress(OSError):  # another user's file, or deleted by another process
                 stale.unlink()
-    if (table := _from_cache(file)) is None:
+    if (copy := _from_cache(file)) is None:
         raise OSError(f"{path} was written, but cannot be read. Set RESLIGHT_CACHE to another folder.")
-    return table
+    return copy
 
 
-def _write(file: Path, columns: _Columns, sink: BinaryIO) -> None:
-    """Write the images and labels of a shard as an Arrow file, some rows at a time."""
-    import pyarrow as arrow
-
-    schema = arrow.schema({"image": arrow.large_binary(), "label": arrow.int64()}, {_NAMES: json.dumps(columns.names)})
-    with arrow.ipc.new_file(sink, schema) as writer:
-        for images, labels in _batches(file, columns):
-            writer.write_batch(arrow.record_batch([images, labels], schema))
-
-
-def _batches(file: Path, columns: _Columns) -> Iterator[tuple[Any, Any]]:
+def _rows(file: Path, columns: _Columns) -> Iterator[tuple[list[bytes], list[int]]]:
     """Yield the images and labels of a shard, some rows at a time."""
     import pyarrow as arrow
     from pyarrow import compute
 
     with opened(file) as shard:
         labels = shard.read([columns.label]).column(0).cast(arrow.int64())
-        numbers = labels.fill_null(UNLABELLED).combine_chunks()
-        if len(numbers) and compute.all(compute.equal(numbers, UNLABELLED)).as_py():
+        numbers = labels.fill_null(UNLABELLED).to_pylist()
+        if numbers and set(numbers) == {UNLABELLED}:
             # Unlabelled images are never read; in ImageNet they are a tenth of all images.
-            yield arrow.nulls(len(numbers), arrow.large_binary()), numbers
+            yield [b""] * len(numbers), numbers
             return
         if labels.null_count:
             raise UsageError(f"{file} has images without a label: all or none must have one. Remove them, or set data.root.")
@@ -142,7 +170,7 @@ def _batches(file: Path, columns: _Columns) -> Iterator[tuple[Any, Any]]:
             images = batch.column(0)
             if arrow.types.is_struct(images.type):
                 images = compute.struct_field(images, "bytes")
-            yield images.cast(arrow.large_binary()), numbers.slice(start, len(images))
+            yield [image or b"" for image in images.to_pylist()], numbers[start : start + len(images)]
             start += len(images)
 
 

@@ -1,18 +1,18 @@
 """Datasets in parquet shards, as on the Hugging Face Hub: encoded images, which threads decode when they are needed."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from reslight.data.image_folder.class_tree import fingerprint_of
-from reslight.data.image_folder.shard_cache import UNLABELLED, class_names, map_tables
+from reslight.data.image_folder.shard_cache import UNLABELLED, CachedShard, open_shards
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, LabelledImages, SplitName
 from reslight.data.loading.parquet import shards_in
-from reslight.messages import UsageError, shortened
+from reslight.messages import UsageError, shortened, visible
 
 _MAX_CLASSES = 1_000_000
 _SHOWN = 5
@@ -23,47 +23,50 @@ _ADJECTIVES: Mapping[SplitName, str] = {"train": "training", "val": "validation"
 class Shards:
     """The images of several shards, one shard after the other."""
 
-    files: Sequence[Path]
-    """The parquet files, for messages."""
-    tables: Sequence[Any]
-    """The Arrow table of each shard, with the columns `image` (bytes) and `label`."""
+    shards: Sequence[CachedShard]
+    """The images of each shard."""
     starts: Sequence[int]
     """The number of each shard's first image, and at the end the number of images."""
 
     @classmethod
-    def of(cls, files: Sequence[Path], tables: Sequence[Any]) -> "Shards":
+    def of(cls, shards: Sequence[CachedShard]) -> "Shards":
         """Return the images of these shards, in this order."""
-        return cls(files, tables, np.cumsum([0, *(len(table) for table in tables)]).tolist())
+        return cls(shards, np.cumsum([0, *map(len, shards)]).tolist())
 
     def __len__(self) -> int:
         """Return the number of images."""
         return self.starts[-1]
 
     def read(self, number: int) -> bytearray:
-        """Return the bytes of an image; empty if the shard has none."""
+        """Return the bytes of an image; empty if the shard has none.
+
+        Raises:
+            OSError: a cache that is damaged and cannot be written.
+            UsageError: a shard that is damaged, or that changed since it was copied.
+        """
         shard, row = self._locate(number)
-        return bytearray(self.tables[shard].column("image")[row].as_buffer() or b"")
+        return self.shards[shard].read(row)
 
     def name(self, number: int) -> str:
         """Return the name of an image in messages: its row and its shard."""
         shard, row = self._locate(number)
-        return f"row {row} of {self.files[shard]}"
+        return f"row {row} of {visible(self.shards[shard].file, 1000)}"
+
+    def content(self) -> str:
+        """Return a sha256 over the checksums of all images."""
+        return hashlib.sha256(np.concatenate([shard.index.checksums for shard in self.shards]).astype("<u4").tobytes()).hexdigest()
 
     def sizes(self) -> np.ndarray:
         """Return the size of each image in bytes."""
-        from pyarrow import compute
-
-        return np.concatenate([compute.binary_length(table.column("image")).fill_null(0).to_numpy() for table in self.tables])
+        return np.concatenate([np.diff(shard.index.starts) for shard in self.shards])
 
     def labels(self) -> np.ndarray:
         """Return the label of each image as stored in its shard; -1 for unlabelled images."""
-        return np.concatenate([table.column("label").to_numpy() for table in self.tables])
+        return np.concatenate([shard.index.labels for shard in self.shards])
 
     def names(self) -> Iterator[tuple[Path, tuple[str, ...]]]:
         """Yield each shard that has class names, with the names."""
-        for file, table in zip(self.files, self.tables, strict=True):
-            if names := class_names(table):
-                yield file, names
+        yield from ((shard.file, shard.names) for shard in self.shards if shard.names)
 
     def _locate(self, number: int) -> tuple[int, int]:
         shard = int(np.searchsorted(self.starts, number, side="right")) - 1
@@ -85,8 +88,8 @@ def image_set_in_shards(root: Path) -> ImageSet | None:
         return None
     if "train" not in files:
         raise UsageError(f"{root} has shards of {' and '.join(files)}, but none of train. Add them, or set data.root to another dataset.")
-    tables = map_tables([file for of_split in files.values() for file in of_split], root)
-    shards = {split: Shards.of(of_split, [tables[file] for file in of_split]) for split, of_split in files.items()}
+    opened = open_shards([file for of_split in files.values() for file in of_split], root)
+    shards = {split: Shards.of([opened[file] for file in of_split]) for split, of_split in files.items()}
     labels = {split: found.labels() for split, found in shards.items()}
     warnings = []
     if "test" in labels and len(labels["test"]) and (labels["test"] == UNLABELLED).all():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -29,6 +30,11 @@ class LabelledImages:
     labels: Tensor
     """int64 `(N,)`."""
     fingerprint: str
+
+    @cached_property
+    def content(self) -> str:
+        """The sha256 that identifies the images' contents, see `Images.content`."""
+        return self.images.content()
 
     @classmethod
     def from_tree(cls, tree: ClassTree, classes: Sequence[str]) -> "LabelledImages":

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from reslight.data.image_folder.class_tree import is_image
 from reslight.data.imagenet.synsets import known_synsets
 from reslight.messages import UsageError, shortened
+from reslight.regular_file import read_regular
 
 NAMES = (
     "ILSVRC2012_validation_ground_truth.txt",  # the devkit
@@ -20,6 +21,8 @@ NAMES = (
 META = "meta.mat"
 """The devkit's list of classes, beside its label file."""
 _HEADER = "ImageId,PredictionString"
+_LARGEST = 2**27
+"""Bytes of a text file that are read at most; ImageNet's have at most 3 million."""
 _SHOWN = 5
 
 
@@ -206,7 +209,7 @@ def _begins_with_synset(path: Path) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return read_regular(path, _LARGEST).decode("utf-8-sig", errors="replace").splitlines()
 
 
 def _stem(name: str) -> str:

@@ -8,10 +8,14 @@ from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 
+from reslight.regular_file import read_regular
+
 SYNSET = re.compile(r"n\d{8}")
 """The number of a noun in WordNet."""
 MAPPINGS = ("LOC_synset_mapping.txt", "synset_words.txt")
 """Files with names of synsets, such as `n01440764 tench, Tinca tinca`, that some copies of ImageNet have."""
+_LARGEST = 2**27
+"""Bytes of such a file that are read at most."""
 
 
 @cache
@@ -45,7 +49,7 @@ def names_of(synsets: Sequence[str], root: Path | None = None) -> tuple[str, ...
 def _mapping_in(root: Path) -> dict[str, str]:
     """Return the first name of each synset in the mapping file; empty without such a file."""
     for path in [root / name for name in MAPPINGS if (root / name).is_file()]:
-        pairs = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+        pairs = [line.split(maxsplit=1) for line in read_regular(path, _LARGEST).decode("utf-8-sig", errors="replace").splitlines()]
         firsts = {pair[0]: pair[1].split(",")[0].strip() for pair in pairs if len(pair) == 2}
         return {synset: name for synset, name in firsts.items() if SYNSET.fullmatch(synset) and name}
     return {}

@@ -8,7 +8,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -24,6 +26,8 @@ FORMAT = 1
 """Increased when the meaning of a file's contents changes."""
 
 _TENSORS = ("images", "labels", "keys")
+_LONG = 86_400
+"""Seconds after which an unfinished file counts as left over, on a file system without locks."""
 
 
 def cache_folder() -> Path:
@@ -55,14 +59,61 @@ def cached(name: str, files: Sequence[Path], decode: Callable[[], Split]) -> Spl
     place = hashlib.sha256(os.fsencode(files[0].parent.absolute())).hexdigest()[:12]
     path = cache_folder() / f"{name}-{place}.safetensors"
     stamp = stamp_of(files)
+    remove_unfinished(path.parent)
     if (split := load(path, stamp)) is not None:
         return split
     split = decode()
     try:
-        store(path, stamp, split)
+        with writing_to(path.parent):
+            store(path, stamp, split)
     except OSError as error:
         log.warning("%s Until then, each start decodes the images again. RESLIGHT_CACHE sets the folder.", error)
     return split
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Keep `remove_unfinished` away from a folder of the cache while this process writes to it; several may write at once."""
+    lock = None
+    with suppress(OSError):  # a folder that cannot be created is an error when the file is written
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+    try:
+        if lock is not None:
+            with suppress(ImportError, OSError):
+                import fcntl  # not on Windows
+
+                fcntl.flock(lock, fcntl.LOCK_SH)  # the system releases it when the process ends, however that happens
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete the unfinished files that killed processes left in a folder of the cache."""
+    with suppress(OSError):  # a missing folder, or one that belongs to another user
+        if not (unfinished := list(folder.glob(".*.tmp"))):
+            return
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            for path in _abandoned(lock, unfinished):
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(lock)
+
+
+def _abandoned(lock: int, unfinished: Sequence[Path]) -> Sequence[Path]:
+    """Return the unfinished files that no process is writing; those that were begun since they were listed are not among them."""
+    try:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return []  # a process is writing
+    except (ImportError, OSError):
+        return [path for path in unfinished if time.time() - path.stat().st_mtime > _LONG]
+    return unfinished
 
 
 def load(path: Path, stamp: str) -> Split | None:

@@ -22,7 +22,8 @@ from reslight.data.augment.crop import Geometry
 from reslight.data.augment.views import MultiScale, TenCrop, group_by_shape
 from reslight.data.loading.decode import decode
 from reslight.data.loading.split import Batch
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
+from reslight.regular_file import read_ends, read_regular
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,12 @@ _AHEAD = 2
 """Batches in progress besides the one that is waited for."""
 _CHUNKS = 4
 """Chunks per thread. More balance the load better; fewer have less overhead."""
+_LARGEST = 2**30
+"""Bytes of an image file that are read at most; the largest image that is decoded has fewer."""
+_LONGEST = 1000
+"""Characters of a path in a message."""
+_SAMPLE, _END, _READERS = 1024, 2**15, 16
+"""Files of a sample, bytes at the beginning and at the end of each, and threads that read them: a disk in a network answers late."""
 
 
 class Images(Protocol):
@@ -43,7 +50,10 @@ class Images(Protocol):
         """Return the bytes of an image."""
 
     def name(self, number: int) -> str:
-        """Return an image's name for messages."""
+        """Return an image's name for messages, without control characters."""
+
+    def content(self) -> str:
+        """Return a sha256, in hexadecimal, that changes when many images are replaced by others of the same names and sizes."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +67,34 @@ class Files:
         return len(self.paths)
 
     def read(self, number: int) -> bytearray:
-        """Return the bytes of a file."""
-        with self.paths[number].open("rb", buffering=0) as file:
-            return bytearray(file.read())
+        """Return the bytes of a file.
+
+        Raises:
+            UsageError: a pipe, a device, or a file that is too large.
+        """
+        return read_regular(self.paths[number], _LARGEST)
 
     def name(self, number: int) -> str:
         """Return a file's path."""
-        return str(self.paths[number])
+        return visible(self.paths[number], _LONGEST)
+
+    def content(self) -> str:
+        """Return a sha256 over the first and the last bytes of at most 1,024 files, spread evenly."""
+        count = min(_SAMPLE, len(self.paths))
+        chosen = [self.paths[place * len(self.paths) // count] for place in range(count)]
+        digest = hashlib.sha256()
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="reslight-sample") as pool:
+            for part in pool.map(_digest_of_ends, chosen):
+                digest.update(part)
+        return digest.hexdigest()
+
+
+def _digest_of_ends(path: Path) -> bytes:
+    """Return the sha256 of a file's first and last bytes; zeros for one that cannot be read, which is an error when it is used."""
+    try:
+        return hashlib.sha256(read_ends(path, _END)).digest()
+    except (OSError, UsageError):
+        return bytes(hashlib.sha256().digest_size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +119,8 @@ class EncodedSplit:
     """Several views of each image, instead of `geometry`."""
     bad: dict[int, str] = field(default_factory=dict)
     """Errors of skipped images, by their number in `images`."""
+    content: str | None = None
+    """Identifies the contents of `images`, see `Images.content`; None if it is not known."""
 
     device = torch.device("cpu")
 
@@ -101,9 +134,10 @@ class EncodedSplit:
         return int(torch.isin(self.numbers, torch.tensor(list(self.bad), dtype=torch.int64)).sum())
 
     def info(self) -> dict[str, Any]:
-        """Return the size, the fingerprint and the number of skipped images, if any, for checkpoints and model cards."""
+        """Return the size, the fingerprint, the content and the number of skipped images, if any, for checkpoints and model cards."""
+        content = {"content": self.content} if self.content else {}
         skipped = {"skipped": self.skipped} if self.skipped else {}
-        return {"size": len(self), "fingerprint": self.fingerprint} | skipped
+        return {"size": len(self), "fingerprint": self.fingerprint} | content | skipped
 
     def rows_of(self, numbers: Tensor) -> Tensor:
         """Return the rows of `labels` for `numbers` of `batches`: with N images, row i and its copies i + N, i + 2N, ... are one image."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reslight.messages import MissingPackageError, UsageError, shortened
+from reslight.regular_file import regular_size
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("fine_label", "label", "labels")
@@ -47,7 +48,7 @@ def opened(file: Path) -> Iterator[Any]:
 
     Raises:
         MissingPackageError: pyarrow.
-        UsageError: a damaged shard.
+        UsageError: a damaged shard, or a pipe or a device in its place.
     """
     try:
         import pyarrow as arrow
@@ -55,6 +56,7 @@ def opened(file: Path) -> Iterator[Any]:
     except ModuleNotFoundError as error:
         raise MissingPackageError(f"{file} needs the package pyarrow, which is not installed. Run `pip install pyarrow`.") from error
     try:
+        regular_size(file)
         with parquet.ParquetFile(file) as shard:
             yield shard
     except (arrow.ArrowException, OSError) as error:
