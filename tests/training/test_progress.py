@@ -53,6 +53,29 @@ def test_images_per_second(monkeypatch, capsys, module, data, settings, speed):
     assert [re.search(r"\S+ images/s", line)[0] for line in lines if "images/s" in line] == [speed]
 
 
+class Logged(OwnModule):
+    def training_step(self, batch, batch_idx):
+        self.log("loss[raw]", batch_idx / 4, prog_bar=True)
+        self.log("seen", 1234.5, prog_bar=True, on_step=True, on_epoch=True)
+        self.log("hidden", 1.0)
+        return super().training_step(batch, batch_idx)
+
+
+class LogsForBar(Callback):
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        pl_module.log("mine", 1e-7, prog_bar=True)
+
+
+def test_values_for_the_bar_are_on_the_lines(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_SECONDS", -1.0)
+    trainer(enable_progress_bar=True, callbacks=[Progress()]).fit(Logged())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("epoch 1/1   batch 3/7   loss[raw] 0.5   seen_step 1234.5   ")
+    assert lines[-1].startswith("epoch 1/1   loss[raw] 1.5   seen_step 1234.5   seen_epoch 1234.5   ")
+    trainer(enable_progress_bar=True, callbacks=[LogsForBar(), Progress()], limit_val_batches=0).fit(tiny_model(), datamodule=tiny_data())
+    assert re.search(r"train loss \S+ acc1 \S+   mine 1e-07   \S+ images/s", capsys.readouterr().out.splitlines()[-1])
+
+
 def lines_of(capsys) -> list[str]:
     return [line.partition("images/s")[2] for line in capsys.readouterr().out.splitlines() if "images/s" in line]
 
@@ -75,6 +98,7 @@ class Clock(Callback):
         ({"max_epochs": 3}, ["32 min", "16 min", ""]),  # 4 batches and a validation an epoch: 6 and 10 minutes
         ({"max_epochs": 3, "limit_val_batches": 0}, ["12 min", "6 min", ""]),
         ({"max_epochs": 41, "limit_val_batches": 0, "max_steps": 8}, ["6 min", ""]),
+        ({"max_epochs": 3, "max_time": "00:00:20:00"}, ["20 min", "16 min", ""]),  # of Lightning's own clock
         ({"max_epochs": -1, "limit_val_batches": 0, "max_steps": 8, "accumulate_grad_batches": 2}, ["12 min", ""]),  # 8 batches an epoch
     ],
 )

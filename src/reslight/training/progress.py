@@ -6,12 +6,13 @@ import time
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ProgressBar, Timer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from reslight.lightning_private import batches_begun, batches_completed
+from reslight.lightning_private import batches_begun, batches_completed, callbacks_of
 from reslight.training.batches import images_in
 from reslight.training.classifier import ImageClassifier
 
@@ -25,8 +26,9 @@ class Progress(ProgressBar):
     """Shows loss, accuracy, learning rate and images per second of a run.
 
     The bar shows the metrics of this process in the epoch so far; the line of an epoch shows those of all devices in the whole epoch.
-    Images per second count training only, not validation, and are logged as `images_per_second`. The time that the whole run still takes,
-    if it is a minute or more, is that of its batches so far with their validations.
+    Values that a module or a callback logs with `prog_bar=True` follow. Images per second count training only, not validation, and are
+    logged as `images_per_second`. The time that the whole run still takes, if it is a minute or more, is that of its batches so far with
+    their validations, and at most what trainer.max_time leaves.
     """
 
     def __init__(self) -> None:
@@ -171,6 +173,8 @@ class Progress(ProgressBar):
         """Return how long the run still takes, as the end of a line."""
         done = batches_begun(trainer)  # this is read at the end of a batch or of an epoch
         seconds = time_left(done - self._batches_before, batches_of_run(trainer) - done, time.monotonic() - self._started)
+        limits = (callback.time_remaining() for callback in callbacks_of(trainer) if isinstance(callback, Timer))  # of trainer.max_time
+        seconds = min(seconds, *(limit for limit in limits if limit is not None), math.inf)
         return f"   {hours_and_minutes(seconds)} left" if 60 <= seconds < math.inf else ""
 
     def _images_per_second(self) -> float:
@@ -205,18 +209,24 @@ def _epoch(trainer: Trainer) -> str:
 
 
 def _metrics_so_far(trainer: Trainer, module: LightningModule) -> str:
-    """Return loss, accuracy and learning rate of the epoch so far, of this process."""
-    if not isinstance(module, ImageClassifier):
-        return ""
-    parts = [f"{name} {value:.4f}" for name, value in module.training_sums.fractions().items()]
-    return "   ".join([*parts, f"lr {trainer.optimizers[0].param_groups[0]['lr']:.3g}"])
+    """Return loss, accuracy and learning rate of the epoch so far, of this process, and what was logged for a bar."""
+    parts = []
+    if isinstance(module, ImageClassifier):
+        parts = [f"{name} {value:.4f}" for name, value in module.training_sums.fractions().items()]
+        parts += [f"lr {trainer.optimizers[0].param_groups[0]['lr']:.3g}"]
+    return "   ".join([*parts, *_logged_for_bar(trainer)])
 
 
 def _epoch_metrics(trainer: Trainer, validated: bool) -> str:
-    """Return the metrics of the epoch, of all processes."""
+    """Return the metrics of the epoch, of all processes, and what was logged for a bar."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     parts = [f"lr {values['lr']:<8.3g}"] if "lr" in values else []
     for split in ("train", "val") if validated else ("train",):
         numbers = [f"{name} {values[f'{split}/{name}']:.4f}" for name in ("loss", "acc1") if f"{split}/{name}" in values]
         parts += [f"{split} {' '.join(numbers)}"] if numbers else []
-    return "   ".join(parts)
+    return "   ".join([*parts, *_logged_for_bar(trainer)])
+
+
+def _logged_for_bar(trainer: Trainer) -> list[str]:
+    """Return the last values that a module or a callback logged with `prog_bar=True`."""
+    return [f"{escape(name)} {float(value):.5g}" for name, value in trainer.progress_bar_metrics.items()]
