@@ -191,6 +191,34 @@ def two_nodes(sandbox: Sandbox) -> Outcome:
     return Outcome(f"agents' exits {stopped}, saved step {kept}; resumed: exits {again}, {samples}", good)
 
 
+def resumed_twice(sandbox: Sandbox, first: Sequence[str], second: Sequence[str]) -> Outcome:
+    """Resume a run while a resume of it is training, then kill the first one and resume again."""
+    expected, part = sandbox.uninterrupted(first), sandbox.next_run()
+    sandbox.run("part", [*first, *EVERY_STEP], Fault("SIGKILL", step=3))
+    words = [*first, *EVERY_STEP, "--ckpt_path", "last"]
+    command = sandbox.command("part", words, Fault("SIGSTOP", step=5, rank=0))
+    owner = subprocess.Popen(
+        command, cwd=sandbox.folder, env=sandbox.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        os.waitid(os.P_PID, owner.pid, os.WSTOPPED | os.WNOWAIT)
+        before = {path: path.read_bytes() for path in part.rglob("*") if path.is_file()}
+        refused = sandbox.run("part", [*second, "--ckpt_path", "last"])
+        unchanged = before == {path: path.read_bytes() for path in part.rglob("*") if path.is_file()}
+    finally:
+        os.killpg(owner.pid, signal.SIGKILL)
+        owner.wait()
+    again = sandbox.run("part", words)
+    same = again.code == 0 and rows(part) == rows(expected) and contents(part) == contents(expected)
+    message = message_of(refused).replace(f"process {owner.pid} on {platform.node()}", "process N on HOST")
+    good = same and unchanged and refused.code == 2 and "process N on HOST" in message and refused.err.count("\n") == 1
+    return Outcome(
+        f"exit {refused.code}; {message!r}; {'nothing changed' if unchanged else 'FILES CHANGED'}; after kill -9 of the first resumed to "
+        f"step {step_of(part)}: {'the same run' if same else 'ANOTHER RUN'}, weights {weights(part)}",
+        good,
+    )
+
+
 CASES: dict[str, Callable[[Sandbox], Outcome]] = {
     "SIGKILL at four random steps": lambda sandbox: killed_at_random(sandbox, EVERY_STEP, 4, seed=1),
     "SIGKILL at four random steps, bf16-mixed": lambda sandbox: killed_at_random(
@@ -223,6 +251,8 @@ CASES: dict[str, Callable[[Sandbox], Outcome]] = {
     "SIGTERM on two processes, resumed with one": lambda sandbox: other_devices(sandbox, TWO, ()),
     "SIGTERM on one process, resumed with two": lambda sandbox: other_devices(sandbox, (), TWO),
     "SIGTERM to one of two nodes (torchrun)": two_nodes,
+    "a second resume while the first is training": lambda sandbox: resumed_twice(sandbox, (), ()),
+    "a second resume of two processes while the first is training": lambda sandbox: resumed_twice(sandbox, TWO, TWO),
     "the disk is full": full_disk,
     "the loss is not finite": lambda sandbox: not_finite(sandbox, Fault("nan weight", "batch", 5)),
     "a gradient is not finite": lambda sandbox: not_finite(sandbox, Fault("nan gradient", step=5)),

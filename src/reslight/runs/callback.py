@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from reslight.atomic import write_files
 from reslight.lightning_private import has_hp_metric, restore_training_loaders
 from reslight.runs.folder import Run, RunDirectory
+from reslight.runs.lock import RunInUseError, RunLock
 from reslight.runs.logger import RunLogger
 from reslight.runs.report import start_lines, summary
 from reslight.runs.trackers import log_settings, remember_ids
@@ -29,7 +30,8 @@ log = logging.getLogger(__name__)
 class RunFolder(Callback):
     """Makes the folder of a run when training starts, and writes its summary.json when training ends.
 
-    Nothing is made before the first step: a mistake in the configuration leaves no empty run behind.
+    Nothing is made before the first step: a mistake in the configuration leaves no empty run behind. While it trains, the run is locked:
+    a second process that resumes it is refused.
 
     Args:
         runs: The runs of the configuration; a new run gets the next number.
@@ -52,20 +54,42 @@ class RunFolder(Callback):
         self.runs, self.resume, self._write_config, self._make_loggers = runs, resume, write_config, make_loggers
         self.run: Run | None = None
         self.config: Path | None = None
+        self._lock: RunLock | None = None
         self._started = time.monotonic()
         self._without_folder: list[ModelCheckpoint] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give each ModelCheckpoint without a `dirpath` the folder of the run, or of the next one until the run has its own.
+        """Lock a run that is resumed. Give each ModelCheckpoint without a `dirpath` the folder of the run, or of the next one until then.
 
         Lightning would take a folder of the first logger, and on a resume forget the best checkpoints of another folder.
+
+        Raises:
+            RunInUseError: another process is training the run.
         """
         callbacks = trainer.checkpoint_callbacks
         found = [one for one in callbacks if isinstance(one, ModelCheckpoint) and not one.dirpath]
         self._without_folder = found or self._without_folder
         if stage == "fit":
             resumed = Run.of_checkpoint(self.resume) if self.resume else None
+            if resumed and not getattr(trainer, "fast_dev_run", False):
+                self._own(trainer, resumed)
             self._place(resumed or Run(self.runs.next_folder()))
+
+    def _own(self, trainer: Trainer, run: Run) -> None:
+        """Lock the run on the first process; all processes are refused together."""
+        refusal = None
+        if trainer.is_global_zero:
+            try:
+                self._lock = RunLock(run.folder)
+            except RunInUseError as error:
+                refusal = str(error)
+        if refusal := trainer.strategy.broadcast(refusal):
+            raise RunInUseError(refusal)
+
+    def _release(self) -> None:
+        if self._lock:
+            self._lock.release()
+        self._lock = None
 
     def _place(self, run: Run) -> None:
         for callback in self._without_folder:
@@ -84,6 +108,8 @@ class RunFolder(Callback):
         resumed = Run.of_checkpoint(self.resume) if self.resume else None
         chosen = (resumed or self.runs.create()).folder if trainer.is_global_zero else None
         self.run = run = Run(trainer.strategy.broadcast(chosen) or Path())
+        if not resumed:
+            self._own(trainer, run)
         if trainer.is_global_zero:
             run.summary.unlink(missing_ok=True)  # a run that is resumed is not finished
             self.config = run.next_config()
@@ -110,7 +136,8 @@ class RunFolder(Callback):
                 logger.flush()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """After a signal, log which checkpoint the run can be resumed from."""
+        """Release the run. After a signal, log which checkpoint it can be resumed from."""
+        self._release()
         if isinstance(exception, KeyboardInterrupt | Preempted) and trainer.is_global_zero and self.run:
             last = self.run.checkpoint()
             if last.is_file():
@@ -118,6 +145,11 @@ class RunFolder(Callback):
             else:
                 off = not any(isinstance(one, Checkpoints) for one in trainer.checkpoint_callbacks)
                 log.info("no checkpoint was saved: %s", "checkpoints are off" if off else "training stopped before the first one")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Release the run."""
+        if stage == "fit":
+            self._release()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write summary.json, and the last accuracy as the metric of TensorBoard's hyper-parameters."""
