@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from reslight.data.image_folder.folder import IMAGENET
@@ -14,7 +13,6 @@ from reslight.plain import plain
 from reslight.runs import config_files
 from reslight.runs.folder import Run
 from reslight.training.network import net_config
-from reslight.training.resume import read_checkpoint
 from reslight.weights import Record
 from reslight.weights.interop.timm_folder import read_any_description
 from reslight.weights.locate import locate
@@ -91,19 +89,18 @@ def check_net_of_run(net: Any, run: Run) -> None:
         raise UsageError(f"model.net is {name}: the run {run.shown} has {own or 'another network'}. Leave it out.")
 
 
-def begin_with_weights(settings: Any, checkpoint: Path | None) -> None:
+def begin_with_weights(settings: Any, contents: Mapping[str, Any] | None) -> None:
     """Put the network of `model.init_from` and its preprocessing into a configuration, so that the run does not need the weights later.
 
     Args:
         settings: The configuration, which is changed.
-        checkpoint: What training resumes from: it has weights of its own, and those of `model.init_from` may be gone.
+        contents: Of the checkpoint that training resumes from: it has weights of its own, and those of `model.init_from` may be gone.
 
     Raises:
         OSError: no such weights.
         UsageError: weights that cannot be read.
     """
-    if checkpoint:
-        contents = read_checkpoint(checkpoint)
+    if contents:
         net, weights = contents["hyper_parameters"]["net"], contents["reslight"]["data"]["preprocess"]
         settings.model.init_from = None
     else:

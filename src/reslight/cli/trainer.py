@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from reslight.cli.allocator import keep_freed_blocks
 from reslight.cli.class_names import complete_classes
 from reslight.cli.command_line import Setting, read_command
 from reslight.cli.errors import Parser, ParsingError, explain, one_line, raise_in_one_line, raised_by
-from reslight.cli.limits import check_monitors, check_strategy, check_trainer, environment_warning
+from reslight.cli.limits import check_checkpointing, check_monitors, check_strategy, check_trainer, environment_warning
 from reslight.cli.loggers import Loggers
 from reslight.cli.net import begin_with_weights, check_net_of_run, check_net_values
 from reslight.cli.outputs import finish_fit, output_file, report_evaluation
 from reslight.cli.parser import TRAINER_COMMANDS
+from reslight.cli.refusals import Refusals
 from reslight.cli.resume import changes_of_length, check_epochs, data_root_of
 from reslight.cli.saved_config import save_config
 from reslight.cli.settings import check_classes_to_help_with, check_settings
@@ -78,6 +80,7 @@ class CLI(LightningCLI):
         self.command, self.words, self.settings, self.first_config = command, words, settings, config
         self.signals = signals or StopSignals()
         self.run_folder: RunFolder | None = None
+        self.checkpoint_io = AtomicCheckpointIO()
         self.root_is_typed = any(setting.key == "trainer.default_root_dir" and setting.file is None for setting in settings)
         # The text under a setting's field is its help. To read it takes half of the parsing time, so only help does.
         self.asks_for_help = any(_asks_for_help(word) for word in words)
@@ -156,7 +159,12 @@ class CLI(LightningCLI):
         self.loggers = Loggers(config.trainer, run)
         self.init_from = config.model.init_from
         if self.init_from:
-            begin_with_weights(config, self.checkpoint)
+            begin_with_weights(config, self.contents)
+
+    @cached_property
+    def contents(self) -> dict[str, Any] | None:
+        """What is in the checkpoint, read once: a running fit may replace the file at any time. None without a checkpoint."""
+        return read_checkpoint(self.checkpoint) if self.checkpoint else None
 
     def after_instantiate_classes(self) -> None:
         """Check what callbacks monitor, and compare the checkpoint with the configuration."""
@@ -164,10 +172,12 @@ class CLI(LightningCLI):
         if self.command == "fit":
             validates = self.datamodule.has_validation and trainer.limit_val_batches != 0
             check_monitors(callbacks_of(self.trainer), classes=self.datamodule.num_classes, validates=validates)
-        if self.checkpoint is None:
+        contents = self.contents
+        if self.checkpoint is None or contents is None:
             return
         self.config.model.init_from = self.model.hparams["init_from"] = self.init_from  # the resumed run records it, too
-        contents = read_checkpoint(self.checkpoint)
+        if self.command != "fit":  # which reads the file once more when it has locked the run
+            self.checkpoint_io.provide(self.checkpoint, contents)
         self.step = int(contents["global_step"])
         log.info("checkpoint %s, step %d", self.checkpoint, self.step)
         self.threads.resumed = contents.get("reslight", {}).get("environment", {})
@@ -179,6 +189,19 @@ class CLI(LightningCLI):
             for line in changes_of_length(self.checkpoint, vars(trainer)) if self.model.schedule.name == "cosine" else ():
                 log.warning("%s", line)
 
+    def instantiate_classes(self) -> None:
+        """Make all classes of the configuration, the Trainer and the model.
+
+        Raises:
+            UsageError: a class that refuses its settings, or one of reslight's own.
+        """
+        refusals = Refusals(self.parser)
+        try:
+            super().instantiate_classes()
+        except Exception:
+            refusals.raise_first()
+            raise
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer, with what every run needs beside what the configuration lists.
 
@@ -188,12 +211,13 @@ class CLI(LightningCLI):
         config: dict[str, Any] = {**vars(self.config_init["trainer"]), **kwargs}
         self.threads = Threads(self.config_init["threads"])
         config["callbacks"] = [*_as_list(config["callbacks"]), self.threads]
+        check_checkpointing(config["callbacks"], enabled=config["enable_checkpointing"] is not False)
         if not config["barebones"]:  # Lightning's own mode for timing: nothing is logged, shown or saved
             self._add_parts(config)
         try:
             trainer = Trainer(**config)
         except (ValueError, TypeError, MisconfigurationException) as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(f"{one_line(error)}.") from error
         check_strategy(trainer.strategy, sync_batchnorm=config["sync_batchnorm"])
         may_measure = self.command == "fit" and config["benchmark"] is None and not config["deterministic"]
         set_up_gpu(trainer.strategy.root_device, self.config_init["float32_matmul_precision"], has_fixed_sizes=may_measure)
@@ -226,7 +250,7 @@ class CLI(LightningCLI):
         if self.command == "predict":
             callbacks.append(PredictionWriter(output_file(self.checkpoint, "predictions.csv")))
         config["callbacks"] = callbacks
-        config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO()]
+        config["plugins"] = [*_as_list(config["plugins"]), self.checkpoint_io]
 
     def run_command(self) -> None:
         """Train, evaluate or predict, and report."""

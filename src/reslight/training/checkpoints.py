@@ -25,6 +25,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     short.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._read: dict[str, dict[str, Any]] = {}
+
+    def provide(self, path: Path, contents: dict[str, Any]) -> None:
+        """Set what `load_checkpoint` returns the next time: a running fit may replace the file after it was read."""
+        self._read = {str(path): contents}
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the contents of a checkpoint: those that were provided, or else of the file."""
+        provided = self._read.pop(str(path), None)
+        return super().load_checkpoint(path, *args, **kwargs) if provided is None else provided
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None) -> None:
         """Write a checkpoint; on any failure an earlier file at `path` is kept.
 
