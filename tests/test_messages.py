@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
-from reslight.messages import UsageError, check_keys, did_you_mean, shortened, visible
+from reslight.messages import UsageError, as_sentence, check_keys, counted, did_you_mean, shortened, visible
 
 
 def test_near_names_are_offered():
@@ -59,3 +59,8 @@ def test_any_text_is_shown_in_one_short_line_that_can_be_printed(text):
     assert len(shown.splitlines()) <= 1
     assert len(shown.encode()) <= 1_000
     assert not any(ord(one) < 32 or 127 <= ord(one) < 160 for one in shown)
+
+
+def test_numbers_and_sentences():
+    assert [counted(0, "check"), counted(1, "check"), counted(1200, "class", "classes")] == ["0 checks", "1 check", "1,200 classes"]
+    assert [as_sentence("so"), as_sentence("so."), as_sentence("resnet20?")] == ["so.", "so.", "resnet20?"]

@@ -61,6 +61,14 @@ def has_control(text: str) -> bool:
     return not text.isprintable() and any(map(is_control, text))  # the first test is 50 times as fast, and refuses harmless characters, too
 
 
+LONGEST_LABEL = 1000
+
+
+def is_label(text: str) -> bool:
+    """Return whether a text can be the name of a class: one line without control characters, of at most 1,000 characters."""
+    return 1 <= len(text) <= LONGEST_LABEL and not has_control(text)
+
+
 def visible(value: object, longest: int = 100) -> str:
     r"""Return what a stranger wrote, fit to be printed: control characters as escapes, such as `\x1b`, and a long text cut in its middle.
 
@@ -81,6 +89,16 @@ def shortened(items: Collection[object], most: int = 3) -> str:
     listed = [str(item) for item in items]
     rest = f" and {len(listed) - most:,} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + rest
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: `1 check`, `1,200 checks`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def as_sentence(text: object) -> str:
+    """Return a text with a period at its end, unless it ends a sentence already."""
+    return f"{text}" if str(text).endswith((".", "?", "!")) else f"{text}."
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from reslight.messages import MissingPackageError, UsageError, check_keys, visible
+from reslight.messages import MissingPackageError, UsageError, check_keys, counted, visible
 from reslight.plain import plain
 
 if TYPE_CHECKING:
@@ -175,7 +175,9 @@ class Preprocess:
             raise TypeError(f"image is a {type(image).__name__}: it must be a Pillow image or a uint8 tensor.")
         modes = {1: "L", 3: "RGB"}
         if self.channels not in modes:
-            raise UsageError(f"image is a Pillow image: it cannot be converted to {self.channels} channels. Give a uint8 tensor.")
+            raise UsageError(
+                f"image is a Pillow image: it cannot be converted to {counted(self.channels, 'channel')}. Give a uint8 tensor."
+            )
         if image.mode != modes[self.channels]:  # no copies that are not needed: an image may have hundreds of megabytes
             image = image.convert(modes[self.channels])
         top, left, height, width = middle(image.height, image.width, self._short_side)

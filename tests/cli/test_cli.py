@@ -125,8 +125,16 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "trainer.logger.savedir is no setting of CSVLogger",
         "trainer.logger.save_dir?",
     ),
-    "fit --config digits --trainer.callbacks Timer --trainer.callbacks.interval month": ("Timer", "month"),
-    "fit --config digits --trainer.logger WandbLogger": ("a class in the configuration needs wandb>=", "pip install 'wandb>="),
+    "fit --config digits --trainer.callbacks Timer --trainer.callbacks.interval month": ("trainer.callbacks is Timer: ", "month"),
+    "fit --config digits --trainer.callbacks EarlyStopping --trainer.callbacks.monitor x --trainer.callbacks.mode bad": (
+        "trainer.callbacks is EarlyStopping: `mode` can be min, max, got bad.",
+    ),
+    "fit --config digits --trainer.accelerator cpu --trainer.strategy fsdp": ("trainer.strategy is fsdp: it needs GPUs",),
+    "fit --config digits --trainer.accelerator cpu --trainer.strategy FSDPStrategy": ("trainer.strategy is FSDPStrategy: it needs GPUs",),
+    "fit --config digits --trainer.callbacks ModelCheckpoint --trainer.enable_checkpointing false": (
+        "trainer.enable_checkpointing is false: ModelCheckpoint in trainer.callbacks",
+    ),
+    "fit --config digits --trainer.logger WandbLogger": ("trainer.logger is WandbLogger: it needs wandb>=", "pip install 'wandb>="),
     "fit --config digits --data no_module.Data": ("data is no_module.Data", "no module no_module"),
     "fit --config digits --data reslight.data.Digts": ("data is reslight.data.Digts", "has no Digts", "Digits?"),
     "fit --config digits --data logging.Logger": ("data is logging.Logger", "must be a dataset"),
@@ -228,6 +236,34 @@ def test_a_bug_is_no_mistake_of_the_user(reslight, monkeypatch: pytest.MonkeyPat
     assert "ValueError: invalid literal" in line
     assert "--debug" in line
     assert "bug" in line
+
+
+def test_errors_of_ones_own_code_name_their_line(reslight, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("own_mistakes.py").write_text(
+        "from lightning.pytorch import Callback\nfrom lightning.pytorch.loggers import CSVLogger\n\n\n"
+        "class Divides(Callback):\n    def __init__(self):\n        1 / 0\n\n\n"
+        "class Offline(CSVLogger):\n    def __init__(self):\n        raise ConnectionError('no route')\n"
+    )
+    answer = reslight("fit", "--config", "digits", "--trainer.callbacks", "own_mistakes.Divides")
+    assert answer.code == 1
+    assert "error: Divides.__init__ (own_mistakes.py, line 7) failed: ZeroDivisionError: division by zero." in one_line(answer.err)
+    assert "a bug" not in answer.err
+    answer = reslight("fit", "--config", "digits", "--trainer.logger", "own_mistakes.Offline")
+    assert answer.code == 1
+    assert one_line(answer.err) == "reslight: error: trainer.logger is Offline: no route."
+
+
+def test_a_file_that_is_called_as_a_module(monkeypatch: pytest.MonkeyPatch):
+    """`python -m reslight` puts the current folder first: a file there hid a module that reslight needs."""
+    Path("yaml.py").touch()
+    command = [sys.executable, "-m", "reslight", "configs", "nosuch"]
+    assert "PATTERN is nosuch" in subprocess.run(command, capture_output=True, text=True).stderr
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    line = one_line(subprocess.run(command, capture_output=True, text=True, cwd="/").stderr)
+    assert "module 'yaml' has no attribute 'SafeLoader'." in line
+    assert line.endswith("yaml.py hides the module of that name that Python or a package has: rename it.")
+    assert "bug" not in line
 
 
 def test_control_characters_of_a_message_do_not_reach_the_terminal(reslight, monkeypatch: pytest.MonkeyPatch):

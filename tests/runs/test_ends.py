@@ -96,7 +96,7 @@ class Slow(Callback):
 
 
 STOPS = {
-    "the time limit (trainer.max_time, 1:00:00 of training)": (
+    "the time limit of trainer.max_time or a Timer (1:00:00 of training)": (
         ["--trainer.max_time", "00:01:00:00", "--trainer.callbacks", f"{__name__}.Slow"],
         5,
     ),

@@ -82,6 +82,11 @@ def check_trainer(settings: Mapping[str, Any], command: str) -> None:
             raise UsageError(f"trainer.{name} is {value}: there is no such {name}. {fix}")
     if settings["accelerator"] in ("gpu", "cuda", "mps") and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         raise UsageError(f"trainer.accelerator is {settings['accelerator']}: this machine has no GPU. Use cpu or auto.")
+    strategy = settings["strategy"]
+    name = strategy if isinstance(strategy, str) else str(getattr(strategy, "class_path", "")).rpartition(".")[2]
+    uses_cuda = torch.cuda.is_available() and settings["accelerator"] in ("auto", "gpu", "cuda")
+    if name.lower().startswith(("fsdp", "deepspeed")) and not uses_cuda:
+        raise UsageError(f"trainer.strategy is {name}: it needs GPUs of NVIDIA or AMD, and this run uses none. Use ddp.")
     if settings["num_nodes"] > 1 and not any(name in os.environ for name in LAUNCHERS):
         raise UsageError(
             f"trainer.num_nodes is {settings['num_nodes']}: no launcher started this process, and it would wait for the others for ever. "
@@ -115,6 +120,16 @@ def check_strategy(strategy: Strategy, *, sync_batchnorm: bool) -> None:
         raise UsageError(
             f"trainer.strategy is {name}: it needs a module of your own, whose configure_model shards the weights. Use fsdp or ddp."
         )
+
+
+def check_checkpointing(callbacks: Iterable[Any], *, enabled: bool) -> None:
+    """Check that no callback saves checkpoints where none are wanted.
+
+    Raises:
+        UsageError: a ModelCheckpoint with trainer.enable_checkpointing false.
+    """
+    if not enabled and (found := [type(one).__name__ for one in callbacks if isinstance(one, ModelCheckpoint)]):
+        raise UsageError(f"trainer.enable_checkpointing is false: {found[0]} in trainer.callbacks saves checkpoints. Remove one of them.")
 
 
 def check_monitors(callbacks: Sequence[Callback], *, classes: int, validates: bool) -> None:

@@ -157,12 +157,24 @@ def _failed(error: Exception) -> int:
         # Any process may print it, since rank 0 may be the one that died; in one write, since several may do so at once.
         sys.stderr.write("reslight: stopped: another process of this run died; its error is above. Resume with --ckpt_path last\n")
         return FAILED
-    if not (mistake or stopped or unreachable):
-        text = f"{type(error).__name__}: {text}. {BUG}"
+    if not (mistake or stopped):
+        text = _with_origin(error, text, unreachable=unreachable)
     if _is_rank_zero():
         # A message may quote what strangers wrote, such as a key of a file or an answer of a server.
         print(f"reslight: {'stopped' if stopped else 'error'}: {visible(text, LONGEST)}", file=sys.stderr)
     return MISTAKE if mistake else FAILED
+
+
+def _with_origin(error: Exception, text: str, *, unreachable: bool) -> str:
+    """Return the message of an error that is no mistake in what was typed, with what it comes from and what to do."""
+    from reslight.cli.blame import hiding_file, origin
+
+    named = f"{type(error).__name__}: {text.removesuffix('.')}."
+    if file := hiding_file(error):
+        return f"{named} {file} hides the module of that name that Python or a package has: rename it."
+    if place := origin(error):
+        return f"{place}: {named} Correct it there; --debug shows the traceback."
+    return text if unreachable else f"{named} {BUG}"
 
 
 def _interrupted() -> int:

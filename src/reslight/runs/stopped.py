@@ -6,6 +6,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from reslight.lightning_private import callbacks_of
+from reslight.messages import counted
 
 
 def stopped_by(trainer: Trainer) -> str | None:
@@ -16,7 +17,7 @@ def stopped_by(trainer: Trainer) -> str | None:
     for timer in (one for one in callbacks if isinstance(one, Timer)):
         left = timer.time_remaining()
         if left is not None and left <= 0:
-            return f"the time limit (trainer.max_time, {timedelta(seconds=round(left + timer.time_elapsed()))} of training)"
+            return f"the time limit of trainer.max_time or a Timer ({timedelta(seconds=round(left + timer.time_elapsed()))} of training)"
     for stopping in (one for one in callbacks if isinstance(one, EarlyStopping)):
         if stopping.stopping_reason_message:
             return f"EarlyStopping ({_reason(stopping)})"
@@ -28,6 +29,8 @@ def stopped_by(trainer: Trainer) -> str | None:
 def _reason(stopping: EarlyStopping) -> str:
     """Return why EarlyStopping stopped, in the words of its settings."""
     if stopping.wait_count >= stopping.patience:
-        return f"{stopping.monitor} did not improve in {stopping.wait_count} checks; its best is {float(stopping.best_score):.4f}"
+        return (
+            f"{stopping.monitor} did not improve in {counted(stopping.wait_count, 'check')}; its best is {float(stopping.best_score):.4f}"
+        )
     text = (stopping.stopping_reason_message or "").partition(" Signaling Trainer to stop")[0]
     return text[:1].lower() + text[1:].removesuffix(".")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reslight.messages import UsageError, shortened
+from reslight.messages import UsageError, as_sentence, counted, shortened
 from reslight.models import ResNet, ResNetConfig
 from reslight.models.cost import cost_of
 from reslight.preprocess import Preprocess
@@ -99,11 +99,11 @@ def load_teacher(source: str, config: ResNetConfig, data_info: Mapping[str, Any]
     try:
         net = load(source)
     except (OSError, UsageError) as error:
-        text = str(error) if str(error).endswith(".") else f"{error}."
-        raise UsageError(f"{name}: {text} Training needs it at the start and at each resume; null trains without.") from error
+        raise UsageError(f"{name}: {as_sentence(error)} Training needs it at the start and at each resume; null trains without.") from error
     if (channels := net.config.in_channels) != config.in_channels:
-        text = f"{channels} channel{'s' if channels > 1 else ''}"
-        raise UsageError(f"{name}: it takes images with {text}, and the data have {config.in_channels}. Choose another.")
+        raise UsageError(
+            f"{name}: it takes images with {counted(channels, 'channel')}, and the data have {config.in_channels}. Choose another."
+        )
     scale, shift = torch.ones(config.in_channels, 1, 1), torch.zeros(config.in_channels, 1, 1)
     if net.preprocess is not None and data_info:
         scale, shift = _conversion(name, Preprocess.from_dict(data_info["preprocess"]), net.preprocess)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, counted
 from reslight.models import ResNet, ResNetConfig
 from reslight.renamed import new_value
 from reslight.training.network import NetSetting, net_config
@@ -38,7 +38,9 @@ def initial_net(source: str | None, net: NetSetting | None, num_classes: int | N
     pretrained = load(source)
     channels = pretrained.config.in_channels
     if in_channels not in (None, channels):
-        raise UsageError(f"model.init_from is {source}: it takes images of {channels} channels and the data have {in_channels}.")
+        raise UsageError(
+            f"model.init_from is {source}: it takes images of {counted(channels, 'channel')}, and the data have {in_channels}."
+        )
     result = ResNet(replace(pretrained.config, **_training_fields(source, pretrained.config, net)))
     result.load_state_dict(pretrained.float().state_dict())
     result.preprocess = pretrained.preprocess

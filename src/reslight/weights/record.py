@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
-from reslight.messages import UsageError, check_keys, has_control
+from reslight.messages import UsageError, check_keys, counted, has_control
 from reslight.models import ResNetConfig
 from reslight.preprocess import Preprocess
 
@@ -104,7 +104,7 @@ class Record:
     def __post_init__(self) -> None:
         """Check every field."""
         if self.preprocess.channels != self.net.in_channels:
-            raise UsageError(f"preprocess has {self.preprocess.channels} channels: the network takes {self.net.in_channels}.")
+            raise UsageError(f"preprocess has {counted(self.preprocess.channels, 'channel')}: the network takes {self.net.in_channels}.")
         if (values := _largest_activation(self.net, self.preprocess.size)) > _MAX_ACTIVATION:
             raise UsageError(
                 f"preprocess.size is {self.preprocess.size}: a layer of this network would return {values:,} values for an image: "

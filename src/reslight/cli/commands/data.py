@@ -3,6 +3,7 @@
 import sys
 
 from reslight.cli.parser import Commands, runs
+from reslight.messages import counted
 
 
 def add_parsers(commands: Commands) -> None:
@@ -46,9 +47,10 @@ def check_data(root: str, threads: int | None = None) -> bool:
         print("\r\x1b[K", end="", file=sys.stderr)
     if summary.splits:
         splits = ", ".join(f"{count:,} {split}" for split, count in summary.splits.items())
-        print(f"{summary.opened:,} images ({splits}) of {summary.classes:,} classes, {summary.bytes / 1e6:,.1f} MB")
+        images, classes = counted(summary.opened, "image"), counted(summary.classes, "class", "classes")
+        print(f"{images} ({splits}) of {classes}, {summary.bytes / 1e6:,.1f} MB")
     for kind, count in summary.kinds.items():
         print(f"{count:>6,}  {KINDS[kind]}")
     total = summary.kinds.total()
-    print(f"{total:,} problem{'s' if total > 1 else ''}" if total else "no problems")
+    print(counted(total, "problem") if total else "no problems")
     return not summary.kinds
