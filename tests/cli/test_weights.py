@@ -53,7 +53,10 @@ def test_export_and_verify_agree_with_the_test_results(reslight, run):
     assert "without evaluation results" in answer.out, "the EMA weights were evaluated, not the raw ones"
     raw = package.load("raw")
     assert all(torch.equal(value, saved["current_model_state"][f"net.{name}"]) for name, value in raw.state_dict().items())
-    assert "no evaluation results to compare" in reslight("verify", "raw").out
+    answer = reslight("verify", "raw")
+    assert "ok       test of digits: " in answer.out
+    assert " of 360 correct (" in answer.out
+    assert "; the card has no evaluation results to compare" in answer.out
     assert "out held other weights" in reslight("export", run, "out", "--raw").err
 
 
@@ -107,6 +110,29 @@ def test_verify_names_the_classes_that_the_images_lack(reslight):
     answer = reslight("verify", "out", "--data", "pics")
     assert answer.code == 2
     assert "pics has no classes dog, owl, which the card has. Give the card's dataset as --data." in answer.err
+
+
+def test_verify_evaluates_weights_without_results_on_images_that_are_given(reslight):
+    """Converted weights do not name their data: class folders, unless the network is one for CIFAR."""
+    net = package.create_model("resnet20", num_classes=3, shortcut="B")
+    torch.nn.init.zeros_(net.fc.weight)
+    with torch.no_grad():
+        net.fc.bias.copy_(torch.tensor([0.0, 9.0, 0.0]))  # always the second class, which has one of four images
+    torch.save(net.state_dict(), "w.pth")
+    assert reslight("convert", "w.pth", "out", "--from", "chenyaofo").code == 0
+    for number, name in enumerate(("train/a", "train/b", "train/c", "test/a", "test/b", "test/c")):
+        folder = Path("pics", name)
+        folder.mkdir(parents=True)
+        for copy in range(2 if name == "test/a" else 1):
+            Image.new("RGB", (32, 32), (number, copy, 0)).save(folder / f"{copy}.png")
+    answer = reslight("verify", "out", "--data", "pics")
+    assert answer.code == 0, answer.err
+    assert "ok       test of pics: 1 of 4 correct (25.00 %), mean NLL " in answer.out
+    assert "; the card has no evaluation results to compare" in answer.out
+    assert "; --data ROOT evaluates the weights on the images in ROOT" in reslight("verify", "out").out
+    assert "--data is pics/test: it has neither test nor validation images" in reslight("verify", "out", "--data", "pics/test").err
+    package.save(package.create_model("resnet20"), "cifar", preprocess=package.Preprocess(size=32, mean=(0.5,) * 3, std=(0.2,) * 3))
+    assert "pics/test/a is not named after a class of CIFAR-10" in reslight("verify", "cifar", "--data", "pics").err
 
 
 def test_mistakes_are_one_line(reslight, run):

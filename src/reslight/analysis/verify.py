@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _NLL_TOLERANCE = 1e-4
 """The relative tolerance of the loss; the counts must be equal."""
+_ROOT = "data"
+_BATCH = 500
+_IMAGENET = 1000
+"""Classes of ImageNet."""
 _DTYPES = {"64": torch.float64, "bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32}
 
 
@@ -35,12 +39,13 @@ class Check:
     good: bool
 
 
-def verify(description: Description, root: str = "data") -> Iterator[Check]:
+def verify(description: Description, root: str | None = None) -> Iterator[Check]:
     """Yield the comparisons of a folder of weights with its config.json: the file, the golden logits, the card, the results.
 
     Args:
         description: The description of the folder.
-        root: The folder of the images, for datasets on disk.
+        root: The folder of the images, for datasets on disk; `data` if None. Weights without results are evaluated on the images of
+            a folder that is given.
 
     Raises:
         FileNotFoundError: a missing file of weights or golden logits.
@@ -63,35 +68,36 @@ def verify(description: Description, root: str = "data") -> Iterator[Check]:
     if not has_card:
         yield Check(f"{CARD} is missing", good=False)
     if not record.metrics:
-        yield Check("the card has no evaluation results to compare", good=True)
+        yield _first_result(net, record, root)
         return
     if has_card:
         is_same = numbers_in(read_card(description.folder), record)
         yield Check(f"{CARD} has {'the numbers of' if is_same else 'other numbers than'} config.json", is_same)
-    data = _data_of(record, root)
+    data = _data_of(record, root or _ROOT)
     for claimed in record.metrics:
-        yield _compare(claimed, evaluate(net, record, claimed, data), data)
+        yield _compare(claimed, evaluate(net, record, data, claimed.split, claimed.precision, claimed.batch_size), data)
 
 
-def evaluate(net: ResNet, record: Record, claimed: EvalResult, data: "ImageDataModule") -> EvalCounts:
-    """Evaluate a network on a split, at the precision and the batch size of the claimed result.
+def evaluate(net: ResNet, record: Record, data: "ImageDataModule", split: str, precision: str, batch_size: int) -> EvalCounts:
+    """Evaluate a network on a split.
 
     Args:
         net: The network.
         record: The description of its weights.
-        claimed: The result on the card.
         data: The dataset with that split loaded.
+        split: `test` or `val`.
+        precision: Lightning's name of the precision, such as `32-true`.
+        batch_size: Images per batch.
 
     Raises:
         UsageError: a precision that reslight does not have.
     """
     from reslight.data.loading.loaders import EvalLoader
 
-    split = data.splits[claimed.split]
-    kind, _, mode = claimed.precision.partition("-")
+    kind, _, mode = precision.partition("-")
     dtype = _DTYPES.get(kind)
     if dtype is None:
-        raise UsageError(f"the card's precision is {claimed.precision[:20]!r}: reslight has {', '.join(_DTYPES)}. Use a newer reslight.")
+        raise UsageError(f"the card's precision is {precision[:20]!r}: reslight has {', '.join(_DTYPES)}. Use a newer reslight.")
     mixed: AbstractContextManager[Any] = torch.autocast("cpu", dtype) if mode == "mixed" else nullcontext()
     layout = torch.channels_last if record.recipe.get("channels_last") else torch.contiguous_format
     network = copy.deepcopy(net).to(memory_format=layout)
@@ -101,7 +107,7 @@ def evaluate(net: ResNet, record: Record, claimed: EvalResult, data: "ImageDataM
     normalizer = record.preprocess.normalizer("cpu", weights)
     evaluator = Evaluator(record.net.num_classes)
     with torch.inference_mode(), mixed:
-        for images, labels, _ in EvalLoader(split, batch_size=claimed.batch_size, rank=0, devices=1):
+        for images, labels, _ in EvalLoader(data.splits[split], batch_size=batch_size, rank=0, devices=1):
             evaluator.update(network(normalizer(images, layout)), labels)
     return evaluator.counts()
 
@@ -115,6 +121,34 @@ def _compare(claimed: EvalResult, counts: EvalCounts, data: "ImageDataModule") -
     found = f"{counts.correct1} of {counts.total} correct, mean NLL {counts.nll / counts.total:.4f}"
     claim = "as on the card" if is_same else f"the card says {claimed.correct1} of {claimed.total}, {claimed.nll / claimed.total:.4f}"
     return Check(f"{claimed.split}: {found}; {claim}", is_same)
+
+
+def _first_result(net: ResNet, record: Record, root: str | None) -> Check:
+    """Evaluate weights that have no results: on the images in `root`, or on those of scikit-learn."""
+    nothing = "the card has no evaluation results to compare"
+    if root is None and record.data.get("name") != "digits":
+        return Check(f"{nothing}; --data ROOT evaluates the weights on the images in ROOT", good=True)
+    data = _data_of(record, root or _ROOT)
+    split = next(iter(data.splits))
+    counts = evaluate(net, record, data, split, "64-true" if record.dtype == "float64" else "32-true", _BATCH)
+    accuracy = f"{counts.correct1} of {counts.total} correct ({100 * counts.correct1 / counts.total:.2f} %)"
+    return Check(f"{split} of {data.name}: {accuracy}, mean NLL {counts.nll / counts.total:.4f}; {nothing}", good=True)
+
+
+def _training_data(record: Record) -> Mapping[str, Any]:
+    """Return what is known of the training data.
+
+    For weights that do not name theirs, such as converted ones: CIFAR if the input has its size and the classes its number, and no other
+    names; ImageNet for 1,000 classes; or else class folders.
+    """
+    from reslight.data.cifar.metadata import METADATA, SIZE
+
+    if "name" in record.data:
+        return record.data
+    for name, metadata in METADATA.items():
+        if (record.preprocess.size, record.net.num_classes) == (SIZE, len(metadata.labels)) and record.labels in (None, metadata.labels):
+            return {"name": name}
+    return {"kind": "ImageNet" if record.net.num_classes == _IMAGENET else "Folder"}
 
 
 def datamodule_of(data: Mapping[str, Any], preprocess: Preprocess, root: str) -> "ImageDataModule":
@@ -151,7 +185,7 @@ def _data_of(record: Record, root: str) -> "ImageDataModule":
         UsageError: a dataset with other classes or channels than the weights.
     """
     with data_root_called("--data"):
-        made = datamodule_of(record.data, record.preprocess, root)
+        made = datamodule_of(_training_data(record), record.preprocess, root)
     if missing := [visible(name) for name in record.labels or () if name not in made.labels]:
         classes = "classes" if len(missing) > 1 else "class"
         raise UsageError(f"{root} has no {classes} {shortened(missing)}, which the card has. Give the card's dataset as --data.")
@@ -165,8 +199,11 @@ def _data_of(record: Record, root: str) -> "ImageDataModule":
             f"{made.name} has {made.num_classes} classes and {made.in_channels} channels: the network has {record.net.num_classes} and "
             f"{record.net.in_channels}. Give the card's dataset as --data."
         )
+    needed = {result.split for result in record.metrics} or {"test" if getattr(made, "has_test", True) else "val"}
+    if not record.metrics and "val" in needed and not made.has_validation:
+        raise UsageError(f"--data is {root}: it has neither test nor validation images. Put them into its folder test or val.")
     with data_root_called("--data"):
         for split, stage in (("val", "validate"), ("test", "test")):
-            if any(result.split == split for result in record.metrics):
+            if split in needed:
                 made.setup(stage)
     return made

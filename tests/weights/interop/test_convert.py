@@ -400,6 +400,11 @@ REFUSED = {
         "have module.fc.weight",
     ),
     "another library": (akamaster().state_dict(), "torchvision", "has. They fit akamaster: use --from akamaster."),
+    "the nearest": (
+        akamaster().state_dict() | {"se.weight": torch.zeros(3)},
+        "torchvision",
+        "no other library that reslight knows; the nearest is akamaster: these weights have se.weight, which no ResNet of akamaster has.",
+    ),
     "other stem": (RESNET, "torchvision", "another network than torchvision's: stem is small, not imagenet; stem_width is 16, not 64"),
     "other widths": (kuangliu().state_dict(), "akamaster", "widths is (64, 128, 256, 512), not (16, 32, 64)"),
     "missing": (without(RESNET, "layer2.1.bn2.running_var"), "chenyaofo", "these weights lack layer2.1.bn2.running_var. "),

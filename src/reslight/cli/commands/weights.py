@@ -46,7 +46,8 @@ def _add_deepen(commands: Commands) -> None:
 def _add_verify_and_classify(commands: Commands) -> None:
     parser = commands.add_parser("verify", help="re-evaluate weights and compare with their model card")
     parser.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]", help=WEIGHTS)
-    parser.add_argument("--data", dest="root", default="data", metavar="ROOT", help="folder of the images (default: data)")
+    about = "folder of the images (default: data); if it is given, weights without evaluation results are evaluated, too"
+    parser.add_argument("--data", dest="root", metavar="ROOT", help=about)
     runs(parser, verify)
     parser = commands.add_parser("classify", help="print the most probable classes of image files")
     parser.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]", help=WEIGHTS)
@@ -65,6 +66,8 @@ def _add_convert(commands: Commands) -> None:
     parser.add_argument("--check", action="store_true", help="compare logits with that library's network; the library must be installed")
     for statistic in ("mean", "std"):
         parser.add_argument(f"--{statistic}", type=float, nargs="+", metavar="X", help=f"{statistic} of the images' channels, 0 to 1")
+    about = "with --from: a text file with a class name on each line, in the order of the logits"
+    parser.add_argument("--labels", metavar="FILE", help=about)
     runs(parser, convert)
 
 
@@ -184,6 +187,7 @@ def convert(
     check: bool,
     mean: list[float] | None,
     std: list[float] | None,
+    labels: str | None = None,
 ) -> None:
     """Convert another library's file to a folder of weights, or weights to another library's file.
 
@@ -195,23 +199,32 @@ def convert(
         check: Build that library's network and compare logits.
         mean: Mean of each channel, 0 to 1; as in that library's own scripts if None.
         std: Std of each channel, 0 to 1; as in that library's own scripts if None.
+        labels: A text file with a class name on each line.
 
     Raises:
         OSError: missing weights, or a file that cannot be written.
-        UsageError: weights that the library or reslight does not have.
+        UsageError: weights that the library or reslight does not have, or an option of the other direction.
         MissingPackageError: `check` without the library.
     """
     from reslight.weights.interop.agreement import compare_with_library, import_library
     from reslight.weights.interop.exchange import export_file, import_file, read_config_beside
 
     library = str(from_library or to_library)
+    if to_library and (mean or std or labels):
+        option = "mean" if mean else "std" if std else "labels"
+        raise UsageError(f"--{option} describes a file that is read with --from: with --to it has no place. Leave it out.")
     if check:
         import_library(library)
     if from_library:
         given = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values}
-        net, preprocess = import_file(Path(source), Path(output), library, preprocess=given)
+        imported = import_file(Path(source), Path(output), library, preprocess=given, labels=Path(labels) if labels else None)
+        net, preprocess, weights = imported.net, imported.preprocess, imported.weights
         is_described = read_config_beside(Path(source), library) is not None
         print(f"written {output}: {sum(p.numel() for p in net.parameters()):,} parameters, {net.config.num_classes} classes")
+        if weights.key:
+            print(f"weights from {weights.key} in the file{', the moving average of the training' if weights.is_average else ''}")
+        if weights.left_out:
+            print(f"left out {shortened([visible(name) for name in weights.left_out])}: not in the network")
         origin = "as given" if mean or std else f"as in {library}'s own scripts; change them with --mean and --std"
         is_stride_assumed = net.config.block == "bottleneck" and library == "transformers"
         stride = "; bottlenecks are assumed to have their stride on the 3x3" if is_stride_assumed else ""
@@ -226,12 +239,12 @@ def convert(
         print(f"checked on {found.images} images: {difference}")
 
 
-def verify(source: str, root: str) -> bool:
+def verify(source: str, root: str | None = None) -> bool:
     """Re-evaluate weights and print the comparison with their model card.
 
     Args:
         source: A folder of weights, the name of a published weight, or a repository on the Hub.
-        root: The folder of the images, for datasets on disk.
+        root: The folder of the images, for datasets on disk; `data` if None.
 
     Returns:
         Whether all results are those of the card.

@@ -1,6 +1,5 @@
 """Convert state dicts of other libraries' ResNets to reslight's names and back, by the tables of `names`."""
 
-import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,10 +10,8 @@ from reslight.messages import UsageError, shortened, visible
 from reslight.models import ResNet, ResNetConfig
 from reslight.weights.interop.infer import infer_config
 from reslight.weights.interop.names import FORMATS, Family, family_of, format_of
+from reslight.weights.interop.weight_file import unwrap
 
-_CONTAINERS = ("state_dict", "model", "net")
-_DATA_PARALLEL = "module."
-"""Prefix that nn.DataParallel gives to every name."""
 _BATCH_COUNTER = "num_batches_tracked"
 """Buffer of every batch norm since torch 0.4.1; older files do not have it."""
 _COMPLETE_FILE = "Get the complete file, with its config.json."
@@ -29,7 +26,7 @@ def to_reslight(state: Mapping[str, Any], library: str, config: Mapping[str, Any
     `timm_models.timm_config` first.
 
     Args:
-        state: A state dict, or a dict that holds one as "state_dict", "model" or "net". All names may begin with "module.".
+        state: A state dict, with or without the containers and prefixes that `weight_file.unwrap` removes.
         library: A key of `FORMATS`.
         config: Known fields of `ResNetConfig`. They are not checked against the networks that the library can build.
 
@@ -40,17 +37,29 @@ def to_reslight(state: Mapping[str, Any], library: str, config: Mapping[str, Any
     Raises:
         UsageError: a state dict that is not a complete ResNet of this library, or a network that reslight cannot build.
     """
-    found = _unwrap(state)
+    found = unwrap(state).tensors
     try:
         return _to_reslight(found, library, config or {})
     except _OtherLibraryError as error:
-        fitting = [other for other in FORMATS if other != library and _is_of(found, other)]
-        fix = f"They fit {' and '.join(fitting)}: use --from {fitting[0]}." if fitting else "They fit no other library that reslight knows."
-        raise UsageError(f"{error} {fix}") from None
+        if fitting := [other for other in FORMATS if other != library and _is_of(found, other)]:
+            raise UsageError(f"{error} They fit {' and '.join(fitting)}: use --from {fitting[0]}.") from None
+        raise UsageError(f"{error} They fit no other library that reslight knows{_nearest(found, library)}.") from None
 
 
 class _OtherLibraryError(UsageError):
     """Weights that no network of the library has; those of another library may."""
+
+
+def _nearest(found: Mapping[str, Tensor], library: str) -> str:
+    """Return the library that knows most of the names and why the weights are not of it; empty if it is the given one."""
+    known = {name: sum(_family(found, name).reslight_name(one) is not None for one in found) for name in (library, *FORMATS)}
+    if (best := max(known, key=lambda name: known[name])) == library:
+        return ""
+    try:
+        _to_reslight(found, best, {})
+    except UsageError as error:
+        return f"; the nearest is {best}: {str(error).removesuffix('.')}"
+    return ""
 
 
 def _is_of(state: Mapping[str, Tensor], library: str) -> bool:
@@ -63,7 +72,7 @@ def _is_of(state: Mapping[str, Tensor], library: str) -> bool:
 
 
 def _to_reslight(found: Mapping[str, Tensor], library: str, known: Mapping[str, Any]) -> tuple[ResNetConfig, dict[str, Tensor]]:
-    family = max(format_of(library).families, key=lambda one: sum(one.reslight_name(name) is not None for name in found))
+    family = _family(found, library)
     if unknown := [name for name in found if family.reslight_name(name) is None]:
         raise _OtherLibraryError(f"these weights have {_several(unknown)}, which no ResNet of {library} has.")
     tensors = {family.reslight_name(name) or name: tensor for name, tensor in found.items()}
@@ -82,6 +91,11 @@ def _to_reslight(found: Mapping[str, Tensor], library: str, known: Mapping[str, 
             tensors.setdefault(name, torch.zeros((), dtype=torch.int64))
     _check_tensors(tensors, expected, family)
     return net, {name: _cast(tensors[name]) for name in expected}
+
+
+def _family(found: Iterable[str], library: str) -> Family:
+    """Return the family of a library's networks that knows most of the names."""
+    return max(format_of(library).families, key=lambda one: sum(one.reslight_name(name) is not None for name in found))
 
 
 def from_reslight(config: ResNetConfig, state: Mapping[str, Tensor], library: str) -> dict[str, Tensor]:
@@ -105,19 +119,6 @@ def from_reslight(config: ResNetConfig, state: Mapping[str, Tensor], library: st
         head = family.library_name("fc.weight") or ""
         renamed[head] = renamed[head][:, :, None, None]
     return renamed
-
-
-def _unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors by name, without containers and prefixes of training scripts."""
-    inside = [state[key] for key in _CONTAINERS if isinstance(state.get(key), Mapping)] if isinstance(state, Mapping) else []
-    found = inside[0] if inside else state
-    if not isinstance(found, Mapping) or not found:
-        raise UsageError(f"weights are {reprlib.repr(found)}: they must be a state dict, or a dict with one as {', '.join(_CONTAINERS)}.")
-    for name, tensor in found.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise UsageError(f"{reprlib.repr(name)} is a {type(tensor).__name__}: a state dict holds names and tensors. Leave it out.")
-    parallel = all(name.startswith(_DATA_PARALLEL) for name in found)
-    return {name.removeprefix(_DATA_PARALLEL) if parallel else name: tensor for name, tensor in found.items()}
 
 
 def _expected(config: ResNetConfig) -> dict[str, Tensor]:

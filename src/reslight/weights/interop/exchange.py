@@ -1,24 +1,25 @@
-"""Read and write weight files of other libraries. Nothing in a file is executed."""
+"""Convert weight files of other libraries to folders of weights, and back."""
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
-from torch import Tensor
 
 from reslight.atomic import write_files
-from reslight.messages import UsageError, visible
+from reslight.messages import UsageError
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
 from reslight.regular_file import is_regular
-from reslight.weights.header import read_header
+from reslight.weights.folder import sha256_of
 from reslight.weights.interop import timm_config
 from reslight.weights.interop.convert import from_reslight, to_reslight
+from reslight.weights.interop.labels import read_labels
 from reslight.weights.interop.transformers_config import from_transformers_config
+from reslight.weights.interop.weight_file import Weights, read_weights
 from reslight.weights.loading import load, save
 from reslight.weights.strict_json import read_json
 
@@ -33,12 +34,26 @@ _PREPROCESS: Mapping[str, Mapping[str, Any]] = {
     "kuangliu": _CIFAR10,
 }
 """The preprocessing in the libraries' own training scripts; their weight files do not hold it."""
-_MAX_HEADER = 2**24
-"""Bytes."""
+_CIFAR100 = {"size": 32, "mean": (0.5070, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2761)}
+"""In chenyaofo's scripts; the other repositories have scripts for CIFAR-10 only."""
 _PICKLES = (".pt", ".pth", ".th", ".bin", ".ckpt", ".tar")
 
 
-def import_file(path: Path, folder: Path, library: str, *, preprocess: Mapping[str, Any] | None = None) -> tuple[ResNet, Preprocess]:
+@dataclass(frozen=True)
+class Imported:
+    """What was converted from a file of another library."""
+
+    net: ResNet
+    """The network with its weights."""
+    preprocess: Preprocess
+    """Its preprocessing."""
+    weights: Weights
+    """What was read from the file."""
+
+
+def import_file(
+    path: Path, folder: Path, library: str, *, preprocess: Mapping[str, Any] | None = None, labels: Path | None = None
+) -> Imported:
     """Convert a weight file of another library to a folder of weights.
 
     Args:
@@ -46,25 +61,45 @@ def import_file(path: Path, folder: Path, library: str, *, preprocess: Mapping[s
         folder: The folder to write.
         library: The library that wrote it, a key of `names.FORMATS`.
         preprocess: Fields of `Preprocess` that differ from that library's own scripts.
+        labels: A text file with the name of each class on a line; None if the names are not known.
 
     Returns:
-        The network and its preprocessing.
+        What was converted.
 
     Raises:
         FileNotFoundError: a missing file.
-        UsageError: a file that holds no ResNet of that library.
+        UsageError: a file that holds no ResNet of that library, a mean or std that is not 0 to 1, or other labels.
     """
-    config, state = to_reslight(read_file(path), library, read_config_beside(path, library))
+    _check_statistics(preprocess or {})
+    weights = read_weights(path)
+    config, state = to_reslight(weights.tensors, library, read_config_beside(path, library))
     net = ResNet(config)
     net.load_state_dict(state)
-    applied = Preprocess(**{**_PREPROCESS[library], **(preprocess or {})})
+    usual = _CIFAR100 if library == "chenyaofo" and config.num_classes == 100 else _PREPROCESS[library]
+    applied = Preprocess(**{**usual, **(preprocess or {})})
     if applied.channels != config.in_channels:
         raise UsageError(
             f"the network of {path} has {config.in_channels} input channels: mean and std have {applied.channels} numbers. "
             f"Give --mean and --std with {config.in_channels}."
         )
-    save(net, folder, preprocess=applied)
-    return net, applied
+    names = read_labels(labels, config.num_classes) if labels else None
+    source = {"library": library, "file": path.name, "sha256": sha256_of(path)} | ({"key": weights.key} if weights.key else {})
+    kind = "average" if weights.is_average else "other"
+    save(net, folder, preprocess=applied, labels=names, weights=kind, run={"converted from": source})
+    return Imported(net, applied, weights)
+
+
+def _check_statistics(preprocess: Mapping[str, Any]) -> None:
+    """Check that mean and std are on the scale of images from 0 to 1.
+
+    Raises:
+        UsageError: a number outside of 0 to 1.
+    """
+    for name in ("mean", "std"):
+        values = preprocess.get(name, ())
+        if not all(0 <= value <= 1 for value in values):
+            fix = "Divide them by 255." if all(0 <= value <= 255 for value in values) else "Give the statistics of such images."
+            raise UsageError(f"--{name} is {' '.join(f'{value:g}' for value in values)}: images are from 0 to 1. {fix}")
 
 
 def read_config_beside(path: Path, library: str) -> dict[str, Any] | None:
@@ -106,31 +141,3 @@ def export_file(source: str, path: Path, library: str) -> ResNet:
         raise UsageError(f"the output file is {path}: its name must end with .safetensors, or with {', '.join(_PICKLES)} for torch.load.")
     write_files({path: content})
     return net
-
-
-def read_file(path: Path) -> Mapping[str, Any]:
-    """Return the content of a weight file; a pickle can create tensors and plain containers, and nothing else.
-
-    Raises:
-        FileNotFoundError: a missing file.
-        UsageError: a file that holds anything else.
-    """
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: a weight file is needed. Give the file in it, such as {path / 'model.safetensors'}.")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing. Give a weight file.")
-    if path.suffix == ".safetensors":
-        read_header(path, _MAX_HEADER)
-        return load_file(path)
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UsageError(
-            f"{path} cannot be read with weights_only=True: it is damaged, is no weight file, or would execute code. Get another file."
-        ) from error
-    if not isinstance(found, Mapping):
-        raise UsageError(f"{path} holds a {type(found).__name__}: it must hold a state dict. Save model.state_dict().")
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    if odd := [name for name, tensor in tensors.items() if tensor.is_meta or tensor.layout != torch.strided]:
-        raise UsageError(f"{visible(odd[0])} in {path} is a sparse or meta tensor: weights are dense. Save dense tensors.")
-    return found
