@@ -263,3 +263,20 @@ def test_what_a_running_learning_rate_finder_tries(tmp_path, capfd):
 
 def test_what_a_batch_size_finder_sets():
     assert lightning_private.batch_size_name(BatchSizeFinder(batch_arg_name="own")) == "own"
+
+
+def test_the_names_of_values_of_single_steps():
+    names: list[list[str]] = []
+
+    class Logged(Module):
+        def training_step(self, batch, batch_idx):
+            self.log("step", 1.0)
+            self.log("both", 1.0, on_step=True, on_epoch=True)
+            self.log("bar", 1.0, logger=False)
+            return super().training_step(batch, batch_idx)
+
+        def on_train_epoch_end(self):
+            names.append(lightning_private.names_of_step_values(self.trainer))
+
+    trainer(max_epochs=1).fit(Logged(), DataLoader(torch.randn(BATCHES, 2)))
+    assert names == [["step"]]

@@ -157,3 +157,9 @@ def hide_bar_of_learning_rates(trainer: Trainer) -> None:
 def batch_size_name(callback: BatchSizeFinder) -> str:
     """Return the attribute of the module or the data module that a BatchSizeFinder sets."""
     return callback._batch_arg_name
+
+
+def names_of_step_values(trainer: Trainer) -> list[str]:
+    """Return the names of the values that were logged in this epoch for single steps only, such as by `pl_module.log` in a callback."""
+    values = (trainer._results or {}).values()
+    return sorted({value.meta.name for value in values if value.meta.logger and value.meta.on_step and not value.meta.on_epoch})

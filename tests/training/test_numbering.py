@@ -156,3 +156,38 @@ data: {{class_path: Synthetic, init_args: {{images: {{size: 8, train_size: 96, t
     assert [(row["step"], row["epoch"]) for row in rows] == [(str(n), str((n - 1) // 4 + 1)) for n in range(1, 9)]
     assert [row["step"] for row in rows if row["lr-SGD/pg1"]] == ["2", "4", "6", "8"]
     assert torch.tensor([float(row["cb/step"] or row["step"]) == float(row["step"]) for row in rows]).all()
+
+
+class StepValues(Callback):
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        pl_module.log("norm", 1.0)
+        pl_module.log("both", 1.0, on_step=True, on_epoch=True)
+        pl_module.log("bar", 1.0, logger=False)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        pl_module.log("end", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {},
+            ["50: an epoch has 4 steps, and what is logged for single steps (norm) is recorded"],
+        ),
+        (
+            {"log_every_n_steps": 3, "accumulate_grad_batches": 4},
+            ["3: an epoch has 1 step, and what is logged for single steps (norm) is "],
+        ),
+        ({"log_every_n_steps": 4, "accumulate_grad_batches": 4}, []),
+        ({"log_every_n_steps": 0}, []),  # epochs only, as the command line's help says
+        ({"logger": False}, []),
+    ],
+)
+def test_values_of_steps_that_are_left_out_are_said_once(settings, says, caplog):
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "max_epochs": 2}
+    run = Trainer(**{"accelerator": "cpu", "logger": Values(), "callbacks": [StepValues()]} | quiet | settings)
+    run.fit(ImageClassifier(NET), datamodule=data())
+    lines = [record.getMessage() for record in caplog.records if "log_every_n_steps" in record.getMessage()]
+    assert len(lines) == len(says)
+    assert all(line.startswith(f"trainer.log_every_n_steps is {said}") for line, said in zip(lines, says, strict=True))

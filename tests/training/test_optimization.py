@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.tuner import Tuner
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from reslight.data import Synthetic, SyntheticImages
 from reslight.messages import UsageError
@@ -193,6 +193,43 @@ def test_plateau_needs_validation(without):
     run, data = trainer(**without.get("trainer", {})), tiny_data(**without.get("data", {}))
     with pytest.raises(UsageError, match=r"model\.schedule\.name is plateau: it needs a validation, .* Set data\.val_size"):
         run.fit(tiny_model(schedule=ScheduleConfig("plateau")), datamodule=data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "first", "length"),
+    [
+        ({"check_val_every_n_epoch": 3}, 12, 8),  # 4 batches an epoch
+        ({"check_val_every_n_epoch": 2, "max_steps": 7, "max_epochs": 9}, 8, 7),
+        ({"check_val_every_n_epoch": None, "val_check_interval": 9}, 9, 8),
+        ({"val_check_interval": 0.5, "max_steps": 1}, 2, 1),
+        ({"check_val_every_n_epoch": 2}, 8, None),
+        ({"check_val_every_n_epoch": None, "val_check_interval": 8}, 8, None),
+        ({"fast_dev_run": True}, 1, None),
+    ],
+)
+def test_plateau_needs_a_validation_before_the_run_ends(settings, first, length):
+    run, model = trainer(**settings), tiny_model(schedule=ScheduleConfig("plateau"))
+    if length is None:
+        run.fit(model, datamodule=tiny_data())
+        assert model.counts is not None
+        return
+    with pytest.raises(UsageError, match=rf"plateau: .* would be after {first} training batches, and the run has {length}\. Lower"):
+        run.fit(model, datamodule=tiny_data())
+    assert run.global_step == 0
+
+
+def test_plateau_needs_a_loader_that_validates():
+    class Own(LightningDataModule):
+        def train_dataloader(self):
+            return DataLoader(TensorDataset(torch.zeros(32, 3, 8, 8), torch.zeros(32).long()), batch_size=16)
+
+        def val_dataloader(self):
+            return []
+
+    run = trainer()
+    with pytest.raises(UsageError, match=r"model\.schedule\.name is plateau: it needs a validation, .* Set data\.val_size"):
+        run.fit(tiny_model(schedule=ScheduleConfig("plateau")), datamodule=Own())
+    assert run.global_step == 0
 
 
 # -- tuners

@@ -23,6 +23,7 @@ from reslight.training.guards import check_loss, check_weights
 from reslight.training.lightning_callbacks import leave_out_tuners, refuse_callbacks
 from reslight.training.loss import Loss, class_of, training_loss
 from reslight.training.network import NetSetting, check_data_info
+from reslight.training.numbering import report_rare_values
 from reslight.training.optim import OptimConfig, ScheduleConfig
 from reslight.training.optimization import OptimizationModule
 from reslight.training.resume import FORMAT, changed_settings, check_resumable, compare_data_info, compare_environments, environment
@@ -103,7 +104,7 @@ class ImageClassifier(OptimizationModule):
         self._teacher_source, self._teacher_weight, self._teacher_temperature = teacher, teacher_weight, teacher_temperature
         self._teacher: Teacher | None = None  # loaded for training only
         self.training_sums = TrainingSums()
-        self._steps_seen, self._trained = 0, False
+        self._steps_seen, self._trained, self._has_reported = 0, False, False
         self._step_losses: list[Tensor] = []  # of the batches of the present step
 
     def forward(self, images: Tensor) -> Tensor:
@@ -152,7 +153,7 @@ class ImageClassifier(OptimizationModule):
         self._step_losses = []
         if self.global_step == 0:
             self.training_sums.reset()
-        self._steps_seen, self._trained = self.global_step, False
+        self._steps_seen, self._trained, self._has_reported = self.global_step, False, False
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed stochastic depth with a function of (seed, batch, rank), so that it does not depend on what ran before."""
@@ -202,6 +203,7 @@ class ImageClassifier(OptimizationModule):
         values = {f"train/{name}": value for name, value in fractions.items()}
         # A run that resumes between validation and the end of an epoch ends this epoch again; its schedule may have changed since.
         self.record(values | ({"lr": self._last_lr()} if self._trained else {}))
+        self._has_reported = self._has_reported or report_rare_values(self.trainer)
         per_epoch = self.trainer.num_training_batches
         if math.isfinite(per_epoch) and per_epoch:
             # Lightning would count an epoch as complete that was cut short, and skip its rest after a resume.

@@ -4,6 +4,7 @@ Lightning numbers by the batch, from 0, and takes the number of a step from befo
 and one epoch behind the values that the classifier records.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,6 +13,9 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from reslight import lightning_private
+from reslight.messages import shortened
+
+log = logging.getLogger(__name__)
 
 LogMetrics = Callable[..., None]
 
@@ -51,6 +55,27 @@ def epoch_of(trainer: Trainer) -> int:
 def epoch_of_batch(number: int, per_epoch: float) -> int:
     """Return the epoch of a training batch, both counted from 1; 1 where an epoch has no known length."""
     return 1 if math.isinf(per_epoch) else max(0, number - 1) // int(per_epoch) + 1
+
+
+def report_rare_values(trainer: Trainer) -> bool:
+    """At the end of an epoch, warn of values of single steps if trainer.log_every_n_steps leaves them out of whole epochs.
+
+    Returns:
+        Whether there are such values.
+    """
+    steps, every = math.inf, getattr(trainer, "log_every_n_steps", 0)  # an attribute that Lightning does not declare
+    if math.isfinite(trainer.num_training_batches):
+        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    names = lightning_private.names_of_step_values(trainer)
+    if not (names and trainer.loggers and every > steps) or getattr(trainer, "fast_dev_run", False):
+        return False
+    if trainer.is_global_zero:
+        log.warning(
+            "trainer.log_every_n_steps is %d: an epoch has %d step%s, and what is logged for single steps (%s) is recorded in one step "
+            "of %d only. Set it to at most %d.",
+            *(every, steps, "s" if steps > 1 else "", shortened(names, 5), every, steps),
+        )
+    return True
 
 
 def _log_numbered(

@@ -17,6 +17,7 @@ from reslight.training.evaluation import EvaluationModule
 from reslight.training.lightning_callbacks import prepare_learning_rate_finder, report_batch_size
 from reslight.training.optim import LearningRate, OptimConfig, ScheduleConfig, as_config, build_optimizer, with_shorter_warmup
 from reslight.training.plateau import Plateau
+from reslight.training.run_length import batches_of_run, first_validation
 from reslight.training.scheduler import StepScheduler
 from reslight.training.warmup import ErrorWarmup
 
@@ -115,11 +116,8 @@ class OptimizationModule(EvaluationModule):
                 f"an epoch has {batches} batches: it had {saved} in the checkpoint, and a run cannot resume with longer or shorter epochs. "
                 "Set data.batch_size, data.val_size and trainer.limit_train_batches as they were."
             )
-        if self.schedule.name == "plateau" and not self.trainer.enable_validation:
-            raise UsageError(
-                f"model.schedule.name is plateau: it needs a validation, which gives {self.schedule.monitor}. "
-                "Set data.val_size and trainer.limit_val_batches above 0, or another schedule."
-            )
+        if self.schedule.name == "plateau":
+            self._check_validation()
         if self.schedule.name == "plateau" and self.schedule.monitor == "val/acc5" and self.config.num_classes <= 5:
             raise UsageError(f"model.schedule.monitor is val/acc5: {self.config.num_classes} classes have no val/acc5. Use val/acc1.")
         total = self.trainer.estimated_stepping_batches
@@ -131,6 +129,23 @@ class OptimizationModule(EvaluationModule):
         # A run of one step, which tests that everything works, is too short for a warm-up.
         schedule = replace(self.schedule, warmup=0) if getattr(self.trainer, "fast_dev_run", False) else self.schedule
         return LearningRate(with_shorter_warmup(schedule, total, per_epoch), self.optim.lr, total, per_epoch)
+
+    def _check_validation(self) -> None:
+        """Check that there is a validation in the run, for the plateau.
+
+        Raises:
+            UsageError: no validation images, or a run that ends before the first validation.
+        """
+        needs = f"model.schedule.name is plateau: it needs a validation, which gives {self.schedule.monitor}"
+        loaders_are_empty = self.trainer.val_dataloaders is not None and not sum(self.trainer.num_val_batches)
+        if not self.trainer.enable_validation or loaders_are_empty:
+            raise UsageError(f"{needs}. Set data.val_size and trainer.limit_val_batches above 0, or another schedule.")
+        batches, first = batches_of_run(self.trainer), first_validation(self.trainer)
+        if batches < first:
+            raise UsageError(
+                f"{needs}. The first one would be after {first:g} training batches, and the run has {batches:g}. "
+                "Lower trainer.check_val_every_n_epoch or trainer.val_check_interval, train longer, or set another schedule."
+            )
 
     def on_fit_start(self) -> None:
         """Compute the learning rate again: a tuner may have changed the batch size or the learning rate."""
@@ -159,6 +174,8 @@ class OptimizationModule(EvaluationModule):
             prepare_learning_rate_finder(self.trainer)
             return
         self._trains = True
+        if self.schedule.name == "plateau":
+            self._check_validation()  # again, since Lightning sets the loaders up after `on_fit_start`
         if self.global_step == 0:  # a trial leaves nothing
             self._reset_schedule()
             self.recorded.clear()

@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from reslight.lightning_private import batches_begun, batches_completed, callbacks_of
 from reslight.training.batches import images_in
 from reslight.training.classifier import ImageClassifier
+from reslight.training.run_length import batches_of_run
 
 BAR_SECONDS = 0.2
 """Interval at which the metrics on the bar are updated: reading the loss more often would stall a GPU."""
@@ -179,14 +180,6 @@ class Progress(ProgressBar):
 
     def _images_per_second(self) -> float:
         return self._images / self._seconds if self._seconds else 0.0
-
-
-def batches_of_run(trainer: Trainer) -> float:
-    """Return the number of training batches of the whole run; infinity where its end is not known."""
-    epochs = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs >= 0 else math.inf
-    steps = trainer.max_steps if trainer.max_steps >= 0 else math.inf
-    per_epoch = trainer.num_training_batches
-    return min(epochs * per_epoch if per_epoch else 0, steps * trainer.accumulate_grad_batches)
 
 
 def time_left(done: float, left: float, seconds: float) -> float:
