@@ -5,6 +5,8 @@ import reprlib
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
 
 
 class UsageError(ValueError):
@@ -115,6 +117,33 @@ def data_root_called(name: str) -> Iterator[None]:
         if "data.root" not in (text := str(error)):
             raise
         raise type(error)(text.replace("data.root", name)) from error
+
+
+def check_number(name: str, value: object, *, whole: bool = False) -> None:
+    """Check that a setting is a number, in Python, where no parser has converted it.
+
+    Args:
+        name: The setting.
+        value: Its value.
+        whole: Allow whole numbers only.
+
+    Raises:
+        UsageError: a value of another type.
+    """
+    if not hasattr(value, "__index__" if whole else "__float__"):  # those of numpy and torch have it, too
+        kind = "whole number" if whole else "number"
+        raise UsageError(f"{name} is {reprlib.repr(value)}: it must be a {kind}.")
+
+
+def check_numbers(prefix: str, settings: Any) -> None:
+    """Check that each field of a dataclass of settings whose type is a number has one.
+
+    Raises:
+        UsageError: a value of another type.
+    """
+    for one in fields(settings):
+        if one.type in (int, float):
+            check_number(f"{prefix}.{one.name}", getattr(settings, one.name))
 
 
 def check_keys(given: Iterable[object], allowed: Collection[str], required: Collection[str], what: str) -> None:

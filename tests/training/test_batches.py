@@ -74,8 +74,12 @@ def test_torchvision_datasets_and_images_alone_for_predictions():
     model, run = tiny_model(), trainer()
     run.fit(model, data, data)
     assert run.global_step == 3
-    predictions = run.predict(model, [DataLoader(IMAGES, batch_size=20), DataLoader(IMAGES[:5], batch_size=20)])
-    assert [torch.cat([indices for indices, _ in one]).tolist() for one in predictions] == [list(range(50)), list(range(5))]
+    loaders = [DataLoader(TensorDataset(IMAGES), batch_size=20), DataLoader([{"image": image} for image in IMAGES], batch_size=20)]
+    predictions = run.predict(model, [*loaders, DataLoader(IMAGES, batch_size=20), DataLoader(IMAGES[:5], batch_size=20)])
+    of_lists, of_mappings, of_tensors = (torch.cat([part for _, part in one]) for one in predictions[:3])
+    assert torch.equal(of_lists, of_tensors)
+    assert torch.equal(of_mappings, of_tensors)
+    assert [torch.cat([indices for indices, _ in one]).tolist() for one in predictions] == [list(range(50))] * 3 + [list(range(5))]
 
 
 def test_probabilities_of_classes_in_training():

@@ -67,7 +67,7 @@ def test_net_by_name_mapping_config_and_name_with_changes():
 @pytest.mark.parametrize(
     ("net", "says"),
     [
-        ({"name": "resnet20", "num_classes": 7}, "model.net.num_classes is 7: the data have 10"),
+        ({"name": "resnet20", "num_classes": 7}, "model.net.num_classes is 7: num_classes of the data, or as given, is 10"),
         (create_model("resnet20", num_classes=7).config, "model.net.num_classes is 7"),
         ({"stem": "small"}, "it must have a name, such as resnet20, or depths and widths"),
         ({"name": "resnet20", "widht": 3}, "unknown key 'widht'"),

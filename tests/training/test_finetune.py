@@ -41,7 +41,7 @@ def test_fields_that_may_differ_from_the_weights(weights: str):
     assert initial_net(weights, same, 3, None).config.num_classes == 3
     with pytest.raises(ValueError, match=r"model.net has .*widths \[16, 32, 64\] and not \[8, 16, 16\].*Remove model.net"):
         initial_net(weights, "resnet20", 3, None)
-    with pytest.raises(ValueError, match="takes images of 3 channels and the data have 1"):
+    with pytest.raises(ValueError, match="takes images of 3 channels, and the data have 1"):
         initial_net(weights, None, 3, 1)
     with pytest.raises(ValueError, match=r"model\.net is missing"):
         ImageClassifier()

@@ -22,7 +22,7 @@ from reslight.data.loading.loaders import AnySplit, BatchPlan, EvalLoader, Posit
 from reslight.data.loading.split import Batch, Split, stratified_split
 from reslight.data.rng import Draw
 from reslight.lightning_private import restore_training_loaders
-from reslight.messages import UsageError
+from reslight.messages import UsageError, check_number
 from reslight.plain import plain
 from reslight.preprocess import Normalizer, Preprocess, network_format
 
@@ -79,6 +79,7 @@ class ImageDataModule(LightningDataModule, ABC):
         eval_size = batch_size if eval_batch_size is None else eval_batch_size
         least_values = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_size, 1), "val_size": (val_size, 0), "seed": (seed or 0, 0)}
         for key, (value, least) in least_values.items():
+            check_number(f"data.{key}", value, whole=True)
             if value < least:
                 raise UsageError(f"data.{key} is {value}: it must be {least} or more.")
         augment.check(preprocess.channels, preprocess.size)
@@ -227,6 +228,8 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment and mix, in training only, and normalize for the network; all of it on the device."""
+        if not (isinstance(batch, tuple | list) and len(batch) == 3):  # of a loader of the user's own, such as images alone for predictions
+            return batch
         images, labels, indices = batch
         dtype, memory_format = torch.float32, torch.contiguous_format
         trainer, epoch = self.trainer, None

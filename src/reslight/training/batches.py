@@ -11,6 +11,7 @@ from reslight.messages import UsageError
 IMAGES = ("images", "image", "img", "pixel_values")
 LABELS = ("labels", "label", "targets", "target")
 """Keys of batches that are mappings."""
+_NO_LABELS = torch.empty(0)
 _FORMS = "it must be (images, labels), (images, labels, indices), or a mapping with image and label"
 
 
@@ -25,19 +26,26 @@ class Batch(NamedTuple):
     """int64 `(N,)`: the number of each image in its split; None if the loader gives none."""
 
 
-def parts_of(batch: Any) -> Batch:
+def parts_of(batch: Any, *, labeled: bool = True) -> Batch:
     """Return the parts of a batch as they are, unchecked.
+
+    Args:
+        batch: The batch.
+        labeled: Require labels; without them, `labels` is empty.
 
     Raises:
         UsageError: a batch of another form.
     """
     if isinstance(batch, Mapping):
         images, labels = ([batch[key] for key in keys if key in batch] for keys in (IMAGES, LABELS))
+        labels = labels if labels or labeled else [_NO_LABELS]
         if len(images) == len(labels) == 1:
             return Batch(images[0], labels[0], None)
         raise UsageError(f"a batch has the keys {', '.join(map(str, batch))}: {_FORMS}. Return such batches from the loader.")
     if isinstance(batch, tuple | list) and len(batch) in (2, 3):
         return Batch(*batch, *([None] if len(batch) == 2 else []))
+    if not labeled and (isinstance(batch, Tensor) or (isinstance(batch, tuple | list) and len(batch) == 1)):
+        return Batch(batch if isinstance(batch, Tensor) else batch[0], _NO_LABELS, None)
     size = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
     raise UsageError(f"a batch is a {type(batch).__name__}{size}: {_FORMS}. Return such batches from the loader.")
 

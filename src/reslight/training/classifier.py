@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from reslight import lightning_private
-from reslight.messages import UsageError
+from reslight.messages import UsageError, check_number
 from reslight.metrics import TrainingSums
 from reslight.plain import plain
 from reslight.renamed import new_value
@@ -271,8 +271,11 @@ class ImageClassifier(OptimizationModule):
 def _check_settings(label_smoothing: float, ema: float | None, loss: str, compile: bool | str) -> None:
     if not isinstance(compile, bool) and compile not in get_args(CompileMode):
         raise UsageError(f"model.compile is {compile}: it must be true, false, {', '.join(get_args(CompileMode))}.")
+    check_number("model.label_smoothing", label_smoothing)
     if not 0 <= label_smoothing < 1:
         raise UsageError(f"model.label_smoothing is {label_smoothing}: it must be at least 0 and below 1.")
+    if ema is not None:
+        check_number("model.ema", ema)
     if ema is not None and not 0 < ema < 1:
         raise UsageError(f"model.ema is {ema}: it must be between 0 and 1, for example 0.999, or null.")
     if loss not in get_args(Loss):

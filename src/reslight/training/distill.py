@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reslight.messages import UsageError, as_sentence, counted, shortened
+from reslight.messages import UsageError, as_sentence, check_number, counted, shortened
 from reslight.models import ResNet, ResNetConfig
 from reslight.models.cost import cost_of
 from reslight.preprocess import Preprocess
@@ -160,6 +160,8 @@ def check_distillation(weight: float, temperature: float) -> None:
     Raises:
         UsageError: a value that is out of range.
     """
+    check_number("model.teacher_weight", weight)
+    check_number("model.teacher_temperature", temperature)
     if not 0 < weight <= 1:
         raise UsageError(f"model.teacher_weight is {weight}: it must be above 0 and at most 1.")
     if not 0 < temperature < math.inf:

@@ -90,7 +90,7 @@ class EvaluationModule(LightningModule):
         Labels are not needed. Images without indices are numbered in the order of the loader, which on several devices is that of
         Lightning's sampler: each device gets every so many-th image.
         """
-        images, _, indices = Batch(batch, torch.empty(0), None) if isinstance(batch, Tensor) else parts_of(batch)
+        images, _, indices = parts_of(batch, labeled=False)
         images = self._checked_images(images)
         probabilities = self._logits_of(images, 0 if indices is None else len(indices)).float().softmax(dim=1).cpu()
         if batch_idx == 0:

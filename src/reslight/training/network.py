@@ -29,7 +29,7 @@ def net_config(net: NetSetting, **data: int | None) -> ResNetConfig:
     given = net.to_dict() if isinstance(net, ResNetConfig) else net
     for name, value in known.items():
         if name in given and given[name] != value:
-            raise UsageError(f"model.net.{name} is {given[name]}: the data have {value}. Remove model.net.{name}.")
+            raise UsageError(f"model.net.{name} is {given[name]}: {name} of the data, or as given, is {value}. Leave out one of them.")
     fields = {**given, **known}
     if "name" in fields:
         return resolve_config(fields.pop("name"), **fields)

@@ -6,14 +6,14 @@ of the schedule and a test therefore call the same function.
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, get_args
 
 from torch import nn
 from torch.optim import Optimizer
 
-from reslight.messages import UsageError, check_keys
+from reslight.messages import UsageError, check_keys, check_number, check_numbers
 from reslight.models import ResNet
 from reslight.plain import plain
 from reslight.renamed import with_new_names
@@ -65,9 +65,12 @@ class OptimConfig:
         Raises:
             UsageError: a value that is not allowed.
         """
-        object.__setattr__(self, "betas", tuple(self.betas))
+        object.__setattr__(self, "betas", _numbers("model.optim.betas", self.betas))
+        if not isinstance(self.options, Mapping | None):
+            raise UsageError(f"model.optim.options is {self.options!r}: it must be a mapping, such as {{'momentum': 0.9}}.")
         object.__setattr__(self, "options", dict(self.options or {}))
         check_name(self.name)
+        check_numbers("model.optim", self)
         _within("model.optim.lr", self.lr, 0, None, open_low=True)
         _within("model.optim.momentum", self.momentum, 0, 1)
         _within("model.optim.weight_decay", self.weight_decay, 0, None)
@@ -116,7 +119,8 @@ class ScheduleConfig:
         Raises:
             UsageError: a value that is not allowed.
         """
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        object.__setattr__(self, "milestones", _numbers("model.schedule.milestones", self.milestones))
+        check_numbers("model.schedule", self)
         _choice("model.schedule.name", self.name, get_args(ScheduleName))
         _choice("model.schedule.unit", self.unit, get_args(Unit))
         _choice("model.schedule.monitor", self.monitor, get_args(Monitor))
@@ -127,6 +131,7 @@ class ScheduleConfig:
         _within("model.schedule.gamma", self.gamma, 0, 1, open_low=True)
         _within("model.schedule.min_lr", self.min_lr, 0, None)
         if self.warmup_until_error is not None:
+            check_number("model.schedule.warmup_until_error", self.warmup_until_error)
             _within("model.schedule.warmup_until_error", self.warmup_until_error, 0, 1, open_low=True)
             if self.warmup:
                 raise UsageError(
@@ -295,6 +300,15 @@ def as_config(cls: type[Config], value: Config | Mapping[str, Any]) -> Config:
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise UsageError(f"{name} is {value}: it must be {', '.join(allowed[:-1])} or {allowed[-1]}.")
+
+
+def _numbers(name: str, values: Any) -> tuple[Any, ...]:
+    """Return the numbers of a list."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise UsageError(f"{name} is {values!r}: it must be a list of numbers.")
+    for value in (numbers := tuple(values)):
+        check_number(name, value)
+    return numbers
 
 
 def _within(name: str, value: float, low: float, high: float | None, *, open_low: bool = False) -> None:

@@ -32,6 +32,8 @@ def check_name(name: str) -> None:
     Raises:
         UsageError: a name of another form.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"model.optim.name is {name!r}: it must be a name, such as sgd or {TORCH}Adam.")
     if name in OWN or any(name.startswith(prefix) and name != prefix for prefix in (TORCH, TIMM)):
         return
     near = full_name(name)

@@ -2,13 +2,15 @@
 
 import logging
 import os
+import reprlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, shortened
 from reslight.models import ResNet
 from reslight.models.variants import architecture_of
 from reslight.plain import plain
@@ -72,6 +74,8 @@ def save(
         UsageError: no preprocess, a value that does not fit the network, or a weight that is not finite.
         OSError: the folder is not writable.
     """
+    if labels is not None:
+        _check_labels(labels)
     net = _resnet_in(net)
     preprocess = preprocess or net.preprocess
     if preprocess is None:
@@ -86,6 +90,18 @@ def save(
         **{key: plain(value) if isinstance(value, dict) else value for key, value in about.items()},
     )
     write_folder(net, Path(folder), record)
+
+
+def _check_labels(labels: Any) -> None:
+    """Check labels that somebody gave; those of another library's folder may have a name for two classes.
+
+    Raises:
+        UsageError: no list, or a label that is there twice.
+    """
+    if isinstance(labels, str):
+        raise UsageError(f"labels is {reprlib.repr(labels)}: it must be a list, with a name for each class.")
+    if double := [label for label, count in Counter(labels).items() if count > 1]:
+        raise UsageError(f"labels has {shortened(double)} more than once: each class must have a name of its own.")
 
 
 def _resnet_in(module: nn.Module) -> ResNet:

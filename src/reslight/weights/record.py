@@ -110,6 +110,8 @@ class Record:
                 f"preprocess.size is {self.preprocess.size}: a layer of this network would return {values:,} values for an image: "
                 f"at most {_MAX_ACTIVATION:,} are allowed. Use a smaller size."
             )
+        if not (isinstance(self.metrics, tuple | list) and all(isinstance(one, EvalResult) for one in self.metrics)):
+            raise UsageError(f"metrics is {reprlib.repr(self.metrics)}: it must be a list of reslight.weights.EvalResult.")
         if len(self.metrics) > _MAX_RESULTS:
             raise UsageError(f"metrics has {len(self.metrics):,} results: at most {_MAX_RESULTS} are allowed. Leave some out.")
         if self.labels is not None:

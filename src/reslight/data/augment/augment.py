@@ -17,7 +17,7 @@ from reslight.data.augment.erasing import blank, random_erase
 from reslight.data.augment.pca import pca_noise
 from reslight.data.augment.randaugment import LEVELS, randaugment, trivialaugment
 from reslight.data.rng import Draw, integers
-from reslight.messages import UsageError
+from reslight.messages import UsageError, check_numbers
 
 PadMode = Literal["constant", "reflect"]
 Flip = Literal["none", "random", "alternating"]
@@ -59,6 +59,7 @@ class Augment:
         Raises:
             UsageError: a field that is out of range.
         """
+        check_numbers("data.augment", self)
         for name in ("pad", "cutout"):
             if getattr(self, name) < 0:
                 raise UsageError(f"data.augment.{name} is {getattr(self, name)}: it must be 0 (off) or more pixels.")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reslight.data.augment.erasing import inside
 from reslight.data.rng import Draw, integers, uniform
-from reslight.messages import UsageError
+from reslight.messages import UsageError, check_numbers
 
 _KNOTS = 2**17
 """Steps of lambda in a table: an interpolated value is in the same step as the true one, so its error is below 1e-5."""
@@ -50,6 +50,7 @@ class Mix:
         Raises:
             UsageError: a field that is out of range.
         """
+        check_numbers("data.mix", self)
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"data.mix.{name} is {getattr(self, name)}: it must be 0 (off) or more, and finite. 0.2 and 1 are usual.")
