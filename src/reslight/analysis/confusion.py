@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reslight.analysis.figure import COLORS, GRAY, new_figure
+from reslight.messages import visible
 
 if TYPE_CHECKING:  # an optional package, which takes half a second to import
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ def draw_evaluation(report: Mapping[str, Any]) -> "Figure":
 
     figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.15))  # inches; the label of a square image would touch the edge
     confusion, classes, calibration = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
-    names = [str(row["label"]).replace("$", r"\$") for row in report["per_class"]]
+    names = [visible(row["label"], 40).replace("$", r"\$") for row in report["per_class"]]
     _draw_confusion(confusion, report["confusion"], names)
     _draw_classes(classes, [row["accuracy"] for row in report["per_class"]], names)
     _draw_calibration(calibration, report["calibration"])

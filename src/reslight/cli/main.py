@@ -120,13 +120,15 @@ def _configure_logging(debug: bool) -> None:
 
 
 class _PlainHandler(logging.Handler):
-    """Print messages up to INFO on stdout as they are, worse ones on stderr with their level in front."""
+    """Print messages up to INFO on stdout as they are, worse ones on stderr with their level in front; no control characters."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        lines = "\n".join(visible(line, len(line)) for line in message.split("\n"))
         if record.levelno <= logging.INFO:
-            print(record.getMessage(), flush=True)
+            print(lines, flush=True)
         else:
-            print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+            print(f"{record.levelname.lower()}: {lines}", file=sys.stderr)
 
 
 def _is_rank_zero() -> bool:

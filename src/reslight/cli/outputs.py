@@ -10,11 +10,12 @@ from lightning.pytorch.callbacks import WeightAveraging
 from reslight.analysis import draw_evaluation, save
 from reslight.data import ImageDataModule
 from reslight.lightning_private import remove_callbacks
-from reslight.messages import MissingPackageError
+from reslight.messages import MissingPackageError, visible
 from reslight.runs.callback import RunFolder
 from reslight.runs.eval_results import evaluation_report, save_report, score_lines
 from reslight.runs.export import export
 from reslight.runs.folder import REPORTS, Run
+from reslight.runs.logger import RunLogger
 from reslight.runs.report import end_lines
 from reslight.runs.stopped import stopped_by
 from reslight.training import ImageClassifier
@@ -55,6 +56,8 @@ def _export(trainer: Trainer, model: ImageClassifier, datamodule: ImageDataModul
     checkpoint, step = run.checkpoint(), trainer.global_step
     # A checkpoint's weights are the average already; the callback would replace them with the raw ones at the end.
     remove_callbacks(trainer, (WeightAveraging,))
+    # What training has logged is more precise than what Lightning would log now.
+    trainer.loggers = [logger for logger in trainer.loggers if not isinstance(logger, RunLogger)]
     if datamodule.has_validation:
         logged = trainer.validate(model, datamodule, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
         report_evaluation(model, "val", checkpoint, step, logged)
@@ -86,6 +89,9 @@ def report_evaluation(model: ImageClassifier, split: str, checkpoint: Path, step
         save(draw_evaluation(report), figure)
     except MissingPackageError as error:
         log.info("no figure: %s", error)
+        written = str(path)
+    except Exception as error:  # the numbers are saved, and what follows must not be lost for a figure
+        log.warning("no figure: %s: %s", type(error).__name__, visible(error))
         written = str(path)
     else:
         written = f"{path} and {figure.name}"

@@ -28,7 +28,7 @@ from reslight.cli.saved_config import save_config
 from reslight.cli.settings import check_classes_to_help_with, check_settings
 from reslight.data import ImageDataModule
 from reslight.lightning_private import callbacks_of
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 from reslight.runs import config_files
 from reslight.runs.callback import RunFolder
 from reslight.runs.folder import Run, RunDirectory
@@ -300,6 +300,9 @@ def run(arguments: list[str]) -> Trainer:
         FileNotFoundError: a configuration or a checkpoint that is missing.
     """
     command = arguments[0]
+    for word in arguments:
+        if not word.isascii() and any("\ud800" <= character <= "\udfff" for character in word):
+            raise UsageError(f"{visible(word)} is not UTF-8 text, in which a run's configuration is saved. Rename the file or folder.")
     if warning := environment_warning(os.environ):
         log.warning("%s", warning)
     words, settings, configs = read_command(arguments[1:])

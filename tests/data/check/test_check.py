@@ -218,6 +218,10 @@ def pipe(root: Path) -> None:
     os.mkfifo(root / "train" / TENCH / "pipe.jpg")
 
 
+def device(root: Path) -> None:
+    (root / "train" / TENCH / "zero.jpg").symlink_to("/dev/zero")
+
+
 def links(root: Path) -> None:
     (root / "train" / TENCH / "a.jpg").symlink_to("nothing.jpg")
     (root / "train" / TENCH / "round").symlink_to("round")
@@ -270,6 +274,7 @@ PLANTED: dict[Callable[[Path], None], list[Found]] = {
     misplaced: [("misplaced", "loose.JPG", MISPLACED), ("misplaced", "train/loose.png", MISPLACED)],
     others: [("other", f"train/{TENCH}/notes.txt", OTHER), ("other", "val/list.csv", OTHER)],
     pipe: [("other", f"train/{TENCH}/pipe.jpg", "is neither a file nor a folder")],
+    device: [("other", f"train/{TENCH}/zero.jpg", "is neither a file nor a folder")],
     links: [
         ("link", f"train/{TENCH}/a.jpg", MISSING),
         ("link", f"train/{TENCH}/round", MISSING),
@@ -305,7 +310,7 @@ def test_all_planted_problems_at_once(root):
     assert sorted((kind, path) for kind, path, _ in together) == sorted(alone)
     assert together == found(root, threads=5)
     assert summary.kinds == Counter(kind for kind, _, _ in together)
-    assert summary.kinds.keys() == KINDS.keys() - {"layout", "folder", "labels", "bomb"}
+    assert summary.kinds.keys() == KINDS.keys() - {"layout", "folder", "labels", "bomb", "name"}
 
 
 def test_a_folder_that_cannot_be_opened(root, monkeypatch):

@@ -15,8 +15,10 @@ from torchvision.transforms import v2
 
 from reslight.data import Augment, Crop, Folder, Mix
 from reslight.data.augment.crop import RandomResizedCrop
+from reslight.data.check.check import check
 from reslight.data.loading import encoded
 from reslight.data.loading.encoded import Files
+from reslight.messages import UsageError
 from reslight.preprocess import Preprocess
 from reslight.training import ImageClassifier, ScheduleConfig
 from reslight.training.resume import compare_data_info
@@ -262,6 +264,35 @@ def test_a_sample_of_many_files_finds_a_class_that_was_replaced(tmp_path: Path, 
     paths[40].unlink()
     assert Files(paths).content() != before, "a missing file is no error here"
     assert Files([]).content() == Files([]).content()
+
+
+UNPRINTABLE = {"a\nb": r"a\nb", "t\tt": r"t\tt", "\x1b[31m": r"\x1b[31m", os.fsdecode(b"caf\xe9"): r"caf\udce9", "x\u202ey": r"x\u202ey"}
+
+
+@pytest.mark.parametrize(("name", "shown"), UNPRINTABLE.items(), ids=UNPRINTABLE.values())
+def test_a_class_that_no_card_can_name_is_refused_before_training_and_listed(tmp_path: Path, name: str, shown: str):
+    root = fill(tmp_path / "set", a=1, **{name: 1})
+    says = f"{root} has folders of classes whose names are not printable text: {shown}. Rename them; `reslight data check` lists all."
+    with pytest.raises(UsageError) as caught:
+        Folder(str(root), PREPROCESS)
+    assert str(caught.value) == says
+    problems = list(check(str(root)))
+    assert [str(problem) for problem in problems if problem.kind == "name"] == [
+        f"{root}/{shown} must be one line of printable text. Rename the folder."
+    ]
+
+
+def test_names_of_files_are_printed_without_control_characters(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    root = fill(tmp_path / "odd\x1b[31m", a=2, b=2)
+    for name in ("a/\x1b[32mz.png", "\x1b[32mloose.png"):
+        (root / name).write_bytes(b"junk")
+    data = Folder(str(root), PREPROCESS, val_size=0, batch_size=5, on_bad_image="skip")
+    data.setup("fit")
+    assert [len(batch.labels) for batch in data.train_dataloader()] == [4]
+    assert data.name == r"odd\x1b[31m"
+    assert r"\x1b[32mz.png is not an image" in caplog.text
+    assert r"ignored: \x1b[32mloose.png" in caplog.text
+    assert "\x1b[32m" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -373,6 +373,10 @@ def one_of_two_hashed(root: Path) -> None:
         (lambda root: write(root / "data/train-00000-of-00001.parquet", [png(1)], [0]), "shards of train from two uploads"),
         (hashed_of_one_and_of_two, "shards of train from two uploads, train-00001-of-00002-0123"),
         (one_of_two_hashed, "train-00000-of-00002 is missing"),
+        (
+            lambda root: write(root / "data/train-00000-of-00002.parquet", [png(1)], [0], names=["a", "\x1b[31mb"]),
+            r"train-00000-of-00002.parquet has class names that are not printable text: \\x1b\[31mb. Rename",
+        ),
         (lambda root: (root / "data").rename(root / "a") and write(root / "b/train.parquet", [png(1)], [0]), "several sets of shards"),
     ],
 )

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from reslight.messages import visible
+
 KINDS: Mapping[str, str] = MappingProxyType(
     {
         "layout": "wrong layout",
         "folder": "folder that cannot be opened",
         "empty class": "class without images",
+        "name": "class with an unprintable name",
         "unknown class": "class that is missing in training",
         "labels": "label file that does not match",
         "misplaced": "image outside the folders of classes",
@@ -38,4 +41,4 @@ class Problem:
 
     def __str__(self) -> str:
         """Return one printable line, whatever characters the path has."""
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in f"{self.path} {self.text}")
+        return visible(f"{self.path} {self.text}", 10_000)

@@ -13,7 +13,7 @@ from reslight.data.imagenet.imagenet import KAGGLE, Layout, label_folders, tree_
 from reslight.data.imagenet.label_file import META, NAMES
 from reslight.data.imagenet.synsets import SYNSET
 from reslight.data.loading.encoded import Files, Images
-from reslight.messages import UsageError, data_root_called
+from reslight.messages import UsageError, data_root_called, is_label
 
 _SHARDS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
 
@@ -113,6 +113,9 @@ class Survey:
         """Read a folder of classes, and report its problems."""
         tree = read_tree(folder, self._report)
         reported = [Path(problem.path) for problem in self.problems if problem.kind in ("folder", "link")]
+        for name in tree.classes:
+            if not is_label(name):
+                self._add_problem("name", _folder_of(tree, name), "must be one line of printable text. Rename the folder.")
         for name in tree.empty:
             path = _folder_of(tree, name)
             if not any(other.is_relative_to(path) for other in reported):  # its images may be behind that problem

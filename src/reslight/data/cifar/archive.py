@@ -21,7 +21,7 @@ from torch import Tensor
 
 from reslight.data.cifar.metadata import SIZE, CifarMetadata, SplitName
 from reslight.data.cifar.source import Source
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 
 
 class _ByteType:
@@ -156,4 +156,6 @@ def _read_batch(name: str, file: IO[bytes], metadata: CifarMetadata) -> tuple[Te
 
 
 def _invalid_batch(name: str, metadata: CifarMetadata, reason: str) -> UsageError:
-    return UsageError(f"{name} is not a batch of {metadata.title}: {reason}. Download the archive again, or set data.name or data.root.")
+    return UsageError(
+        f"{name} is not a batch of {metadata.title}: {visible(reason, 300)}. Download the archive again, or set data.name or data.root."
+    )

@@ -11,7 +11,7 @@ from torch import Tensor
 from reslight.data.cifar.metadata import CifarMetadata, SplitName
 from reslight.data.cifar.source import Source, class_key, class_numbers, decode, to_tensors
 from reslight.data.loading.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, column_of, names_of, opened, shards_in
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 
 _ROWS = 1000  # images that are decoded at a time
 
@@ -64,7 +64,7 @@ def _official_numbers(file: Path, schema: Any, column: str, metadata: CifarMetad
         return {number: number for number in range(len(metadata.labels))}
     official = class_numbers(metadata.labels)
     if unknown := [name for name in names if class_key(name) not in official]:
-        raise UsageError(f"{file} has the class {unknown[0]}, which {metadata.title} does not have. Set data.name or data.root.")
+        raise UsageError(f"{file} has the class {visible(unknown[0])}, which {metadata.title} does not have. Set data.name or data.root.")
     return {number: official[class_key(name)] for number, name in enumerate(names)}
 
 

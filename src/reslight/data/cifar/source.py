@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from reslight.data.cifar.metadata import SIZE
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def decode(data: bytes | bytearray, name: str) -> np.ndarray:
             if width == height == SIZE:
                 return np.asarray(image.convert("RGB"))
     except Exception as error:  # a damaged image can raise any error, depending on its format
-        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else visible(error)
         raise UsageError(f"{name} cannot be read as an image ({reason}). Replace it by a sound copy.") from error
     raise UsageError(f"{name} has {width} x {height} pixels: it must have {SIZE} x {SIZE}. Replace it by the original.")
 

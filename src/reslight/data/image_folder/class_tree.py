@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
+from reslight.messages import is_label, visible
+
 IMAGE_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
@@ -82,6 +84,11 @@ def class_name(name: str) -> str:
     macOS may decompose accents (NFD), other systems keep what was typed (mostly NFC): both spellings mean the same class.
     """
     return normalize("NFC", name)
+
+
+def unprintable(names: Iterable[str]) -> list[str]:
+    """Return the class names that no report, model card or figure can hold, with escapes in place of control characters."""
+    return [visible(name) for name in names if not is_label(name)]
 
 
 def is_image(name: str) -> bool:

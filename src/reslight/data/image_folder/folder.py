@@ -17,7 +17,7 @@ from reslight.data.image_folder.shards import image_set_in_shards
 from reslight.data.image_folder.splits import ImageSet, SplitName, find_class_trees, image_set_of
 from reslight.data.loading.encoded import EncodedSplit, OnBadImage
 from reslight.data.loading.loaders import AnySplit
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 from reslight.plain import plain
 from reslight.preprocess import Preprocess
 
@@ -149,7 +149,7 @@ class Folder(ImageDataModule):
             augment = replace(augment, fill=_GRAY)
         self._image_set = self.find_image_set()
         super().__init__(
-            name=Path(root).expanduser().absolute().name,
+            name=visible(Path(root).expanduser().absolute().name),
             labels=self.class_names(),
             preprocess=preprocess,
             val_size=0 if "val" in self._image_set.splits else self._validation_images(val_size),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reslight.data.image_folder.class_tree import fingerprint_of
+from reslight.data.image_folder.class_tree import fingerprint_of, unprintable
 from reslight.data.image_folder.shard_cache import UNLABELLED, CachedShard, open_shards
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, LabelledImages, SplitName
 from reslight.data.loading.parquet import shards_in
@@ -138,6 +138,8 @@ def _class_names(splits: Iterable[Shards]) -> tuple[str, ...] | None:
             raise UsageError(
                 f"{file} has other classes than {named[0][0]}, or another order: all shards must have the same. Get both from one source."
             )
+        if bad := unprintable(names):
+            raise UsageError(f"{file} has class names that are not printable text: {shortened(bad, _SHOWN)}. Rename them in its schema.")
     return named[0][1] if named else None
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, read_tree, size_of
+from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, read_tree, size_of, unprintable
 from reslight.data.loading.encoded import Files, Images
-from reslight.messages import UsageError, shortened
+from reslight.messages import UsageError, shortened, visible
 
 SplitName = Literal["train", "val", "test"]
 SPLIT_FOLDERS: Mapping[SplitName, tuple[str, ...]] = MappingProxyType(
@@ -98,6 +98,11 @@ def image_set_of(trees: Mapping[SplitName, ClassTree]) -> ImageSet:
         raise UsageError(f"{train.root} has one class, {train.classes[0]}: a classifier needs at least two. Add another folder of images.")
     warnings = []
     for split, tree in trees.items():
+        if bad := unprintable(tree.classes):
+            raise UsageError(
+                f"{tree.root} has folders of classes whose names are not printable text: {shortened(bad, _SHOWN)}. Rename them; "
+                "`reslight data check` lists all."
+            )
         if unknown := [name for name in tree.classes if name not in train.classes]:
             raise UsageError(
                 f"{tree.root} has classes that are missing in {train.root}: {shortened(unknown, _SHOWN)}. "
@@ -109,7 +114,7 @@ def image_set_of(trees: Mapping[SplitName, ClassTree]) -> ImageSet:
         if split != "train" and (missing := sorted(set(train.classes) - set(tree.classes) | set(empty))):
             warnings.append(f"{tree.root} has no images of {shortened(missing, _SHOWN)}")
         if tree.misplaced:
-            names = [path.name for path in tree.misplaced]
+            names = [visible(path.name) for path in tree.misplaced]
             warnings.append(f"{tree.root} has images outside the folders of classes, which are ignored: {shortened(names, _SHOWN)}")
     splits = {split: LabelledImages.from_tree(tree, train.classes) for split, tree in trees.items()}
     return ImageSet(train.classes, splits, tuple(warnings))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from reslight.data.image_folder.class_tree import is_image
 from reslight.data.imagenet.synsets import known_synsets
-from reslight.messages import UsageError, shortened
+from reslight.messages import UsageError, shortened, visible
 from reslight.regular_file import read_regular
 
 NAMES = (
@@ -137,13 +137,15 @@ def _in_order_of(images: Sequence[Path], rows: Sequence[Row], path: Path) -> lis
     by_name: dict[str, Row] = {}
     for row in rows:
         if (name := _stem(row.image)) in by_name:
-            raise UsageError(f"{path} has two lines for the image {row.image}. Remove one.")
+            raise UsageError(f"{path} has two lines for the image {visible(row.image)}. Remove one.")
         by_name[name] = row
     stems = [_stem(image.name) for image in images]
     if missing := sorted(by_name.keys() - set(stems)):
-        raise UsageError(f"{path} has a line for the image {by_name[missing[0]].image}: it is missing in {images[0].parent}. Put it there.")
+        raise UsageError(
+            f"{path} has a line for the image {visible(by_name[missing[0]].image)}: it is missing in {images[0].parent}. Put it there."
+        )
     if unlisted := [image.name for image, stem in zip(images, stems, strict=True) if stem not in by_name]:
-        raise UsageError(f"{path} has no line for the image {unlisted[0]}. Add one.")
+        raise UsageError(f"{path} has no line for the image {visible(unlisted[0])}. Add one.")
     return [by_name[stem] for stem in stems]
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from reslight.messages import UsageError
+from reslight.messages import UsageError, visible
 
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "F")
 """Pillow's modes of more than 8 bits a channel."""
@@ -148,5 +148,5 @@ def _bomb(name: str) -> UsageError:
 def _unreadable(name: str, error: Exception) -> UsageError:
     # torchvision's message starts with the function and the line of its C++ code.
     lines = [re.sub(r"^\w+, \S+:\d+, ", "", line.strip()) for line in str(error).splitlines() if line.strip()]
-    reason = lines[0][:160].removesuffix(".") if lines else type(error).__name__
+    reason = visible(lines[0], 160).removesuffix(".") if lines else type(error).__name__
     return UsageError(f"{name} cannot be read: {reason}. Replace or remove it.")

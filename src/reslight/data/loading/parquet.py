@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reslight.messages import MissingPackageError, UsageError, shortened
+from reslight.messages import MissingPackageError, UsageError, shortened, visible
 from reslight.regular_file import regular_size
 
 IMAGE_COLUMNS = ("img", "image")
@@ -60,7 +60,7 @@ def opened(file: Path) -> Iterator[Any]:
         with parquet.ParquetFile(file) as shard:
             yield shard
     except (arrow.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = visible(str(error).partition("\n")[0], 200)
         raise UsageError(f"{file} is damaged or cut short ({reason}). Delete it, and download it again.") from error
 
 
@@ -72,7 +72,8 @@ def column_of(file: Path, names: Sequence[str], candidates: Sequence[str]) -> st
     """
     found = [name for name in candidates if name in names]
     if not found:
-        raise UsageError(f"{file} has the columns {', '.join(names)}: one of them must be named {' or '.join(candidates)}. Rename it.")
+        columns = shortened([visible(name) for name in names], 20)
+        raise UsageError(f"{file} has the columns {columns}: one of them must be named {' or '.join(candidates)}. Rename it.")
     return found[0]
 
 
@@ -118,5 +119,5 @@ def names_of(file: Path, metadata: dict[bytes, bytes], column: str) -> list[str]
         info = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
         names = info.get("features", {}).get(column, {}).get("names")
     except (ValueError, AttributeError) as error:
-        raise UsageError(f"{file} has a schema whose class names cannot be read ({error}). Download it again.") from error
+        raise UsageError(f"{file} has a schema whose class names cannot be read ({visible(error)}). Download it again.") from error
     return list(map(str, names)) if names else None
