@@ -13,7 +13,7 @@ import yaml
 from reslight.models import ResNet, ResNetConfig
 from reslight.runs.folder import Run
 from reslight.runs.fork import deepened, fork_run
-from reslight.training.resume import read_checkpoint
+from reslight.training.checkpoint_file import read_checkpoint
 
 NET = {"depths": [1, 1, 1], "widths": [8, 16, 16], "stem": "small", "stem_width": 8}
 IMAGES = {"size": 8, "train_size": 96, "test_size": 40}

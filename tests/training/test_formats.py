@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from reslight.training import ImageClassifier
-from reslight.training.resume import FORMAT, changed_settings, read_checkpoint
+from reslight.training.checkpoint_file import FORMAT, read_checkpoint
+from reslight.training.resume import changed_settings
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FORMATS = sorted(path.name for path in FIXTURES.glob("format-*"))

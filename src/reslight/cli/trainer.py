@@ -36,8 +36,9 @@ from reslight.runs.logger import RunLogger
 from reslight.runs.predictions import PredictionWriter
 from reslight.runs.trackers import remember_ids
 from reslight.training import AtomicCheckpointIO, Checkpoints, ImageClassifier, Progress, StopSignals
+from reslight.training.checkpoint_file import check_fit, read_checkpoint
 from reslight.training.gpu import MatmulPrecision, set_up_gpu
-from reslight.training.resume import check_classes, check_resumable, read_checkpoint
+from reslight.training.resume import check_classes, check_resumable
 from reslight.training.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -184,6 +185,8 @@ class CLI(LightningCLI):
         check_classes(contents, self.datamodule.data_info(), getattr(self.datamodule, "root", None), data_root_of(self.checkpoint))
         # The classifier checks this, too, but only when the data are prepared.
         check_resumable(self.checkpoint, contents, self.model.hparams, resume=self.command == "fit")
+        if self.model.strict_loading:
+            check_fit(self.checkpoint, contents["state_dict"], self.model.state_dict())
         if self.command == "fit":
             check_epochs(self.checkpoint, contents, trainer.max_epochs)
             for line in changes_of_length(self.checkpoint, vars(trainer)) if self.model.schedule.name == "cosine" else ():

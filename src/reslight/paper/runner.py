@@ -25,8 +25,8 @@ from reslight.runs.eval_results import eval_results_of
 from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.fork import fork_run
 from reslight.runs.trained import load_with_data_info
+from reslight.training.checkpoint_file import read_checkpoint
 from reslight.training.optim import OptimConfig, ScheduleConfig, as_config
-from reslight.training.resume import read_checkpoint
 
 log = logging.getLogger(__name__)
 RunCommand = Callable[[list[str]], object]

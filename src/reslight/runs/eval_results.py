@@ -13,8 +13,8 @@ from reslight.models import ResNet
 from reslight.renamed import new_value
 from reslight.runs.folder import REPORTS, Run
 from reslight.runs.trained import trained_net
+from reslight.training.checkpoint_file import read_checkpoint
 from reslight.training.classifier import ImageClassifier
-from reslight.training.resume import read_checkpoint
 from reslight.weights.record import EvalResult
 from reslight.weights.saving import model_bytes
 

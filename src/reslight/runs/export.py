@@ -6,7 +6,7 @@ from typing import Any
 from reslight.runs.eval_results import eval_results_for, weights_sha256, why_no_results
 from reslight.runs.folder import Run
 from reslight.runs.trained import trained_net
-from reslight.training.resume import read_checkpoint
+from reslight.training.checkpoint_file import read_checkpoint
 from reslight.weights.folder import FILES
 from reslight.weights.loading import save
 

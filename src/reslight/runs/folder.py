@@ -134,7 +134,7 @@ class Run:
                 summary = {}
             if summary.keys() >= {"steps", "seed", "settings"}:
                 return summary
-        from reslight.training.resume import read_checkpoint  # imports Lightning
+        from reslight.training.checkpoint_file import read_checkpoint  # imports Lightning
 
         contents = read_checkpoint(self.checkpoint())
         seed = contents.get("reslight", {}).get("data", {}).get("seed")

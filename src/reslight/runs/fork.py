@@ -13,10 +13,10 @@ from reslight.models import ResNet, ResNetConfig, deepen, deeper_config
 from reslight.models.variants import net_setting
 from reslight.runs.folder import Run
 from reslight.runs.trained import network_of
+from reslight.training.checkpoint_file import read_checkpoint
 from reslight.training.checkpoints import AtomicCheckpointIO
 from reslight.training.finetune import frozen_parts
 from reslight.training.optim import OptimConfig, as_config, parameter_groups
-from reslight.training.resume import read_checkpoint
 
 
 def fork_run(run: Run, output: Path, to: str | ResNetConfig | None = None) -> int:

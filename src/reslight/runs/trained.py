@@ -8,7 +8,7 @@ from reslight.messages import UsageError
 from reslight.models import ResNet, ResNetConfig
 from reslight.preprocess import Preprocess
 from reslight.runs.folder import find_run_or_weights
-from reslight.training.resume import read_checkpoint
+from reslight.training.checkpoint_file import check_fit, read_checkpoint
 from reslight.weights.catalog import CATALOG
 from reslight.weights.folder import read_description
 from reslight.weights.loading import load
@@ -35,22 +35,31 @@ def trained_net(contents: Mapping[str, Any], checkpoint: Path, *, raw: bool = Fa
     has_average = "current_model_state" in contents
     if raw and not has_average:
         raise UsageError(f"{checkpoint} has no average of weights (model.ema): its weights are the raw ones. Leave out --raw.")
-    net = network_of(contents, raw=raw)
+    net = network_of(contents, checkpoint, raw=raw)
     net.preprocess, net.labels = Preprocess.from_dict(data["preprocess"]), data["labels"]
     return net, has_average and not raw
 
 
-def network_of(contents: Mapping[str, Any], *, raw: bool = False) -> ResNet:
+def network_of(contents: Mapping[str, Any], checkpoint: object = "the checkpoint", *, raw: bool = False) -> ResNet:
     """Return the network of a checkpoint in eval mode, its weights in their own dtype.
 
     Args:
-        contents: What `read_checkpoint` read.
+        contents: What `read_checkpoint` read from `checkpoint`.
+        checkpoint: The file, for messages.
         raw: Take the weights of the last step, where the checkpoint has an average, too.
+
+    Raises:
+        UsageError: other weights than those of the network in the settings.
     """
+    try:
+        net = ResNet(ResNetConfig.from_dict(contents["hyper_parameters"]["net"]))
+    except UsageError as error:
+        raise UsageError(f"{checkpoint} is damaged: {error} Choose another checkpoint.") from None
     state = contents["current_model_state" if raw else "state_dict"]
-    weights = {name.removeprefix("net."): value.contiguous() for name, value in state.items() if name.startswith("net.")}
-    net = ResNet(ResNetConfig.from_dict(contents["hyper_parameters"]["net"])).to(weights["fc.weight"].dtype)
-    net.load_state_dict(weights)
+    weights = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+    check_fit(checkpoint, weights, net.state_dict())
+    net.to(weights["fc.weight"].dtype)
+    net.load_state_dict({name: value.contiguous() for name, value in weights.items()})
     return net.eval()
 
 

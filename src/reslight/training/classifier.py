@@ -17,6 +17,7 @@ from reslight.metrics import TrainingSums
 from reslight.plain import plain
 from reslight.renamed import new_value
 from reslight.training.average import WeightAverage
+from reslight.training.checkpoint_file import FORMAT
 from reslight.training.distill import Teacher, check_distillation, distillation_loss, load_teacher
 from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
@@ -26,7 +27,7 @@ from reslight.training.network import NetSetting, check_data_info
 from reslight.training.numbering import report_rare_values
 from reslight.training.optim import OptimConfig, ScheduleConfig
 from reslight.training.optimization import OptimizationModule
-from reslight.training.resume import FORMAT, changed_settings, check_resumable, compare_data_info, compare_environments, environment
+from reslight.training.resume import changed_settings, check_resumable, compare_data_info, compare_environments, environment
 
 log = logging.getLogger(__name__)
 

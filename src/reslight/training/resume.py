@@ -1,11 +1,10 @@
-"""Resume from a checkpoint: read it, and report where it differs from the configuration, which always wins."""
+"""Resume from a checkpoint: report where it differs from the configuration, which always wins."""
 
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import torch
 from lightning.pytorch import Trainer
@@ -42,44 +41,11 @@ SETTINGS = (
     *("teacher", "teacher_weight", "teacher_temperature"),
 )
 """Hyper-parameters of an ImageClassifier; `init_from` is left out because it matters for a new run only."""
-FORMAT = 1
-"""Format of `reslight` in a checkpoint of `ImageClassifier`; increased when its meaning changes."""
 AFFECTS_PREDICTIONS = ("data.preprocess.", "data.normalize", "data.labels")
 """Information about the data that the predictions of a trained network depend on."""
 _LONG = 10
 _CONTENT = ".content"
 """End of the keys that identify the images' contents; older checkpoints do not have them."""
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the contents of a checkpoint, with settings under their present names; nothing in the file is executed.
-
-    Tensors are mapped from the file and read when they are used.
-
-    Raises:
-        UsageError: a damaged file, or one that is not a checkpoint of an ImageClassifier.
-    """
-    try:
-        with ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load does not check the checksums
-    except BadZipFile:
-        raise UsageError(f"{path} is not a checkpoint, or was cut short: it must be a .ckpt file of reslight. Choose another.") from None
-    if damaged:
-        raise UsageError(f"{path} is damaged: the checksum of {damaged} is wrong. Choose another checkpoint.")
-    try:
-        contents = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"{path} cannot be read as a checkpoint: {reason}. Choose another.") from error
-    if not isinstance(contents, dict) or "hyper_parameters" not in contents or "net" not in contents["hyper_parameters"]:
-        raise UsageError(f"{path} is not a checkpoint of reslight: it has no settings of a network. Choose one in runs/ with --ckpt_path.")
-    state = contents.get("reslight", {})
-    if (format := state.get("format", FORMAT)) > FORMAT:
-        raise UsageError(f"{path} has format {format}: this version of reslight reads formats up to {FORMAT}. Install a newer reslight.")
-    contents["hyper_parameters"] = with_new_names(contents["hyper_parameters"], "model")
-    if "data" in state:
-        state["data"] = with_new_names(state["data"], "data")
-    return contents
 
 
 def check_classes(contents: Mapping[str, Any], data_info: Mapping[str, Any], root: str | None, trained_root: str | None) -> None:

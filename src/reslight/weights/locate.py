@@ -26,7 +26,9 @@ def locate(source: str | os.PathLike[str], *, whole: bool = False) -> Path:
         row = CATALOG[name]
         return bundled(name) if row.repository is None else _fetch(f"{row.repository}@{row.revision}", whole)
     if path.is_file():
-        raise UsageError(f"{name} is a file: weights are loaded from a folder. Give the folder that holds the file.")
+        ways = {".ckpt": "Export it: reslight export FILE OUT.", ".pth": "Convert it: reslight convert FILE OUT --from LIBRARY."}
+        fix = ways.get(path.suffix, "Give the folder that holds the file.")
+        raise UsageError(f"{name} is a file: weights are loaded from a folder. {fix}")
     if name.partition("@")[0].count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
         try:
             return _fetch(name, whole)

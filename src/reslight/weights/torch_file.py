@@ -36,7 +36,7 @@ def read_torch_file(path: Path, *, mmap: bool = False) -> Any:
     Raises:
         TorchFileError: a damaged file, or one that needs more than tensors and plain containers.
     """
-    _check_unpacked_size(path)
+    check_unpacked_size(path)
     try:
         # A Namespace is an object with attributes and no code of its own; torchvision's training script saves its arguments in one.
         with torch.serialization.safe_globals([Namespace]), warnings.catch_warnings(action="ignore"):  # the error says it, too
@@ -51,7 +51,7 @@ def read_torch_file(path: Path, *, mmap: bool = False) -> Any:
     raise TorchFileError("is damaged, or was not written by torch.save")
 
 
-def _check_unpacked_size(path: Path) -> None:
+def check_unpacked_size(path: Path) -> None:
     """Check that a zip file is not compressed, as those of torch.save are not: it could unpack to gigabytes.
 
     Raises:

@@ -96,7 +96,7 @@ def export(source: str, output: str, *, format: str | None = None, raw: bool = F
     from reslight.runs.export import export
     from reslight.runs.folder import Run
     from reslight.runs.trained import trained_net
-    from reslight.training.resume import read_checkpoint
+    from reslight.training.checkpoint_file import read_checkpoint
 
     path = Path(source)
     if path.is_dir():
