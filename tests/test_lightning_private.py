@@ -199,6 +199,22 @@ def test_what_follows_a_batch(settings, follows):
     assert notes.follows == follows
 
 
+def test_which_validations_are_those_of_the_whole_run():
+    scheduled: list[bool] = []
+
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            trainer.should_stop = trainer.global_step == 2 * BATCHES - 1
+
+        def on_validation_end(self, trainer, _):
+            scheduled.append(lightning_private.validation_is_scheduled(trainer))
+            stops.append(trainer.should_stop)
+
+    stops: list[bool] = []
+    fit(trainer(callbacks=Stop(), num_sanity_val_steps=0))
+    assert (scheduled, stops) == ([True, False], [False, True])
+
+
 def test_epochs_done_are_what_a_checkpoint_counts(tmp_path):
     class Count(Callback):
         def on_train_epoch_end(self, trainer, pl_module):

@@ -84,6 +84,18 @@ def validation_or_epoch_end_follows(trainer: Trainer) -> bool:
     return ends or (loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
 
 
+def validation_is_scheduled(trainer: Trainer) -> bool:
+    """Return whether the validation that runs is one of the whole run, and not one that trainer.should_stop adds."""
+    loop = trainer.fit_loop
+    if loop._data_fetcher is None or trainer.val_check_batch is None:  # due after a time
+        return True
+    stops, trainer.should_stop = trainer.should_stop, False
+    try:
+        return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+    finally:
+        trainer.should_stop = stops
+
+
 def restart_validation_on_resume(checkpoint: dict[str, Any]) -> None:
     """Change a checkpoint taken during a validation so that a resumed run restarts this validation.
 

@@ -128,3 +128,26 @@ def test_tensorboard_gets_the_same_values(tmp_path):
     log.finalize("success")
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [(event.step, event.value) for event in events.Scalars("val/acc1")] == [(20, 0.5)]
+
+
+@pytest.mark.parametrize("row", [{"epoch": "2", "step": "40", "lr": "0.1", "on": "True"}, {}])
+def test_the_row_of_a_run_that_was_stopped_within_an_epoch_is_replaced(tmp_path, row):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = RunLogger()
+    log.open(Run(tmp_path))
+    log.log_metrics({"epoch": 1, "val/acc1": 0.25}, step=20)
+    log.log_metrics({"epoch": 2, "lr": 0.1, "on": True}, step=40)
+    assert (log.row_of(40), log.row_of(20)) == ({"epoch": "2", "step": "40", "lr": "0.1", "on": "True"}, {})
+    log.log_metrics({"epoch": 2, "val/acc1": 0.5}, step=40)
+    log.finalize("success")
+    again = RunLogger()
+    again.open(Run(tmp_path), 40, row)
+    again.log_metrics({"epoch": 2, "val/acc1": 0.75}, step=60)
+    again.finalize("success")
+    found = [{name: value for name, value in row.items() if value} for row in rows(tmp_path)]
+    first, last = {"epoch": "1", "step": "20", "val/acc1": "0.25"}, {"epoch": "2", "step": "60", "val/acc1": "0.75"}
+    assert found == ([first, row, last] if row else [first, last])
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("val/acc1")] == [(20, 0.25), (60, 0.75)]
+    assert [event.step for event in events.Scalars("lr")] == ([40] if row else [])

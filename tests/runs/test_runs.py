@@ -335,7 +335,7 @@ def test_two_processes_train_resume_and_measure_as_one(reslight, config):
     assert "sync_dist" not in first.stderr
     again = run("fit", *base, "--trainer.max_epochs", 3, "--ckpt_path", "last")
     assert again.returncode == 0, again.stderr
-    assert [row["step"] for row in rows(Path("runs/tiny/1"))] == ["2", "4", "6", "7", "8", "10", "12"]
+    assert [row["step"] for row in rows(Path("runs/tiny/1"))] == ["2", "4", "6", "8", "10", "12"]
     whole = run("fit", *base, "--trainer.max_epochs", 3, "--trainer.default_root_dir", "whole")
     assert whole.returncode == 0, whole.stderr
     one, other = (torch.load(f"{root}/tiny/1/checkpoints/last.ckpt", weights_only=True) for root in ("whole", "runs"))

@@ -175,10 +175,7 @@ class StepValues(Callback):
             {},
             ["50: an epoch has 4 steps, and what is logged for single steps (norm) is recorded"],
         ),
-        (
-            {"log_every_n_steps": 3, "accumulate_grad_batches": 4},
-            ["3: an epoch has 1 step, and what is logged for single steps (norm) is "],
-        ),
+        ({"log_every_n_steps": 5, "accumulate_grad_batches": 4}, ["5: an epoch has 4 steps, and"]),
         ({"log_every_n_steps": 4, "accumulate_grad_batches": 4}, []),
         ({"log_every_n_steps": 0}, []),  # epochs only, as the command line's help says
         ({"logger": False}, []),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Callback
 
 from reslight.training import AtomicCheckpointIO
 
@@ -66,3 +67,31 @@ def test_a_run_resumes_from_each_of_its_checkpoints(fit, whole_and_steps, assert
         answer = fit("part", *words.split(), "--ckpt_path", copy.name.split("-")[1])
         assert answer.code == 0, (copy, answer.err)
         assert_same_run()
+
+
+class Stop(Callback):
+    """Stops training in the middle of an epoch of 4 steps, as a user's callback may."""
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = trainer.global_step == 6
+
+
+PLATEAU = "--model.schedule.name plateau --model.schedule.patience 0 --model.schedule.threshold 0.5 --model.schedule.gamma 0.5"
+STOPS = {
+    "no row": ("--trainer.log_every_n_steps 4", f"--trainer.callbacks {__name__}.Stop"),
+    "plateau": (PLATEAU, f"--trainer.callbacks {__name__}.Stop"),
+    "scheduled": (f"{PLATEAU} --trainer.val_check_interval 2", f"--trainer.callbacks {__name__}.Stop"),
+    "steps": ("--model.schedule.name constant", "--trainer.max_steps 6 --trainer.enable_progress_bar true"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "stop"),
+    [pytest.param(*words, id=name, marks=pytest.mark.nightly if name == "scheduled" else ()) for name, words in STOPS.items()],
+)
+def test_a_run_that_was_stopped_within_an_epoch_resumes_as_one_that_was_not(fit, assert_same_run, words, stop):
+    for root, more in (("whole", []), ("part", stop.split()), ("part", ["--ckpt_path", "last"])):
+        answer = fit(root, *words.split(), *more)
+        assert answer.code == 0, answer.err
+    assert_same_run()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from reslight.atomic import write_files
-from reslight.lightning_private import has_hp_metric, restore_training_loaders
+from reslight.lightning_private import batches_begun, has_hp_metric, restore_training_loaders, validation_is_scheduled
 from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.lock import RunInUseError, RunLock
 from reslight.runs.logger import RunLogger
+from reslight.runs.metrics_table import FIRST_COLUMNS
 from reslight.runs.report import start_lines, summary
 from reslight.runs.trackers import log_settings, remember_ids
 from reslight.runs.yaml_file import read
@@ -25,6 +27,9 @@ from reslight.training.numbering import number_loggers
 from reslight.training.signals import Preempted
 
 log = logging.getLogger(__name__)
+
+ROW = "metrics_row"
+"""Where a checkpoint of a run that was stopped within an epoch has the row of its step without what the stop added."""
 
 
 class RunFolder(Callback):
@@ -57,6 +62,8 @@ class RunFolder(Callback):
         self._lock: RunLock | None = None
         self._started = time.monotonic()
         self._without_folder: list[ModelCheckpoint] = []
+        self._row: dict[str, str] | None = None  # of metrics.csv, before training stopped within an epoch
+        self._resumed_row: dict[str, str] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lock a run that is resumed. Give each ModelCheckpoint without a `dirpath` the folder of the run, or of the next one until then.
@@ -116,7 +123,8 @@ class RunFolder(Callback):
             self._write_config(self.config)
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
-                logger.open(run, trainer.global_step if resumed else None)
+                logger.open(run, *((trainer.global_step, self._resumed_row) if resumed else ()))
+        self._row = self._resumed_row = None
         trainer.loggers = [*self._make_loggers(run.folder), *trainer.loggers]
         number_loggers(trainer)
         if trainer.is_global_zero and self.config:
@@ -129,11 +137,36 @@ class RunFolder(Callback):
             if isinstance(callback, Checkpoints):
                 callback.folder = run.checkpoints
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the row of the present step, if this validation is one that only the end of training within an epoch adds."""
+        if trainer.state.fn == "fit" and not (trainer.sanity_checking or validation_is_scheduled(trainer)):
+            self._keep_row(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the row of the present step, if the epoch was cut short."""
+        if math.isfinite(per_epoch := trainer.num_training_batches) and batches_begun(trainer) % int(per_epoch):
+            self._keep_row(trainer)
+
+    def _keep_row(self, trainer: Trainer) -> None:
+        """Keep the row for a resume, which trains the rest of the epoch: the whole epoch's values come then."""
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger) and self._row is None:
+                row = logger.row_of(trainer.global_step)
+                # Progress has logged the epoch's speed by now.
+                self._row = {name: value for name, value in row.items() if name != "images_per_second"}
+                self._row = self._row if self._row.keys() > {*FIRST_COLUMNS} else {}
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put metrics.csv on the disk before any checkpoint, of Checkpoints or another callback, is put in place."""
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.flush()
+        if self._row is not None:
+            checkpoint[ROW] = self._row
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Get the row that replaces the last one of a run that was stopped within an epoch."""
+        self._resumed_row = checkpoint.get(ROW)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Release the run. After a signal, log which checkpoint it can be resumed from."""

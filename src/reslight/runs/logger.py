@@ -31,21 +31,27 @@ class RunLogger(Logger):
         super().__init__()
         self._run = Run(Path())
         self._table: MetricsTable | None = None
-        self._resumed_at: int | None = None
+        self._first_step: int | None = None  # that a resumed run logs
         self._tensorboard = tensorboard
         self._writer: Any = None
 
-    def open(self, run: Run, resumed_at: int | None = None) -> None:
+    def open(self, run: Run, resumed_at: int | None = None, row: Mapping[str, str] | None = None) -> None:
         """Write to the folder of a run from now on.
 
         Args:
             run: The run.
             resumed_at: Optimizer steps done in the checkpoint that training resumes from. Later rows are removed: these steps are
                 trained again.
+            row: What replaces the row of `resumed_at`, see `row_of`; None to keep that row.
         """
-        self._run, self._resumed_at, self._table = run, resumed_at, MetricsTable(run.metrics)
+        self._run, self._table = run, MetricsTable(run.metrics)
+        self._first_step = None if resumed_at is None else resumed_at + (row is None)
         if resumed_at is not None:
-            self._cut(resumed_at)
+            self._cut(resumed_at, row)
+
+    def row_of(self, step: int) -> dict[str, str]:
+        """Return the values of a step so far, as text; none if another step is the last one."""
+        return self._table.row_of(step) if self._table else {}
 
     @property
     def name(self) -> str:
@@ -91,6 +97,9 @@ class RunLogger(Logger):
             return
         with self._explained():
             step = self._table.add(metrics, step or 0)
+        self._add_scalars(metrics, step)
+
+    def _add_scalars(self, metrics: Mapping[str, float], step: int) -> None:
         if self._tensorboard:
             writer = self._events()
             for name, value in metrics.items():
@@ -123,10 +132,16 @@ class RunLogger(Logger):
             self._writer = None
 
     @rank_zero_only
-    def _cut(self, step: int) -> None:
-        if self._table is not None:
-            with self._explained():
-                self._table.cut(step)
+    def _cut(self, step: int, row: Mapping[str, str] | None) -> None:
+        if self._table is None:
+            return
+        with self._explained():
+            self._table.cut(step if row is None else step - 1)
+            if row:
+                self._table.add(row, step)
+        for name, value in (row or {}).items():
+            with suppress(ValueError):  # TensorBoard's scalars are numbers
+                self._add_scalars({name: float(value)}, step)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -143,6 +158,5 @@ class RunLogger(Logger):
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # takes half a second to import
 
-            purge = None if self._resumed_at is None else self._resumed_at + 1
-            self._writer = SummaryWriter(str(self._run.folder), purge_step=purge)
+            self._writer = SummaryWriter(str(self._run.folder), purge_step=self._first_step)
         return self._writer

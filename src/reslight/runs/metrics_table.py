@@ -50,6 +50,10 @@ class MetricsTable:
                 self._replace()
         return step
 
+    def row_of(self, step: int) -> dict[str, str]:
+        """Return the values of a step so far, as text; none if another step is the last one."""
+        return dict(self._row) if step == self._step else {}
+
     def flush(self) -> None:
         """Write the current row, and wait until all rows are on the disk.
 

@@ -201,6 +201,8 @@ class OptimizationModule(EvaluationModule):
         is_counted = self.trainer.state.fn == "fit" and not (self.trainer.sanity_checking or self._in_trial)
         if self.schedule.name != "plateau" or not is_counted or lr is None or scheduler is None:
             return
+        if not lightning_private.validation_is_scheduled(self.trainer):  # a resume repeats neither this stop nor its validation
+            return
         if lr.is_warm(self.global_step, self._warmup.warm_at) and plateau.update(self.recorded[plateau.monitor]):
             scheduler.go_to(scheduler.last_epoch)  # Lightning has stepped it before the validation
 
