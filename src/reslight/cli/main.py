@@ -23,7 +23,8 @@ IGNORED_WARNINGS = (
     r"The number of training batches .* is smaller than the logging interval",  # each epoch has its row in metrics.csv anyway
     r"You defined a `validation_step` but have no `val_dataloader`",  # data.val_size is 0
     r"It is recommended to use `self.log",  # the numbers are summed over the devices before they are logged
-    r"Be aware that when using `ckpt_path`.*: \['EMAWeightAveraging'\]",  # validate, test and predict load the average
+    # validate, test and predict load the average; a tuner that fails restores the run without its callbacks
+    r"Be aware that when using `ckpt_path`.*: \[('(EMAWeightAveraging|Checkpoints)'(, )?)+\]",
     r"Found \d+ module\(s\) in eval mode at the start of training",  # of model.freeze
     r".*LeafSpec.* is deprecated",  # Lightning's use of torch
 )
