@@ -28,8 +28,10 @@ OURS = {
     "models": {"plain", "messages"},
     "weights": {"plain", "models", "preprocess", "hub", "atomic", "messages", "regular_file", "version"},
     "data": {"cores", "plain", "preprocess", "hub", "atomic", "messages", "regular_file", "lightning_private"},
-    "training": {"cores", "plain", "models", "weights", "metrics", "preprocess", "atomic", "messages", "renamed", "lightning_private"},
-    "runs": {"renamed", "training", "weights", "models", "metrics", "preprocess", "atomic", "messages", "lightning_private"},
+    "training": {"cores", "plain", "models", "weights", "metrics", "preprocess", "atomic", "messages", "renamed", "lightning_private"}
+    | {"regular_file"},
+    "runs": {"renamed", "training", "weights", "models", "metrics", "preprocess", "atomic", "messages", "regular_file"}
+    | {"lightning_private"},
     "analysis": {"atomic", "runs", "weights", "data", "models", "metrics", "preprocess", "messages", "regular_file"},
     "paper": {"atomic", "analysis", "runs", "training", "models", "messages"},
     "cli": {"atomic", "cores", "lightning_private", "plain"}

@@ -64,7 +64,7 @@ def test_the_test_error_is_at_its_step():
 def test_a_damaged_test_json_is_named(text: str):
     run = make_run("runs/digits/1", "1,20,2,0.25,2,0.5,")
     (run.folder / "test.json").write_text(text)
-    with pytest.raises(ValueError, match=r"runs/digits/1/test\.json was not written by .* `reslight test --config runs/digits/1`"):
+    with pytest.raises(ValueError, match=r"1/test\.json is damaged: .* Run `reslight test --config runs/digits/1/config.yaml` again"):
         read_run(run)
 
 

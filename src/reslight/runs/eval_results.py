@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from reslight.atomic import write_files
+from reslight.messages import UsageError
 from reslight.metrics import ConfusionAndCalibration, EvalCounts
 from reslight.models import ResNet
 from reslight.renamed import new_value
 from reslight.runs.folder import REPORTS, Run
+from reslight.runs.json_file import read_json_file
 from reslight.runs.trained import trained_net
 from reslight.training.checkpoint_file import read_checkpoint
 from reslight.training.classifier import ImageClassifier
@@ -92,12 +94,16 @@ def eval_results_for(run: Run | None, sha256: str, preprocess: Mapping[str, Any]
     for split, report in _reports(run).items():
         data = report["data"]
         is_whole = report["counts"]["total"] == data["splits"][split]["size"]  # not with trainer.limit_test_batches
-        views = new_value("data.test_views", data.get("test_views", "center"))
+        views = new_value("data.test_views", str(data.get("test_views", "center")))
         is_as_on_card = views == "center" and data["preprocess"] == preprocess
         if is_whole and is_as_on_card and report.get("sha256") == sha256 and report["batch_size"]:
-            how = {"precision": report["precision"], "batch_size": report["batch_size"]}
-            found.append(EvalResult(split=split, fingerprint=data["splits"][split]["fingerprint"], **report["counts"], **how))
+            found.append(_eval_result(split, report))
     return tuple(found)
+
+
+def _eval_result(split: str, report: Mapping[str, Any]) -> EvalResult:
+    how = {"precision": report["precision"], "batch_size": report["batch_size"]}
+    return EvalResult(split=split, fingerprint=report["data"]["splits"][split]["fingerprint"], **report["counts"], **how)
 
 
 def why_no_results(run: Run | None, splits: Mapping[str, Any]) -> str:
@@ -123,9 +129,28 @@ def weights_sha256(net: ResNet) -> str:
 
 
 def _reports(run: Run | None) -> dict[str, dict[str, Any]]:
-    """Return the reports that a run saved, by split."""
-    files = {split: run.folder / name for split, name in REPORTS.items()} if run else {}
-    return {split: json.loads(file.read_text(encoding="utf-8")) for split, file in files.items() if file.is_file()}
+    """Return the reports that a run saved, by split.
+
+    Raises:
+        UsageError: a damaged report.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    if run is None:
+        return found
+    for split, name in REPORTS.items():
+        path, command = run.folder / name, name.removesuffix(".json")
+        if not path.is_file():
+            continue
+        fix = f"Run `reslight {command} --config {run.config}` again, or remove the file."
+        report = found[split] = read_json_file(path, fix)
+        try:
+            _eval_result(split, {**report, "batch_size": report["batch_size"] or 1})
+            is_whole = isinstance(report["data"]["preprocess"], Mapping)
+        except (KeyError, TypeError, AttributeError, UsageError):
+            is_whole = False
+        if not is_whole:
+            raise UsageError(f"{path} is damaged: it has no counts, or does not say of which images. {fix}")
+    return found
 
 
 def _fractions(counts: EvalCounts, details: ConfusionAndCalibration) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """Runs on disk: one folder is one run, `runs/<config>/<n>`, never overwritten and continued by a resume."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from reslight.atomic import make_folder
 from reslight.messages import nearest
+from reslight.runs.json_file import read_json_file
 
 ROOT = "runs"
 """Where runs are saved unless trainer.default_root_dir names another folder."""
@@ -129,10 +129,10 @@ class Run:
         """Read steps, seed and settings from summary.json; from last.ckpt, which takes longer, if the run is not finished."""
         if self.summary.is_file():
             try:
-                summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
-            except ValueError:  # cut short by a version of reslight that did not write it whole
+                summary = read_json_file(self.summary, "Remove it.")
+            except ValueError:  # damaged, or cut short by a version of reslight that did not write it whole
                 summary = {}
-            if summary.keys() >= {"steps", "seed", "settings"}:
+            if isinstance(summary.get("steps"), int) and isinstance(summary.get("settings"), dict) and "seed" in summary:
                 return summary
         from reslight.training.checkpoint_file import read_checkpoint  # imports Lightning
 

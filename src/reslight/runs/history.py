@@ -1,7 +1,5 @@
 """Read the error curves of a run from its folder."""
 
-import csv
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +9,11 @@ import yaml
 
 from reslight.messages import UsageError
 from reslight.runs.folder import REPORTS, Run, runs_in
+from reslight.runs.json_file import read_json_file
+from reslight.runs.metrics_table import read_table
+
+_MAX_DIGITS = 16
+"""Digits of an epoch or a step in a damaged file that are read."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +105,18 @@ def _another(run: Run) -> str:
 def _whole_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of metrics.csv without those that a crash cut short.
 
-    A number that lost its last digits is still a number, so a last line without a line break is left out.
+    Raises:
+        UsageError: a table that no run writes.
     """
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    reader = csv.DictReader(lines)
-    lacking = [name for name in ("epoch", "step") if name not in (reader.fieldnames or ())]
-    if lines and lacking:
+    columns, rows = read_table(path)
+    lacking = [name for name in ("epoch", "step") if name not in columns]
+    if columns and lacking:
         raise UsageError(f"{path} has no column {lacking[0]}: it was not written by reslight. Give the folder of a run.")
-    whole = [row for row in reader if None not in row and None not in row.values()]
-    return [row for row in whole if row["epoch"].isdecimal() and row["step"].isdecimal()]
+    return [row for row in rows if _is_count(row["epoch"]) and _is_count(row["step"])]
+
+
+def _is_count(text: str) -> bool:
+    return len(text) < _MAX_DIGITS and text.isdecimal()
 
 
 def _curve(rows: Sequence[dict[str, str]], column: str) -> Curve:
@@ -137,7 +142,7 @@ def _net(run: Run) -> str | None:
             return net
         changes = [f"{key} {net[key]}" for key in net if key not in ("name", "num_classes", "in_channels")]
         return ", ".join([net["name"], *changes])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, KeyError, TypeError):
         return None  # the name only tells runs apart in a figure
 
 
@@ -146,8 +151,9 @@ def _test(run: Run) -> Curve:
     path = run.folder / REPORTS["test"]
     if not path.is_file():
         return Curve()
+    fix = f"Run `reslight test --config {run.config}` again."
+    report = read_json_file(path, fix)
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
         return Curve((int(report["step"]),), (100 * (1 - float(report["metrics"]["test/acc1"])),))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} was not written by `reslight test`. Run `reslight test --config {run.folder}` again.") from error
+    except (ValueError, KeyError, TypeError, OverflowError):
+        raise UsageError(f"{path} is damaged: it has no step or no metric test/acc1. {fix}") from None

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from reslight.atomic import write_files
+from reslight.messages import UsageError
+from reslight.regular_file import read_regular
 
 FIRST_COLUMNS = ("epoch", "step")
+_MAX_BYTES = 2**28
 
 
 class MetricsTable:
@@ -74,7 +77,7 @@ class MetricsTable:
         """
         if not self.path.exists():
             return
-        columns, rows = _read(self.path.read_bytes())
+        columns, rows = read_table(self.path)
         if not {*FIRST_COLUMNS} <= {*columns}:
             columns, rows = list(FIRST_COLUMNS), []
         kept: list[dict[str, str]] = []
@@ -112,16 +115,28 @@ class MetricsTable:
         before = self.path.read_bytes()[: self._start] if self.path.exists() else b""
         columns = [*self._columns, *(name for name in self._row if name not in self._columns)]
         if not before or columns != self._columns:
-            before = _lines(columns, _read(before)[1], header=True)
+            before = _lines(columns, _read(before, self.path)[1], header=True)
         write_files({self.path: before + _lines(columns, [self._row])})
         self._columns, self._start, self._is_synced = columns, len(before), True
 
 
-def _read(content: bytes) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the columns and the whole rows of a table; a last line without a line break is not whole."""
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and the whole rows of a table; a last line without a line break is not whole.
+
+    Raises:
+        OSError: a file that is missing or cannot be read.
+        UsageError: a damaged file.
+    """
+    return _read(read_regular(path, _MAX_BYTES), path)
+
+
+def _read(content: bytes | bytearray, path: Path) -> tuple[list[str], list[dict[str, str]]]:
     whole = content[: content.rfind(b"\n") + 1].decode(errors="replace")
     reader = csv.DictReader(io.StringIO(whole, newline=""))
-    rows = [row for row in reader if None not in row and None not in row.values()]
+    try:
+        rows = [row for row in reader if None not in row and None not in row.values()]
+    except csv.Error as error:
+        raise UsageError(f"{path} is damaged: line {reader.line_num + 1}: {error}. Remove that line, or the file.") from None
     return [name for name in reader.fieldnames or () if name], rows
 
 

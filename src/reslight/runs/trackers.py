@@ -8,7 +8,9 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from reslight.atomic import write_files
+from reslight.messages import UsageError
 from reslight.runs.folder import Run
+from reslight.runs.json_file import read_json_file
 
 IDS: Mapping[str, tuple[str, str]] = {
     "WandbLogger": ("id", "version"),
@@ -72,11 +74,17 @@ def remember_ids(loggers: Sequence[Logger], run: Run) -> None:
 
 
 def read_ids(run: Run) -> dict[str, list[str]]:
-    """Return the ids of the tracker runs of a run by class of logger, in the order of the configuration."""
-    try:
-        ids: dict[str, list[str]] = json.loads(run.trackers.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # a run without trackers
+    """Return the ids of the tracker runs of a run by class of logger, in the order of the configuration.
+
+    Raises:
+        UsageError: a damaged file.
+    """
+    if not run.trackers.exists():  # a run without trackers
         return {}
+    fix = "Remove it: the loggers then begin tracker runs of their own."
+    ids = read_json_file(run.trackers, fix)
+    if not all(isinstance(found, list) and all(isinstance(one, str) for one in found) for found in ids.values()):
+        raise UsageError(f"{run.trackers} is damaged: it has something else than lists of ids. {fix}")
     return ids
 
 

@@ -1,0 +1,89 @@
+"""Files of a run that a full disk, a crash or an editor damaged: one line with the file and what to do."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from reslight.messages import UsageError
+from reslight.runs.eval_results import eval_results_for
+from reslight.runs.folder import Run
+from reslight.runs.history import read_run
+from reslight.runs.metrics_table import MetricsTable
+from reslight.runs.trackers import read_ids
+
+NESTED = "[" * 100_000
+ROWS = "epoch,step,train/acc1\n1,20,0.5\n"
+REPORT = {
+    "step": 20,
+    "metrics": {"test/acc1": 0.5},
+    "counts": {"total": 4, "correct1": 2, "correct5": None, "nll": 1.0},
+    "data": {"preprocess": {}, "splits": {"test": {"size": 4, "fingerprint": None}}},
+    "precision": "32-true",
+    "batch_size": 2,
+    "sha256": "0",
+}
+
+
+@pytest.fixture
+def run():
+    found = Run(Path("runs/digits/1"))
+    found.folder.mkdir(parents=True)
+    found.metrics.write_text(ROWS)
+    return found
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"", b'{"step": 2', b"[]", b"null", NESTED.encode()], ids=lambda content: repr(content[:5])
+)
+def test_json_that_is_none(run, content):
+    for path in (run.folder / "test.json", run.trackers, run.summary):
+        path.write_bytes(content)
+    for read in (lambda: read_run(run), lambda: eval_results_for(run, "", {})):
+        with pytest.raises(
+            UsageError, match=r"^runs/digits/1/test\.json is damaged: it is not a JSON object\. Run `reslight test --config [^\n]*$"
+        ):
+            read()
+    with pytest.raises(UsageError, match=r"trackers\.json is damaged: it is not a JSON object\. Remove it: the loggers then begin"):
+        read_ids(run)
+    with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):  # summary.json only saves the reading of the checkpoint
+        _ = run.step
+
+
+def test_json_with_other_contents(run):
+    (run.folder / "test.json").write_text(json.dumps(REPORT))
+    assert eval_results_for(run, "0", {})[0].correct1 == 2
+    for changes in (
+        {"data": 3},
+        {"data": {"splits": {}}},
+        {"counts": {"total": "many"}},
+        {"counts": [1]},
+        {"data": REPORT["data"] | {"preprocess": 3}},
+    ):
+        (run.folder / "test.json").write_text(json.dumps(REPORT | changes))
+        with pytest.raises(
+            UsageError, match=r"test\.json is damaged: it has no counts, or does not say of which images\. Run `reslight test"
+        ):
+            eval_results_for(run, "0", {})
+    run.trackers.write_text('{"WandbLogger": "abc"}')
+    with pytest.raises(UsageError, match=r"trackers\.json is damaged: it has something else than lists of ids"):
+        read_ids(run)
+    run.summary.write_text('{"steps": "x", "seed": 1, "settings": {}}')
+    with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):
+        _ = run.step
+
+
+def test_a_table_that_no_run_writes(run):
+    run.metrics.write_text(f"{ROWS}1,{'9' * 5000},0.5\n\udcff,\0,1\n", errors="surrogateescape")
+    assert read_run(run).training.steps == (20,)
+    run.metrics.write_text(f"{ROWS}1,40,{'x' * 200_000}\n")
+    for read in (lambda: read_run(run), lambda: MetricsTable(run.metrics).cut(20)):
+        with pytest.raises(
+            UsageError, match=r"^runs/digits/1/metrics\.csv is damaged: line 3: field larger than [^\n]*Remove that line, or the file\.$"
+        ):
+            read()
+    run.metrics.unlink()
+    os.mkfifo(run.metrics)
+    with pytest.raises((UsageError, FileNotFoundError), match=r"metrics\.csv is "):
+        read_run(run)
