@@ -24,6 +24,7 @@ OURS = {
     "renamed": set(),
     "lightning_private": set(),
     "cores": set(),
+    "interrupts": set(),
     "hub": {"atomic", "messages", "version"},
     "models": {"plain", "messages"},
     "weights": {"plain", "models", "preprocess", "hub", "atomic", "messages", "regular_file", "version"},
@@ -34,10 +35,10 @@ OURS = {
     | {"lightning_private"},
     "analysis": {"atomic", "runs", "weights", "data", "models", "metrics", "preprocess", "messages", "regular_file"},
     "paper": {"atomic", "analysis", "runs", "training", "models", "messages"},
-    "cli": {"atomic", "cores", "lightning_private", "plain"}
+    "cli": {"atomic", "cores", "interrupts", "lightning_private", "plain"}
     | {"renamed", "paper", "analysis", "runs", "training", "data", "weights", "models", "hub", "preprocess", "messages", "version"},
     "__init__": {"models", "preprocess", "weights", "messages", "version"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "interrupts"},
 }
 # The same inside data/; preprocess, hub and the leaves are for all of it.
 DATA = {

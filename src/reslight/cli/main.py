@@ -1,8 +1,6 @@
 """The `reslight` command. Heavy imports are local to the command that needs them, so `--help` answers at once."""
 
-import io
 import logging
-import os
 import signal
 import sys
 import traceback
@@ -13,11 +11,13 @@ from typing import Any
 
 from reslight.cli.commands import configs, data, hub, models, paper, plots, weights
 from reslight.cli.parser import TRAINER_COMMANDS, Parser
+from reslight.cli.streams import keep_running_without_reader, prepare_streams
 from reslight.cores import let_waiting_threads_sleep
+from reslight.interrupts import INTERRUPTED, ending_at_once, is_rank_zero
 from reslight.messages import UsageError, visible
 from reslight.version import __version__
 
-DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, MISTAKE = 0, 1, 2
 
 IGNORED_WARNINGS = (
     r"The number of training batches .* is smaller than the logging interval",  # each epoch has its row in metrics.csv anyway
@@ -47,59 +47,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 when it failed, 2 for a mistake in what was typed or configured, 128 and the signal's number when one ended it:
-        130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1.
+        130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 138 after SIGUSR1.
     """
-    _print_unknown_characters_escaped()
+    prepare_streams()
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
     let_waiting_threads_sleep()  # before anything imports torch
     words = [word for word in words if word != "--debug"]
     try:
-        if words and words[0] in TRAINER_COMMANDS:
-            _run_trainer(words, debug)
-        elif words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
-            raise UsageError(f"{words[0]} is no command: the command comes first. Use `reslight fit --config digits`, for example.")
-        elif not words:
-            make_parser().print_help()
-            return MISTAKE
-        else:
-            options, unknown = make_parser().parse_known_args(words)
-            if unknown:
-                raise UsageError(f"{options.prog} has no argument {' '.join(unknown)}. `{options.prog} --help` shows the arguments.")
-            if options.trains:
-                from reslight.cli import trainer  # noqa: F401  # Lightning configures its logging on import
-
-                _configure_logging(debug)
-            if options.run(options) is False:  # the command ran, and its check found a problem
-                return FAILED
+        try:
+            is_done = _run(words, debug)
+        finally:
+            if sys.stdout is not None:  # `>&-` closes it
+                sys.stdout.flush()
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of Ctrl-C
             return _interrupted()
-        if isinstance(number := getattr(stop, "signal", None), signal.Signals) and _is_rank_zero():
+        if isinstance(number := getattr(stop, "signal", None), signal.Signals) and is_rank_zero():
             print(f"reslight: stopped by {number.name}", file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else DONE if stop.code is None else FAILED
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:  # the reader of the output, such as `head`, closed it
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # otherwise Python's flush at exit fails, too
         return FAILED
     except Exception as error:
         if debug:
             traceback.print_exc()
         return _failed(error)
-    return DONE
+    return DONE if is_done else FAILED
 
 
-def _print_unknown_characters_escaped() -> None:
-    r"""Let a console that is not UTF-8 show `\u732b` for a character that it does not have, as in a label, in place of an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+def _run(words: list[str], debug: bool) -> bool:
+    """Run the command; return False if it ran and its check found a problem."""
+    if words and words[0] in TRAINER_COMMANDS:
+        _run_trainer(words, debug)
+        return True
+    if words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
+        raise UsageError(f"{words[0]} is no command: the command comes first. Use `reslight fit --config digits`, for example.")
+    if not words:
+        make_parser().print_help()
+        raise SystemExit(MISTAKE)
+    options, unknown = make_parser().parse_known_args(words)
+    if unknown:
+        raise UsageError(f"{options.prog} has no argument {' '.join(unknown)}. `{options.prog} --help` shows the arguments.")
+    if options.trains:
+        keep_running_without_reader()
+        with ending_at_once():
+            from reslight.cli import trainer  # noqa: F401  # Lightning configures its logging on import
+        _configure_logging(debug)
+    return options.run(options) is not False
 
 
 def _run_trainer(words: list[str], debug: bool) -> None:
-    from reslight.cli.trainer import run
-
+    keep_running_without_reader()
+    with ending_at_once():
+        from reslight.cli.trainer import run
     if (here := str(Path.cwd())) not in sys.path:  # modules beside the configuration, as with `python -m reslight`, but last
         sys.path.append(here)
     _configure_logging(debug)  # after the imports, since Lightning configures its own
@@ -109,7 +111,7 @@ def _run_trainer(words: list[str], debug: bool) -> None:
 def _configure_logging(debug: bool) -> None:
     """Configure logging: print reslight's messages plainly, hide library messages below WARNING."""
     log = logging.getLogger("reslight")
-    log.setLevel(logging.DEBUG if debug else logging.INFO if _is_rank_zero() else logging.ERROR)
+    log.setLevel(logging.DEBUG if debug else logging.INFO if is_rank_zero() else logging.ERROR)
     if not any(isinstance(handler, _PlainHandler) for handler in log.handlers):  # main() may be called several times in a process
         log.addHandler(_PlainHandler())
     if not debug:
@@ -130,11 +132,6 @@ class _PlainHandler(logging.Handler):
             print(lines, flush=True)
         else:
             print(f"{record.levelname.lower()}: {lines}", file=sys.stderr)
-
-
-def _is_rank_zero() -> bool:
-    """Return whether this is the process of a run that prints."""
-    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0) == 0
 
 
 def _warn(
@@ -162,7 +159,7 @@ def _failed(error: Exception) -> int:
         return FAILED
     if not (mistake or stopped):
         text = _with_origin(error, text, unreachable=unreachable)
-    if _is_rank_zero():
+    if is_rank_zero():
         # A message may quote what strangers wrote, such as a key of a file or an answer of a server.
         print(f"reslight: {'stopped' if stopped else 'error'}: {visible(text, LONGEST)}", file=sys.stderr)
     return MISTAKE if mistake else FAILED
@@ -181,7 +178,7 @@ def _with_origin(error: Exception, text: str, *, unreachable: bool) -> str:
 
 
 def _interrupted() -> int:
-    if _is_rank_zero():
+    if is_rank_zero():
         print("\nreslight: interrupted", file=sys.stderr)
     return INTERRUPTED
 

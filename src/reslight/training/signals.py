@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""Ctrl-C; the signal of clusters, containers and `kill`; and the one that some schedulers send before the time limit."""
+NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+"""Ctrl-C; the signal of clusters, containers and `kill`; a closed terminal; and the one that some schedulers send before the time limit."""
 
 
 class Preempted(SystemExit):
@@ -32,10 +32,11 @@ class StopSignals:
         self.received, self.waits = 0, False
 
     def listen(self, numbers: tuple[int, ...] = NUMBERS) -> None:
-        """Replace the handlers of these signals, which Python allows in the main thread only."""
+        """Replace the handlers of these signals, which Python allows in the main thread only; `nohup` has SIGHUP ignored."""
         if threading.current_thread() is threading.main_thread():
             for number in numbers:
-                signal.signal(number, self._receive)
+                if signal.Signals(number).name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, self._receive)
 
     @contextmanager
     def listening(self) -> Iterator["StopSignals"]:
