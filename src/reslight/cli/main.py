@@ -120,6 +120,9 @@ def _configure_logging(debug: bool) -> None:
         warnings.showwarning = _warn
         for message in IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            # What libraries tell their developers ends no run, even with `python -W error`.
+            warnings.filterwarnings("ignore", category=category)
 
 
 class _PlainHandler(logging.Handler):
