@@ -1,6 +1,7 @@
 """The `reslight` command. Heavy imports are local to the command that needs them, so `--help` answers at once."""
 
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reslight.cli.commands import configs, data, hub, models, paper, plots, weights
+from reslight.cli.commands import completion, configs, data, hub, models, paper, plots, weights
 from reslight.cli.parser import TRAINER_COMMANDS, Parser
 from reslight.cli.streams import keep_running_without_reader, prepare_streams
 from reslight.cores import let_waiting_threads_sleep
@@ -85,6 +86,10 @@ def _run(words: list[str], debug: bool) -> bool:
     if words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
         raise UsageError(f"{words[0]} is no command: the command comes first. Use `reslight fit --config digits`, for example.")
     if not words:
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks, see `reslight completion`
+            from reslight.cli.complete import complete
+
+            complete(make_parser())
         make_parser().print_help()
         raise SystemExit(MISTAKE)
     options, unknown = make_parser().parse_known_args(words)
@@ -205,5 +210,5 @@ def make_parser() -> Parser:
     return parser
 
 
-TOPICS = (configs, models, plots, paper, weights, hub, data)
+TOPICS = (configs, models, plots, paper, weights, hub, data, completion)
 """The modules of commands, in the order of the help."""
