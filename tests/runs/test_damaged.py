@@ -9,6 +9,7 @@ import pytest
 from reslight.messages import UsageError
 from reslight.runs.eval_results import eval_results_for
 from reslight.runs.folder import Run
+from reslight.runs.fork import fork_run
 from reslight.runs.history import read_run
 from reslight.runs.metrics_table import MetricsTable
 from reslight.runs.trackers import read_ids
@@ -87,3 +88,15 @@ def test_a_table_that_no_run_writes(run):
     os.mkfifo(run.metrics)
     with pytest.raises((UsageError, FileNotFoundError), match=r"metrics\.csv is "):
         read_run(run)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(b"\xff", "is not a text file"), (NESTED.encode()[:9000], "levels"), (b"model: x", "no settings of a model")]
+)
+def test_a_run_with_a_damaged_configuration_is_not_forked(run, content, says):
+    run.checkpoint().parent.mkdir()
+    run.checkpoint().touch()
+    run.config.write_bytes(content)
+    with pytest.raises(UsageError, match=rf"^runs/digits/1/config\.yaml [^\n]*{says}"):
+        fork_run(run, Path("deeper"), "resnet20")
+    assert not Path("deeper").exists()

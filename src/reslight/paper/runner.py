@@ -20,7 +20,7 @@ from reslight.models import resolve_config
 from reslight.paper.experiments import Budget, Condition, Experiment, find_experiment, select_conditions
 from reslight.paper.results import Finished, directions, draw_results, layer_rows, summary, to_csv
 from reslight.paper.schedule import recipe, steps_of
-from reslight.runs import config_files
+from reslight.runs import config_files, yaml_file
 from reslight.runs.eval_results import eval_results_of
 from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.fork import fork_run
@@ -163,7 +163,7 @@ def _recipe(plan: Plan, condition: Condition) -> dict[str, Any]:
 
 def _write_or_compare(path: Path, content: dict[str, Any]) -> None:
     if path.is_file():
-        if yaml.safe_load(path.read_text(encoding="utf-8")) != content:
+        if yaml_file.read(path) != content:
             raise UsageError(f"{path} has other settings than this experiment, so its runs do not belong to it. Give another --root.")
         return
     write_files({path: yaml.safe_dump(content, sort_keys=False).encode()})  # whole: another process may compare it right now

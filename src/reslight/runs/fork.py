@@ -9,10 +9,12 @@ import yaml
 from torch import Tensor
 
 from reslight.atomic import write_files
+from reslight.messages import UsageError
 from reslight.models import ResNet, ResNetConfig, deepen, deeper_config
 from reslight.models.variants import net_setting
 from reslight.runs.folder import Run
 from reslight.runs.trained import network_of
+from reslight.runs.yaml_file import read
 from reslight.training.checkpoint_file import read_checkpoint
 from reslight.training.checkpoints import AtomicCheckpointIO
 from reslight.training.finetune import frozen_parts
@@ -33,13 +35,16 @@ def fork_run(run: Run, output: Path, to: str | ResNetConfig | None = None) -> in
     Raises:
         FileNotFoundError: a run without a checkpoint or a configuration.
         FileExistsError: a file or folder at `output`.
-        UsageError: a damaged checkpoint, or a `to` that is not a deeper version of the network.
+        UsageError: a damaged checkpoint or configuration, or a `to` that is not a deeper version of the network.
     """
     for file in (run.checkpoint(), run.config):
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing. Give a run of `reslight fit`, such as runs/digits/1.")
     if output.exists():
         raise FileExistsError(f"{output} exists. Choose another folder for the run, or remove it.")
+    settings = read(run.config)
+    if not isinstance(settings.get("model"), dict):
+        raise UsageError(f"{run.config} is damaged: it has no settings of a model. Give another run.")
     contents = read_checkpoint(run.checkpoint())
     if to is not None:
         contents = deepened(contents, to)
@@ -49,10 +54,11 @@ def fork_run(run: Run, output: Path, to: str | ResNetConfig | None = None) -> in
     if run.metrics.is_file():
         write_files({forked.metrics: run.metrics.read_bytes()})  # a resume removes the rows after the checkpoint
     AtomicCheckpointIO().save_checkpoint(contents, forked.checkpoint())
-    config = run.config.read_text(encoding="utf-8")
+    config = run.config.read_bytes()
     if to is not None:
-        config = _with_net(config, net_setting(ResNetConfig.from_dict(contents["hyper_parameters"]["net"])))
-    write_files({forked.config: config.encode()})  # last: the configuration makes the folder a run
+        settings["model"]["net"] = net_setting(ResNetConfig.from_dict(contents["hyper_parameters"]["net"]))
+        config = yaml.safe_dump(settings, sort_keys=False).encode()
+    write_files({forked.config: config})  # last: the configuration makes the folder a run
     return int(contents["global_step"])
 
 
@@ -105,10 +111,3 @@ def _renumbered(state: Mapping[str, Any], old_names: list[list[str]], new_names:
             {**group, "params": [numbers[name] for name in names]} for group, names in zip(state["param_groups"], new_names, strict=True)
         ],
     }
-
-
-def _with_net(text: str, net: str | dict[str, Any]) -> str:
-    """Return the text of a run's configuration with another network."""
-    config = yaml.safe_load(text)
-    config["model"]["net"] = net
-    return yaml.safe_dump(config, sort_keys=False)
