@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from power_cuts import cut_everywhere, record
 from sandbox import STEPS, Ended, Fault, Sandbox, contents, rows, seen_samples, step_of, weights
 
 EVERY_STEP = ("--checkpoint.every_n_train_steps", "1")
@@ -219,6 +220,17 @@ def resumed_twice(sandbox: Sandbox, first: Sequence[str], second: Sequence[str])
     )
 
 
+def power_cut(sandbox: Sandbox) -> Outcome:
+    """Make every state of the files that a power cut can leave, and check them."""
+    with tempfile.TemporaryDirectory(dir=sandbox.folder) as folder:
+        ops = record(Path(folder)).ops
+    ordered, strict = (cut_everywhere(ops, ordered=one) for one in (True, False))
+    broken = "; ".join(f"BROKEN {one.broken}" for one in (ordered, strict) if one.broken)
+    states = f"{ordered.states} different states of the files as ext4 leaves them, {strict.states} as the strictest POSIX allows"
+    outcome = broken or "each file whole or absent, metrics.csv complete up to each checkpoint"
+    return Outcome(f"{ordered.moments} moments; {states}; {outcome}", not broken)
+
+
 CASES: dict[str, Callable[[Sandbox], Outcome]] = {
     "SIGKILL at four random steps": lambda sandbox: killed_at_random(sandbox, EVERY_STEP, 4, seed=1),
     "SIGKILL at four random steps, bf16-mixed": lambda sandbox: killed_at_random(
@@ -257,6 +269,7 @@ CASES: dict[str, Callable[[Sandbox], Outcome]] = {
     "the loss is not finite": lambda sandbox: not_finite(sandbox, Fault("nan weight", "batch", 5)),
     "a gradient is not finite": lambda sandbox: not_finite(sandbox, Fault("nan gradient", step=5)),
     "last.ckpt is cut short": truncated,
+    "the power fails at each moment of a run, an evaluation, a resume and two exports": power_cut,
 }
 
 

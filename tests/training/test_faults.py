@@ -1,5 +1,10 @@
 """The cases of benchmarks/faults.py, which end real processes; some run every day."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import faults
 import pytest
 from faults import CASES
 from sandbox import Sandbox
@@ -11,6 +16,7 @@ DAILY = {
     "SIGTERM to the second of two processes",
     "SIGKILL to the second of two processes",
     "the disk is full",
+    "the power fails at each moment of a run, an evaluation, a resume and two exports",
 }
 """17 processes in total."""
 
@@ -25,6 +31,14 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
 def test_nothing_is_lost(name: str, sandbox: Sandbox):
     outcome = CASES[name](sandbox)
     assert outcome.good, outcome.happened
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_a_thousand_kills():
+    soak = Path(faults.__file__).with_name("soak.py")
+    done = subprocess.run([sys.executable, str(soak)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_daily_cases_exist():

@@ -70,11 +70,13 @@ class MetricsTable:
             self._is_synced = True
 
     def cut(self, step: int) -> None:
-        """Remove the rows after a step, and what a crash left of a row.
+        """Remove the rows after a step, and what a crash left of a row or of a whole file.
 
         Raises:
             OSError: the file cannot be written.
         """
+        for unfinished in self.path.parent.glob(f".{self.path.name}.*.tmp"):
+            unfinished.unlink(missing_ok=True)
         if not self.path.exists():
             return
         columns, rows = read_table(self.path)
