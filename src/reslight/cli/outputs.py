@@ -16,7 +16,6 @@ from reslight.runs.eval_results import evaluation_report, save_report, score_lin
 from reslight.runs.export import export
 from reslight.runs.folder import REPORTS, Run
 from reslight.runs.logger import RunLogger
-from reslight.runs.logger import RunLogger
 from reslight.runs.report import end_lines
 from reslight.runs.stopped import stopped_by
 from reslight.training import ImageClassifier
@@ -57,8 +56,6 @@ def _export(trainer: Trainer, model: ImageClassifier, datamodule: ImageDataModul
     checkpoint, step = run.checkpoint(), trainer.global_step
     # A checkpoint's weights are the average already; the callback would replace them with the raw ones at the end.
     remove_callbacks(trainer, (WeightAveraging,))
-    # What training has logged is more precise than what Lightning would log now.
-    trainer.loggers = [logger for logger in trainer.loggers if not isinstance(logger, RunLogger)]
     # What training has logged is more precise than what Lightning would log now.
     trainer.loggers = [logger for logger in trainer.loggers if not isinstance(logger, RunLogger)]
     if datamodule.has_validation:
