@@ -2,6 +2,10 @@
 
 import sys
 
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # Python puts the current folder first. As for the script `reslight`, a random.py in it must not hide a module of Python's.
+    sys.path.append(sys.path.pop(0))
+
 from reslight.interrupts import end_quietly, ending_at_once
 
 
