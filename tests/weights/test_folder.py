@@ -4,6 +4,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,15 @@ def test_other_things_are_not_written_over(tmp_path):
     assert (tmp_path / "README.md").read_text() == "my project"
 
 
+@pytest.mark.parametrize("more", [(), ("model.safetensors", "README.md"), ("notes.txt",)])
+def test_an_export_that_was_cut_short_can_be_repeated(tmp_path, more):
+    for name in (".config.json.0a1b.tmp", *more):
+        (tmp_path / name).write_text("cut")
+    with pytest.raises(ValueError, match="holds other files") if "notes.txt" in more else nullcontext():
+        reslight.save(create_model("resnet8"), tmp_path, preprocess=SMALL)
+        check_folder(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("value", "says"), [(float("nan"), "a NaN or an infinity in conv1.weight"), (float("inf"), "a NaN or an infinity")]
 )
@@ -169,7 +179,7 @@ CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a label with a line break": (lambda c: c["reslight"].update(labels=["a\n"] * 10), r"labels has 'a\\n': it must be one line of text"),
     "other channels": (
         lambda c: c["reslight"]["preprocess"].update(mean=[0.5], std=[0.5]),
-        "preprocess has 1 channels: the network takes 3",
+        "preprocess has 1 channel: the network takes 3",
     ),
     "a text for an object": (lambda c: c["reslight"].update(net="resnet20"), "reslight.net is 'resnet20': it must be an object"),
     "a number for a text": (lambda c: c["reslight"].update(name=5), "name has 5: it must be one line of text"),

@@ -54,7 +54,7 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
 
 
 def check_target(folder: Path) -> None:
-    """Check that a folder may be written to: it is new, empty, or holds weights of reslight.
+    """Check that a folder may be written to: it is new, empty, or holds weights of reslight, which may be cut short.
 
     Raises:
         UsageError: a folder with other contents.
@@ -65,8 +65,15 @@ def check_target(folder: Path) -> None:
         ours = folder.is_dir() and is_regular(folder / CONFIG) and "reslight" in read_json(folder / CONFIG)
     except (OSError, ValueError):
         ours = False
-    if not ours:
+    if not ours and not (folder.is_dir() and _is_cut_short(folder)):
         raise UsageError(f"{folder} holds other files than weights of reslight: they would be overwritten. Give a new folder.")
+
+
+def _is_cut_short(folder: Path) -> bool:
+    """Return whether a process ended while it wrote weights to a new folder, so that config.json, the last file, is missing."""
+    names = {path.name for path in folder.iterdir()}
+    unfinished = {name for name in names if name.endswith(".tmp") and name.startswith(tuple(f".{file}." for file in FILES))}
+    return bool(unfinished) and names - unfinished <= {*FILES}
 
 
 def replace_folder(folder: Path, files: Mapping[str, bytes], sha256: str) -> None:
