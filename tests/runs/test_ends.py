@@ -123,7 +123,7 @@ def test_early_stopping_says_its_reason(reslight, config):
     config.write_text(yaml.safe_dump(yaml.safe_load(TINY) | {"trainer": {"max_epochs": 5, "callbacks": [stopping]}}))
     answer = reslight("fit", "--config", config)
     assert answer.code == 0, answer.err
-    assert "ended  early, in epoch 2 of 5, by EarlyStopping (val/loss did not improve in 1 checks; its best is " in answer.out
+    assert "ended  early, in epoch 2 of 5, by EarlyStopping (val/loss did not improve in 1 check; its best is " in answer.out
 
 
 def test_other_reasons_of_early_stopping_are_lightnings_own_words():

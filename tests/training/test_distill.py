@@ -28,7 +28,8 @@ def teacher(folder: Path, *, preprocess: Preprocess = OTHER_WAY, labels: list[st
     net = ImageClassifier(TINY | {"widths": [8, 16]}, **{"num_classes": 10} | settings).net
     with torch.no_grad():
         net.fc.weight.mul_(20)  # a new network's predictions are nearly uniform
-    reslight.save(scrambled(net), folder, preprocess=preprocess, labels=labels)
+    net.labels = None if labels is None else tuple(labels)  # as of another library's folder: save() refuses equal labels
+    reslight.save(scrambled(net), folder, preprocess=preprocess)
     return net
 
 

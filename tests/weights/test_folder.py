@@ -175,7 +175,7 @@ CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an unknown field": (lambda c: c["reslight"]["net"].update(width=1), "ResNetConfig has the unknown key 'width': did you mean widths"),
     "a later format": (lambda c: c["reslight"].update(format=2), "reslight.format is 2: .* reads 1. Install a newer reslight"),
     "no format": (lambda c: c["reslight"].update(format=True), "The folder is damaged: get it again"),
-    "labels too few": (lambda c: c["reslight"].update(labels=["a"]), "labels has 1 names: the network has 10 classes"),
+    "labels too few": (lambda c: c["reslight"].update(labels=["a"]), "labels has 1 name: the network has 10 classes"),
     "a label with a line break": (lambda c: c["reslight"].update(labels=["a\n"] * 10), r"labels has 'a\\n': it must be one line of text"),
     "other channels": (
         lambda c: c["reslight"]["preprocess"].update(mean=[0.5], std=[0.5]),

@@ -116,7 +116,7 @@ class Record:
             raise UsageError(f"metrics has {len(self.metrics):,} results: at most {_MAX_RESULTS} are allowed. Leave some out.")
         if self.labels is not None:
             if len(self.labels) != self.net.num_classes:
-                raise UsageError(f"labels has {len(self.labels)} names: the network has {self.net.num_classes} classes.")
+                raise UsageError(f"labels has {counted(len(self.labels), 'name')}: the network has {self.net.num_classes} classes.")
             for label in self.labels:
                 _check_text("labels", label, _MAX_LABEL)
         if self.weights not in get_args(Kind):
