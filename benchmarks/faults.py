@@ -8,6 +8,7 @@ system that is really full. Then it resumes with `--ckpt_path last` and compares
 """
 
 import argparse
+import fcntl
 import fnmatch
 import os
 import platform
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -231,6 +233,33 @@ def power_cut(sandbox: Sandbox) -> Outcome:
     return Outcome(f"{ordered.moments} moments; {states}; {outcome}", not broken)
 
 
+def closed_terminal(sandbox: Sandbox) -> Outcome:
+    """Close the terminal of a run, as a lost connection does: the system sends SIGHUP, and printing is an error from then on."""
+    expected, part = sandbox.uninterrupted(()), sandbox.next_run()
+    terminal, inner = os.openpty()
+    run = subprocess.Popen(
+        sandbox.command("part", (), Fault("SIGSTOP", step=5)),
+        cwd=sandbox.folder,
+        env=sandbox.environment(),
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(inner)
+    os.waitid(os.P_PID, run.pid, os.WSTOPPED | os.WNOWAIT)
+    os.close(terminal)  # the system continues the process, too
+    code, step = run.wait(timeout=600), step_of(part)
+    again = sandbox.run("part", ["--ckpt_path", "last"])
+    same = again.code == 0 and rows(part) == rows(expected) and contents(part) == contents(expected)
+    outcome = "the same run" if same else "ANOTHER RUN"
+    return Outcome(
+        f"exit {code}; saved step {step}; resumed to step {step_of(part)}: {outcome}, weights {weights(part)}",
+        same and (code, step) == (129, 6),
+    )
+
+
 CASES: dict[str, Callable[[Sandbox], Outcome]] = {
     "SIGKILL at four random steps": lambda sandbox: killed_at_random(sandbox, EVERY_STEP, 4, seed=1),
     "SIGKILL at four random steps, bf16-mixed": lambda sandbox: killed_at_random(
@@ -253,6 +282,7 @@ CASES: dict[str, Callable[[Sandbox], Outcome]] = {
     "SIGTERM in a validation": lambda sandbox: resumes(sandbox, (), Fault("SIGTERM", "batch of validation", 8), 143, 8),
     "SIGTERM twice in a row": lambda sandbox: resumes(sandbox, (), Fault("SIGTERMx2", step=5), 143, 6),
     "SIGTERM while it starts": lambda sandbox: before_training(sandbox, Fault("SIGTERM", "start"), 143),
+    "the terminal is closed (SIGHUP)": closed_terminal,
     "SIGUSR1 in a step": lambda sandbox: resumes(sandbox, (), Fault("SIGUSR1", step=5), 138, 6),
     "Ctrl-C in a step": lambda sandbox: resumes(sandbox, (), Fault("SIGINT", step=5), 130, 6),
     "SIGTERM to the first of two processes": lambda sandbox: resumes(sandbox, TWO, Fault("SIGTERM", step=5, rank=0), 143, 6),

@@ -47,3 +47,13 @@ def test_an_error_that_is_not_the_systems_is_not_translated(tmp_path: Path):
     with pytest.raises(ZeroDivisionError):
         write_files({tmp_path / "one": lambda file: 1 / 0})
     assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_who_may_read_a_file_is_the_users_choice(tmp_path: Path, umask: int, mode: int):
+    before = os.umask(umask)
+    try:
+        write_files({tmp_path / "cache": b"images"})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == mode

@@ -248,6 +248,16 @@ def test_an_interrupted_validation_restarts_on_resume(tmp_path):
     assert validated.batches == [(step, batch) for step in (BATCHES, 2 * BATCHES) for batch in range(3)]
 
 
+def test_the_checkpoint_of_a_requeued_job_is_found_under_slurm_only(tmp_path, monkeypatch):
+    own = trainer(default_root_dir=tmp_path)
+    monkeypatch.setattr(SLURMEnvironment, "detect", staticmethod(lambda: True))
+    assert lightning_private.requeue_checkpoint(own) is None
+    (tmp_path / "hpc_ckpt_3.ckpt").touch()
+    assert lightning_private.requeue_checkpoint(own) == tmp_path / "hpc_ckpt_3.ckpt"
+    monkeypatch.setattr(SLURMEnvironment, "detect", staticmethod(lambda: False))
+    assert lightning_private.requeue_checkpoint(own) is None
+
+
 def test_slurm_is_recognized():
     assert not lightning_private.runs_under_slurm(trainer())
     assert lightning_private.runs_under_slurm(trainer(plugins=[SLURMEnvironment()]))

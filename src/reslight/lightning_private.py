@@ -5,6 +5,7 @@ Lightning renames what the function reads or writes.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -116,6 +117,12 @@ def averaged_model(callback: WeightAveraging) -> AveragedModel:
 def runs_under_slurm(trainer: Trainer) -> bool:
     """Return whether Lightning detected a SLURM job, whose SIGUSR1 it handles by requeueing."""
     return isinstance(trainer._accelerator_connector.cluster_environment, SLURMEnvironment)
+
+
+def requeue_checkpoint(trainer: Trainer) -> Path | None:
+    """Return the checkpoint that Lightning saved when it requeued this SLURM job, and that `fit` without a checkpoint starts from."""
+    path = trainer._checkpoint_connector._hpc_resume_path
+    return Path(path) if path and SLURMEnvironment.detect() else None
 
 
 def logged_step(trainer: Trainer) -> int:

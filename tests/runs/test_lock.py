@@ -1,16 +1,20 @@
 """A run has one owner: a second one is refused before it changes anything, and a dead one is replaced."""
 
+import fcntl
 import json
 import os
 import platform
+import shutil
 import signal
 import threading
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from tests.runs.test_folder import TINY
 
 from reslight.runs import lock
@@ -91,6 +95,23 @@ def test_a_folder_without_room_for_the_file_is_trained_in_with_a_warning(tmp_pat
     assert f"{tmp_path / lock.NAME} cannot be written: Is a directory." in caplog.text
 
 
+def test_the_lock_of_another_user_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog):
+    held = RunLock(tmp_path)
+
+    def opened(path: Path, mode: str = "r") -> FileIO:
+        if mode != "r":
+            raise PermissionError(13, "Permission denied")
+        return FileIO(path, mode)
+
+    monkeypatch.setattr(lock, "FileIO", opened)
+    with pytest.raises(RunInUseError, match=f"process {os.getpid()} on "):
+        RunLock(tmp_path)
+    fcntl.flock(next(iter(lock._held)), fcntl.LOCK_UN)
+    RunLock(tmp_path)
+    assert "cannot be written: Permission denied" in caplog.text
+    held.release()
+
+
 def test_a_lock_that_another_process_took_is_not_removed(tmp_path: Path):
     held = RunLock(tmp_path)
     (tmp_path / lock.NAME).unlink()
@@ -163,3 +184,16 @@ def test_all_processes_are_refused_together(tmp_path: Path, monkeypatch: pytest.
             RunFolder(RunDirectory(tmp_path, "tiny"), lambda _: None)._own(Trainer(is_first), Run(tmp_path))  # type: ignore[arg-type]
     assert told[1] is None
     held.release()
+
+
+def test_a_run_that_begins_with_a_checkpoint_of_a_requeued_job_says_so(reslight: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    """Lightning looks for such a file in the current folder, whatever made it."""
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
+    assert reslight("fit", "--config", "tiny.yaml").err == ""
+    shutil.copy("runs/tiny/1/checkpoints/last.ckpt", "hpc_ckpt_1.ckpt")
+    assert reslight("fit", "--config", "tiny.yaml").err == ""
+    monkeypatch.setattr(SLURMEnvironment, "detect", staticmethod(lambda: True))
+    answer = reslight("fit", "--config", "tiny.yaml", "--trainer.max_epochs", 2)
+    assert answer.code == 0
+    assert "hpc_ckpt_1.ckpt is a checkpoint that Lightning saved when it requeued a SLURM job: training starts from it" in answer.err
+    assert reslight("fit", "--config", "tiny.yaml", "--trainer.max_epochs", 3, "--ckpt_path", "last").err == ""

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 
 from reslight.training.signals import NUMBERS, Preempted, StopSignals
 
-CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 138}
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 138}
 
 
 class Signal(Callback):
@@ -142,3 +142,14 @@ def test_the_first_signal_is_remembered():
         signals.waits = True
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.received == signal.SIGUSR1
+
+
+def test_sighup_that_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals().listening() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals.received == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

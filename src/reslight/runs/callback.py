@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from reslight.atomic import write_files
-from reslight.lightning_private import batches_begun, has_hp_metric, restore_training_loaders, validation_is_scheduled
+from reslight.lightning_private import batches_begun, has_hp_metric, requeue_checkpoint, restore_training_loaders, validation_is_scheduled
 from reslight.runs.folder import Run, RunDirectory
 from reslight.runs.lock import RunInUseError, RunLock
 from reslight.runs.logger import RunLogger
@@ -80,6 +80,12 @@ class RunFolder(Callback):
             resumed = Run.of_checkpoint(self.resume) if self.resume else None
             if resumed and not getattr(trainer, "fast_dev_run", False):
                 self._own(trainer, resumed)
+            if trainer.is_global_zero and self.resume is None and (requeued := requeue_checkpoint(trainer)):
+                log.warning(
+                    "%s is a checkpoint that Lightning saved when it requeued a SLURM job: training starts from it, as a new run. "
+                    "Delete it to start from the beginning, or resume a run with --ckpt_path last.",
+                    requeued,
+                )
             self._place(resumed or Run(self.runs.next_folder()))
 
     def _own(self, trainer: Trainer, run: Run) -> None:

@@ -54,6 +54,7 @@ class RunLock:
         try:
             file = _own(path, folder)
         except OSError as error:
+            _check_of_other_user(path, folder)
             reason = error.strerror or error
             log.warning("%s cannot be written: %s. Nothing keeps a second process from training there.", folder / NAME, reason)
             return
@@ -109,6 +110,17 @@ def _own(path: Path, folder: Path) -> FileIO:
             file.close()
             raise
         file.close()  # its owner removed the file after it was opened here
+
+
+def _check_of_other_user(path: Path, folder: Path) -> None:
+    """Check a file that this user may only read.
+
+    Raises:
+        RunInUseError: its owner has locked it.
+    """
+    with suppress(OSError), FileIO(path) as file:
+        if _lock(file) is False:
+            raise _refusal(folder, _read(file))
 
 
 def _lock(file: FileIO) -> bool | None:
