@@ -99,9 +99,14 @@ def check_for_other_libraries(description: Description) -> None:
     """Check that timm and transformers read in config.json what reslight writes there for the record, and nothing else.
 
     Raises:
-        UsageError: a key with another value, a missing key, or one that reslight does not write.
+        UsageError: a key with another value, a missing key, or one that reslight does not write; or a folder that transformers wrote.
     """
     path = description.folder / CONFIG
+    if description.by_transformers:
+        raise UsageError(
+            f"{description.folder} was written by transformers, which keeps what {CONFIG} said of the weights that it had loaded, and "
+            "writes no golden logits and no card of reslight. Write them: reslight.save(reslight.load(FOLDER), OUT)."
+        )
     found, expected = (
         _flat({key: value for key, value in config.items() if key != "reslight"})
         for config in (read_config(description.folder), json.loads(json.dumps(other_libraries(description.record))))
@@ -177,7 +182,10 @@ def describe(config: Mapping[str, Any], folder: Path) -> Description:
             raise UsageError("it has no object `reslight`, so reslight did not write it. `reslight convert` reads other libraries' files.")
         sums = check_sha256(ours.pop("sha256", None), (MODEL, GOLDEN))
         if "transformers_version" in config:  # its save_pretrained keeps the object `reslight` of the weights that it had loaded
-            return Description(replace(Record.from_dict(ours), metrics=()), {}, folder, by_transformers=True)
+            record = replace(Record.from_dict(ours), metrics=())
+            if (classes := config.get("num_classes", record.net.num_classes)) != record.net.num_classes:  # a head that was fine-tuned
+                record = replace(record, net=replace(record.net, num_classes=classes), labels=None)
+            return Description(record, {}, folder, by_transformers=True)
         return Description(Record.from_dict(ours), sums, folder)
     except UsageError as error:
         raise UsageError(f"{folder / CONFIG}: {error}") from None

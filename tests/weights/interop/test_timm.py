@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tests.hub_server import HubServer, connect
 from tests.nets import scrambled
 
@@ -239,5 +240,16 @@ def test_what_transformers_saves_loads_and_says_so(caplog):
     back = reslight.load("theirs")
     assert torch.equal(back.fc.bias, net.fc.bias + 1)
     assert "theirs was written by transformers: what it says of accuracy and training may be of other weights" in caplog.text
-    with pytest.raises(ValueError, match=r"theirs/config\.json (has|is missing) "):
+    with pytest.raises(ValueError, match=r"^theirs was written by transformers, which keeps .* Write them: reslight\.save\("):
         check_folder(Path("theirs"))
+    # A new head, as for fine-tuning: the record of the old one is still there.
+    described = json.loads(Path("theirs/config.json").read_text())
+    Path("theirs/config.json").write_text(json.dumps(described | {"num_classes": 3}))
+    weights = load_file("theirs/model.safetensors")
+    save_file(weights | {name: value[:3].clone() for name, value in weights.items() if name.startswith("fc.")}, "theirs/model.safetensors")
+    tuned = reslight.load("theirs")
+    assert (tuned.config.num_classes, tuned.labels) == (3, None)
+    assert torch.equal(tuned.fc.bias, net.fc.bias[:3] + 1)
+    Path("theirs/config.json").write_text(json.dumps(described | {"num_classes": "3"}))
+    with pytest.raises(ValueError, match=r"theirs/config\.json: num_classes is '3'"):
+        reslight.load("theirs")
