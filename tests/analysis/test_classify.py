@@ -1,19 +1,22 @@
 """`reslight classify` on image files of every kind."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import reslight as package
 from reslight.analysis.classify import classify, read
 from reslight.cli.main import main
 from reslight.data import Digits
+from reslight.data.loading import converted
 
 
 @pytest.fixture(scope="module")
@@ -167,22 +170,55 @@ def test_names_of_files_command_no_terminal(capsys):
     assert "\x1b" not in printed.out + printed.err
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(40, 30), (30, 41), (5, 7), (9, 9), (400, 9), (2, 300)])
+def test_images_are_resized_part_by_part_as_whole(monkeypatch, shape, interpolation):
+    net = SimpleNamespace(preprocess=package.Preprocess(size=8, resize=9, mean=(0.5,) * 3, std=(0.2,) * 3, interpolation=interpolation))
+    monkeypatch.setattr(converted, "_PART", 3 * shape[1])  # three rows
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image = Image.fromarray(noise(*shape, 3))
+        image.save("image.png", exif=exif)
+        expected = net.preprocess(ImageOps.exif_transpose(Image.open("image.png")))
+        assert torch.equal(net.preprocess(read(Path("image.png"), net).image), expected), orientation
+
+
+def test_what_is_not_a_file_is_one_line(reslight):
+    os.mkfifo("z.png")
+    answer = reslight("classify", "resnet8.digits", "z.png")
+    assert answer.code == 1
+    assert answer.err == "reslight: error: z.png is a pipe: it must be a regular file. Replace or remove it.\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak of memory in /proc")
 def test_a_large_image_is_in_memory_about_once():
     """Pillow holds an RGB image with four bytes a pixel, and decodes PNG only as a whole."""
-    Image.new("RGB", (6_000, 6_000), "red").save("large.png", compress_level=1)
+    side = 4_000
+    image = Image.new("RGB", (side, side), "red")
+    image.save("RGB.png", compress_level=1)
+    image.putalpha(100)
+    image.save("RGBA.png", compress_level=1)
+    Image.fromarray(np.full((side, side), 500, np.uint16)).save("16 bits.png", compress_level=1)
     code = (
-        "import resource\n"
+        "import re\n"
         "from pathlib import Path\n"
+        "from types import SimpleNamespace\n"
         "from PIL import Image\n"
         "import reslight\n"
-        "from reslight.analysis.classify import classify, read\n"
-        "net = reslight.create_model('resnet8').eval()\n"
-        "net.preprocess = reslight.Preprocess(size=32, mean=(0.5,) * 3, std=(0.2,) * 3)\n"
+        "from reslight.analysis.classify import read\n"
+        "net = SimpleNamespace(preprocess=reslight.Preprocess(size=32, mean=(0.5,) * 3, std=(0.2,) * 3))\n"
         "Image.new('RGB', (60, 60)).save('small.png')\n"
-        "classify(net, read(Path('small.png'), net))\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "classify(net, read(Path('large.png'), net))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        "net.preprocess(read(Path('small.png'), net).image)\n"
+        "def kilobytes(name):\n"
+        "    return int(re.search(rf'{name}:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "for name in ('16 bits', 'RGB', 'RGBA'):\n"
+        "    Path('/proc/self/clear_refs').write_text('5')\n"  # the peak begins anew
+        "    before = kilobytes('VmRSS')\n"
+        "    net.preprocess(read(Path(f'{name}.png'), net).image)\n"
+        "    print(kilobytes('VmHWM') - before)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) * 1024 < 1.5 * 4 * 6_000**2
+    for kilobytes in map(int, done.stdout.split()):
+        assert kilobytes * 1024 < 1.7 * 4 * side**2, done.stdout

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageFile
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from reslight.data.loading import converted
 from reslight.data.loading.decode import decode, jpeg_size
 
 DRAW = np.random.default_rng(0)
@@ -97,6 +98,14 @@ def test_what_is_no_jpeg_is_pillows(name: str, channels: int, mode: str):
     data = KINDS[name][0]
     expected = np.atleast_3d(np.array(Image.open(io.BytesIO(data)).convert(mode)))
     assert torch.equal(decode(data, name, channels), tensor(expected))
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_large_images_are_converted_part_by_part(channels: int, monkeypatch: pytest.MonkeyPatch):
+    whole = {name: decode(data, name, channels) for name, (data, _) in KINDS.items()}
+    monkeypatch.setattr(converted, "_PART", 40)
+    for name, (data, _) in KINDS.items():
+        assert torch.equal(decode(data, name, channels), whole[name]), name
 
 
 @pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"quality": 30}, {"subsampling": 0}])
