@@ -8,7 +8,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
 from reslight.cli.command_line import Setting, check_colons
-from reslight.messages import MissingPackageError, UsageError
+from reslight.messages import MissingPackageError, UsageError, as_sentence
 
 Found = TypeVar("Found", bound=BaseException)
 _WORDS = {
@@ -115,7 +115,7 @@ def raise_in_one_line(error: Exception) -> NoReturn:
     if package := re.search(r"Requirement '([^']+)' not met", str(error)):  # Lightning's words, of which jsonargparse makes a ValueError
         raise MissingPackageError(f"a class in the configuration needs {package[1]}. Run pip install '{package[1]}'.") from error
     if missing := raised_inside(error, ImportError):
-        raise MissingPackageError(f"{one_line(missing)}. Install the package, or remove the setting that needs it.") from error
+        raise MissingPackageError(f"{as_sentence(one_line(missing))} Install the package, or remove the setting that needs it.") from error
     if reason := _CLASS_REFUSES.search(" ".join(str(error).split())):
         # What a class in the configuration says against its settings, among what jsonargparse says.
         raise UsageError(f"a class in the configuration refuses its settings: {reason[1].rstrip('.')}.") from error

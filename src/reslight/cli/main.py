@@ -15,7 +15,7 @@ from reslight.cli.parser import TRAINER_COMMANDS, Parser
 from reslight.cli.streams import keep_running_without_reader, prepare_streams
 from reslight.cores import let_waiting_threads_sleep
 from reslight.interrupts import INTERRUPTED, ending_at_once, is_rank_zero
-from reslight.messages import UsageError, visible
+from reslight.messages import UsageError, as_sentence, visible
 from reslight.version import __version__
 
 DONE, FAILED, MISTAKE = 0, 1, 2
@@ -177,7 +177,7 @@ def _with_origin(error: Exception, text: str, *, unreachable: bool) -> str:
     """Return the message of an error that is no mistake in what was typed, with what it comes from and what to do."""
     from reslight.cli.blame import hiding_file, origin
 
-    named = f"{type(error).__name__}: {text.removesuffix('.')}."
+    named = f"{type(error).__name__}: {as_sentence(text)}"
     if file := hiding_file(error):
         return f"{named} {file} hides the module of that name that Python or a package has: rename it."
     if place := origin(error):

@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from reslight.cli.errors import one_line
 from reslight.cli.settings import CHOICES
-from reslight.messages import MissingPackageError, UsageError
+from reslight.messages import MissingPackageError, UsageError, as_sentence
 
 
 class Refusals:
@@ -53,11 +53,13 @@ def _raise_named(name: str, error: Exception) -> NoReturn:
         raise error
     if isinstance(error, OSError):
         kind = ConnectionError if isinstance(error, ConnectionError | TimeoutError) else OSError
-        raise kind(f"{name}: {one_line(error)}.") from error
+        raise kind(f"{name}: {as_sentence(one_line(error))}") from error
     if isinstance(error, ImportError):
         package = re.search(r"Requirement '([^']+)' not met", str(error))  # Lightning's words
-        text = f"it needs {package[1]}. Run pip install '{package[1]}'." if package else f"{one_line(error)}. Install the package."
+        text = (
+            f"it needs {package[1]}. Run pip install '{package[1]}'." if package else f"{as_sentence(one_line(error))} Install the package."
+        )
         raise MissingPackageError(f"{name}: {text}") from error
     if isinstance(error, ValueError | TypeError | MisconfigurationException):
-        raise UsageError(f"{name}: {one_line(error)}.") from error
+        raise UsageError(f"{name}: {as_sentence(one_line(error))}") from error
     raise error
