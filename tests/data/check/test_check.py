@@ -273,8 +273,8 @@ PLANTED: dict[Callable[[Path], None], list[Found]] = {
     ],
     misplaced: [("misplaced", "loose.JPG", MISPLACED), ("misplaced", "train/loose.png", MISPLACED)],
     others: [("other", f"train/{TENCH}/notes.txt", OTHER), ("other", "val/list.csv", OTHER)],
-    pipe: [("other", f"train/{TENCH}/pipe.jpg", "is neither a file nor a folder")],
-    device: [("other", f"train/{TENCH}/zero.jpg", "is neither a file nor a folder")],
+    pipe: [("special", f"train/{TENCH}/pipe.jpg", "is neither a file nor a folder")],
+    device: [("special", f"train/{TENCH}/zero.jpg", "is neither a file nor a folder")],
     links: [
         ("link", f"train/{TENCH}/a.jpg", MISSING),
         ("link", f"train/{TENCH}/round", MISSING),

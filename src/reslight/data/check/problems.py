@@ -17,6 +17,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "misplaced": "image outside the folders of classes",
         "other": "file without an image extension",
         "link": "broken link",
+        "special": "pipe, socket or device",
         "empty": "empty file",
         "truncated": "truncated image",
         "unreadable": "unreadable image",

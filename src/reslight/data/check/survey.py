@@ -128,7 +128,7 @@ class Survey:
         elif path.is_symlink() and not path.exists():
             self._add_problem("link", path, "links to a missing file. Correct the link, or remove it.")
         else:
-            self._add_problem("other", path, "is neither a file nor a folder. Remove it.")
+            self._add_problem("special", path, "is neither a file nor a folder. Remove it.")
 
     def _add_unsorted(self, split: SplitName, layout: Layout, tree: ClassTree, classes: Sequence[str]) -> None:
         """Add ImageNet's validation images, which have a label file, or its test images, which have no labels."""
