@@ -186,7 +186,9 @@ class CLI(LightningCLI):
         # The classifier checks this, too, but only when the data are prepared.
         check_resumable(self.checkpoint, contents, self.model.hparams, resume=self.command == "fit")
         if self.model.strict_loading:
-            check_fit(self.checkpoint, contents["state_dict"], self.model.state_dict())
+            # A subclass may make further modules later, in configure_model.
+            net = {name: value for name, value in contents["state_dict"].items() if str(name).startswith("net.")}
+            check_fit(self.checkpoint, net, self.model.net.state_dict(prefix="net."))
         if self.command == "fit":
             check_epochs(self.checkpoint, contents, trainer.max_epochs)
             for line in changes_of_length(self.checkpoint, vars(trainer)) if self.model.schedule.name == "cosine" else ():
