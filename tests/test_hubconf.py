@@ -81,7 +81,7 @@ def test_with_weights_and_without():
 @pytest.mark.parametrize(
     ("entry", "fields", "says"),
     [
-        ("resnet50", {"pretrained": True}, "no weights of resnet50 are published. Use one of resnet20.cifar10, resnet20.cifar100"),
+        ("resnet50", {"pretrained": True}, "no weights of resnet50 are published. Use one of resnet20.cifar10, resnet32.cifar10"),
         ("resnet20", {"weights": "resnet8.digits"}, "weights is resnet8.digits: weights of resnet8, not of resnet20"),
         ("resnet8", {"weights": "resnet8.digits", "shortcut": "B"}, "shortcut cannot be changed with weights"),
         ("resnet8", {"depth": 3}, "ResNetConfig has the unknown key 'depth'"),

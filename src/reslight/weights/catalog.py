@@ -42,7 +42,13 @@ class Published:
 CATALOG: Mapping[str, Published] = MappingProxyType(
     {
         "resnet20.cifar10": Published(accuracy=92.06, sha256="f119919f7315353ec7d6cd14c8248d5b4f17ab3dcb6dad5f14ae8857f3709211"),
+        "resnet32.cifar10": Published(accuracy=93.42, sha256="762aa6d0209a08c02b06b9630386186afe45ba9ad346f68b8262ecc64af2653f"),
+        "resnet44.cifar10": Published(accuracy=93.64, sha256="c004c95f27078d89ff32405ae98ab386d6bcb692feb64b2aa36bf34a486d6a6a"),
+        "resnet56.cifar10": Published(accuracy=93.82, sha256="22d715ec6783e02be6b28fd7d1706c29a2d9bb54c3d93fb808fda6b846c1d5ec"),
         "resnet20.cifar100": Published(accuracy=69.10, sha256="ab0f95334726ed03290bde9fc813065dda36dddebc094d70a5fa9dd2d5a82314"),
+        "resnet32.cifar100": Published(accuracy=70.94, sha256="4446dfec792d53b69849b9be7813c08f9ecfb7e00333f020763d5083801b1e7d"),
+        "resnet44.cifar100": Published(accuracy=72.07, sha256="7fe38b8ce57e0a10e5847da3f68a9c6af614daac8b78b843bb7c99d20a48bf5b"),
+        "resnet56.cifar100": Published(accuracy=72.76, sha256="f2c3556bbeb4790fb4a1824be9c4a978892c157c172d9855d7a7389c059ed637"),
         "resnet8.digits": Published(accuracy=99.17, sha256="62d441152d235daa4d3748dee93cbf13c6e0a8057e630e1e61d664d549efe6cc"),
     }
 )
