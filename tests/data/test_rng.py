@@ -201,6 +201,7 @@ def test_draws_are_never_renumbered():
         "MIX_Y": 30,
         "MIX_X": 31,
         "LEFT_OUT": 32,
+        "FOLD": 35,
     }
 
 

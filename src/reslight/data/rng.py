@@ -86,6 +86,8 @@ class Draw(IntEnum):
     MIX_X = 31
     LEFT_OUT = 32
     """Order in which images take turns in being left out of an epoch; drawn once, at epoch 0."""
+    FOLD = 35
+    """Fold of each training image in a cross-validation; drawn once, at epoch 0."""
 
 
 def bits(seed: int, epoch: int, index: Tensor, draw: int | Sequence[int]) -> Tensor:

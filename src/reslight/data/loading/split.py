@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     labels: Tensor
     """int64 `(N,)`; float32 `(N, num_classes)`, the probability of each class, for mixed images."""
     indices: Tensor
-    """int64 `(N,)`: each image's number in its split; see `EncodedSplit.rows_of` for repeated augmentation."""
+    """int64 `(N,)`: each image's number in its split; see `Split.rows_of` for an image that an epoch has several times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +93,19 @@ class Split:
             self.keys.index_select(0, indices.cpu()),
         )
 
+    def rows_of(self, numbers: Tensor) -> Tensor:
+        """Return the rows of `labels` for `numbers` of `batches`: with N images, row i and its copies i + N, i + 2N, ... are one image."""
+        return numbers % len(self)
+
     def batches(self, numbers: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
         """Yield the batch of each of `numbers`; the epoch makes no difference to decoded images."""
         return map(self.batch, numbers)
 
     def batch(self, indices: Tensor) -> Batch:
-        """Return copies of the images and labels at `indices`, int64 `(N,)` on the split's device."""
-        # index_select copies whole images; images[indices] copies value by value and takes ten times as long on a CPU.
-        return Batch(self.images.index_select(0, indices), self.labels.index_select(0, indices), indices)
+        """Return copies of the images and labels with these numbers, int64 `(N,)` on the split's device, see `rows_of`."""
+        rows = self.rows_of(indices)
+        # index_select copies whole images; images[rows] copies value by value and takes ten times as long on a CPU.
+        return Batch(self.images.index_select(0, rows), self.labels.index_select(0, rows), indices)
 
 
 def stratified_split(labels: Tensor, size: int, seed: int, draw: int) -> tuple[Tensor, Tensor]:
@@ -115,13 +120,19 @@ def stratified_split(labels: Tensor, size: int, seed: int, draw: int) -> tuple[T
     Returns:
         int64 numbers, ascending, of the images that are kept, and of those that are taken.
     """
-    counts = torch.bincount(labels)
-    quotas, remainders = counts * size // len(labels), counts * size % len(labels)
-    extra = remainders.argsort(descending=True, stable=True)[: size - int(quotas.sum())]
-    quotas[extra] += 1
+    quotas = class_quotas(torch.bincount(labels), size)
     order = permutation(len(labels), seed, epoch=0, draw=draw)
     ordered_labels = labels[order]
     taken = torch.cat([order[ordered_labels == c][:quota] for c, quota in enumerate(quotas.tolist())])
     is_taken = torch.zeros(len(labels), dtype=torch.bool)
     is_taken[taken] = True
     return (~is_taken).nonzero().flatten(), is_taken.nonzero().flatten()
+
+
+def class_quotas(counts: Tensor, size: int) -> Tensor:
+    """Return how many of `size` images are of each class, in proportion to `counts` (largest remainder, ties to the lower class)."""
+    total = int(counts.sum())
+    quotas, remainders = counts * size // total, counts * size % total
+    extra = remainders.argsort(descending=True, stable=True)[: size - int(quotas.sum())]
+    quotas[extra] += 1
+    return quotas
