@@ -315,7 +315,8 @@ def test_another_network_than_the_checkpoints(reslight):
     answer = reslight("test", *short, "--model.net", "resnet20", "--ckpt_path", "runs/digits/1")
     assert answer.code == 2
     line = one_line(answer.err)
-    assert all(part in line for part in ("runs/digits/1/checkpoints/last.ckpt", "depths", "[1, 1, 1]", "[3, 3, 3]", "another ckpt_path")), line
+    named = ("runs/digits/1/checkpoints/last.ckpt", "depths", "[1, 1, 1]", "[3, 3, 3]", "another ckpt_path")
+    assert all(part in line for part in named), line
     answer = reslight("test", "--config", "runs/digits/1", "--model.net", "resnet20")
     assert answer.code == 2
     assert one_line(answer.err) == "reslight: error: model.net is resnet20: the run runs/digits/1 has resnet8. Leave it out."

@@ -68,7 +68,7 @@ def test_the_end_of_a_failed_run_keeps_the_first_error(tmp_path, status):
     log = logger(tmp_path)
     log.log_metrics({"lr": 1.0}, step=1)
     (tmp_path / "metrics.csv").mkdir()
-    with pytest.raises(OSError, match="metrics.csv cannot be written: ") if status == "success" else nullcontext():
+    with pytest.raises(OSError, match=r"metrics\.csv cannot be written: ") if status == "success" else nullcontext():
         log.finalize(status)
 
 

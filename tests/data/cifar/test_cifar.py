@@ -192,7 +192,7 @@ def test_stages_need_no_more_than_their_images(small, tmp_path):
     data.setup("fit")
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 20, "val": 10}
     assert data.splits["val"].labels.bincount().tolist() == [1] * 10
-    with pytest.raises(UsageError, match="there are no test images of CIFAR-10 .* HF_HUB_OFFLINE is set"):
+    with pytest.raises(UsageError, match=r"there are no test images of CIFAR-10 .* HF_HUB_OFFLINE is set"):
         data.setup("test")
 
 

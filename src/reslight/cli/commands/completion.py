@@ -25,7 +25,7 @@ def completion(shell: str) -> None:
         MissingPackageError: argcomplete is not installed.
     """
     try:
-        from argcomplete import shellcode
+        from argcomplete.shell_integration import shellcode
     except ImportError as error:
         raise MissingPackageError("reslight completion needs argcomplete. Run pip install 'reslight[completion]'.") from error
     print(shellcode(["reslight"], shell=shell))
