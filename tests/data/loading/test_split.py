@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from reslight.data.loading.fingerprint import fingerprint, image_keys
-from reslight.data.loading.split import Split, stratified_split
-from reslight.data.rng import Draw
+from reslight.data.loading.split import Split, class_quotas, stratified_split
+from reslight.data.rng import Draw, permutation
 
 
 def some_images(count=20, seed=0):
@@ -99,3 +99,12 @@ def test_stratified_split_depends_on_seed_and_draw_only():
     assert torch.equal(first, stratified_split(labels, 20, 0, Draw.VAL_SPLIT)[1])
     assert not torch.equal(first, stratified_split(labels, 20, 1, Draw.VAL_SPLIT)[1])
     assert not torch.equal(first, stratified_split(labels, 20, 0, Draw.TEST_SPLIT)[1])
+
+
+@pytest.mark.parametrize(("images", "classes", "size"), [(1000, 7, 200), (999, 300, 100), (100, 99, 1)])
+def test_stratified_split_takes_the_first_images_of_each_class_in_random_order(images, classes, size):
+    labels = torch.randint(classes, (images,), generator=torch.Generator().manual_seed(images))
+    order = permutation(images, 3, epoch=0, draw=Draw.VAL_SPLIT)
+    quotas = class_quotas(torch.bincount(labels), size).tolist()
+    expected = [order[labels[order] == number][:quota] for number, quota in enumerate(quotas)]
+    assert torch.equal(stratified_split(labels, size, 3, Draw.VAL_SPLIT)[1], torch.cat(expected).sort().values)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, read_tree, size_of, unprintable
+from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, read_tree, unprintable
 from reslight.data.loading.encoded import Files, Images
 from reslight.messages import UsageError, shortened, visible
 
@@ -45,8 +45,9 @@ class LabelledImages:
             classes: The classes of the dataset, which include those of the folder. An image's label is the number of its class here.
         """
         numbers = {name: number for number, name in enumerate(classes)}
-        labels = torch.tensor([numbers[tree.classes[label]] for label in tree.labels], dtype=torch.int64)
-        images = ((path.relative_to(tree.root).as_posix(), size_of(path)) for path in tree.paths)
+        table = torch.tensor([numbers[name] for name in tree.classes], dtype=torch.int64)
+        labels = table[torch.tensor(tree.labels, dtype=torch.int64)]
+        images = zip(tree.paths.relative(), tree.paths.sizes().tolist(), strict=True)
         return cls(Files(tree.paths), labels, fingerprint_of(classes, images))
 
 

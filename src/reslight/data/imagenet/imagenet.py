@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, read_tree, size_of
+from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, read_tree
+from reslight.data.image_folder.file_paths import FilePaths
 from reslight.data.image_folder.folder import Folder
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, LabelledImages, SplitName, image_set_of
 from reslight.data.imagenet.label_file import find_label_file, read_label_file
@@ -126,7 +127,9 @@ def tree_from_label_file(layout: Layout, images: Sequence[Path], classes: Sequen
         UsageError: no label file, or one of other images.
     """
     path = find_label_file(layout.label_folders, images)
-    return ClassTree(images[0].parent, tuple(classes), images, read_label_file(path, images, classes), [], [path])
+    folder = images[0].parent
+    paths = FilePaths.below(folder, [image.name for image in images])
+    return ClassTree(folder, tuple(classes), paths, read_label_file(path, images, classes), [], [path])
 
 
 def _image_set_in(layout: Layout) -> ImageSet:
@@ -148,10 +151,11 @@ def _image_set_in(layout: Layout) -> ImageSet:
 def _sorted_by_name(tree: ClassTree, classes: Sequence[str]) -> LabelledImages:
     """Return the images in an order, and with a fingerprint, that do not depend on whether they are in folders of classes."""
     numbers = {name: number for number, name in enumerate(classes)}
-    rows = sorted((path.name, tree.classes[label], path) for path, label in zip(tree.paths, tree.labels, strict=True))
-    labels = torch.tensor([numbers[synset] for _, synset, _ in rows], dtype=torch.int64)
-    fingerprint = fingerprint_of(classes, ((f"{synset}/{name}", size_of(path)) for name, synset, path in rows))
-    return LabelledImages(Files([path for _, _, path in rows]), labels, fingerprint)
+    images = zip(tree.paths.relative(), tree.labels, tree.paths.sizes().tolist(), strict=True)
+    rows = sorted((path.rpartition("/")[2], tree.classes[label], path.split("/"), size) for path, label, size in images)
+    labels = torch.tensor([numbers[synset] for _, synset, _, _ in rows], dtype=torch.int64)
+    fingerprint = fingerprint_of(classes, ((f"{synset}/{name}", size) for name, synset, _, size in rows))
+    return LabelledImages(Files(FilePaths.below(tree.root, ("/".join(parts) for _, _, parts, _ in rows))), labels, fingerprint)
 
 
 def _check_unpacked(train: Path) -> None:

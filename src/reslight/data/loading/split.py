@@ -120,12 +120,12 @@ def stratified_split(labels: Tensor, size: int, seed: int, draw: int) -> tuple[T
     Returns:
         int64 numbers, ascending, of the images that are kept, and of those that are taken.
     """
-    quotas = class_quotas(torch.bincount(labels), size)
+    counts = torch.bincount(labels)
     order = permutation(len(labels), seed, epoch=0, draw=draw)
-    ordered_labels = labels[order]
-    taken = torch.cat([order[ordered_labels == c][:quota] for c, quota in enumerate(quotas.tolist())])
+    by_class = order[labels[order].argsort(stable=True)]  # the images of each class in their random order
+    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     is_taken = torch.zeros(len(labels), dtype=torch.bool)
-    is_taken[taken] = True
+    is_taken[by_class[place < class_quotas(counts, size).repeat_interleave(counts)]] = True
     return (~is_taken).nonzero().flatten(), is_taken.nonzero().flatten()
 
 
