@@ -14,6 +14,7 @@ from torch import nn
 from reslight.data import CIFAR, Augment, Batch, Digits, Mix, Split, Synthetic, SyntheticImages
 from reslight.data.augment.augment import flip
 from reslight.data.augment.views import Views
+from reslight.messages import UsageError
 from reslight.preprocess import Preprocess, network_format
 
 SMALL = SyntheticImages(size=8, in_channels=3, num_classes=4, train_size=100, test_size=30)
@@ -83,6 +84,61 @@ def test_data_info_is_plain_json():
         "labels": ["class 0", "class 1", "class 2", "class 3"],
         "seed": 5,
     }
+
+
+class Unbalanced(Synthetic):
+    """80 images of class 0 and 4 to 16 of the others."""
+
+    def load_split(self, split):
+        whole = super().load_split(split)
+        rows = [(whole.labels == label).nonzero().flatten()[:count] for label, count in enumerate((80, 4, 8, 16))]
+        return whole.subset(torch.cat(rows).sort().values) if split == "train" else whole
+
+
+def unbalanced(**settings):
+    return Unbalanced(SyntheticImages(size=8, num_classes=4, train_size=400, test_size=30), **{"batch_size": 20, "val_size": 0} | settings)
+
+
+def test_class_weights_are_in_the_information_about_the_data():
+    data = unbalanced(class_weights="balanced")
+    assert data.data_info()["class_weights"] == "balanced", "the training images are not loaded"
+    data.setup("fit")
+    assert data.data_info()["class_weights"] == pytest.approx([108 / 4 / count for count in (80, 4, 8, 16)], rel=1e-5)
+    assert unbalanced(class_weights={"class 1": 3}).data_info()["class_weights"] == [1, 3, 1, 1]
+    assert unbalanced().data_info()["class_weights"] == "none"
+    assert unbalanced(sampling="balanced").data_info()["sampling"] == "balanced"
+    with pytest.raises(UsageError, match=r"data.sampling is even: it must be uniform or balanced. Use uniform, the default\."):
+        unbalanced(sampling="even")
+    with pytest.raises(UsageError, match=r"data.class_weights has the class class 9: the dataset has no such class\. Did you mean class"):
+        unbalanced(class_weights={"class 9": 3})
+
+
+def test_imbalance_is_reported_when_training_starts(caplog):
+    caplog.set_level(logging.INFO, "reslight")
+    text = "training images of a class: 4 (class 1) to 80 (class 0)"
+    for settings, says in (
+        ({}, f"{text}. To train for all classes equally, set data.class_weights or data.sampling to balanced."),
+        ({"sampling": "balanced"}, text),
+        ({"class_weights": {"class 1": 2.0}}, text),
+    ):
+        data = unbalanced(**settings)
+        data.setup("fit")
+        caplog.clear()
+        data.train_dataloader()
+        assert [record.getMessage() for record in caplog.records] == [says]
+    caplog.clear()
+    even = small()
+    even.setup("fit")
+    even.train_dataloader()
+    assert not caplog.records
+
+
+def test_a_balanced_epoch_has_as_many_images_of_every_class():
+    data = unbalanced(sampling="balanced", seed=5)
+    data.setup("fit")
+    batches = list(data.train_dataloader())
+    assert torch.cat([batch.labels for batch in batches]).bincount().tolist() == [25] * 4
+    assert all(torch.equal(batch.labels, data.splits["train"].labels[batch.indices % 108]) for batch in batches)
 
 
 def test_seed_is_the_runs_unless_given(monkeypatch):
@@ -274,7 +330,7 @@ def settings_of(dataset):
 
 
 def test_the_command_line_finds_the_settings_that_a_dataset_does_not_name():
-    common = {"batch_size", "eval_batch_size", "val_size", "seed", "augment", "mix"}
+    common = {"batch_size", "eval_batch_size", "val_size", "seed", "augment", "mix", "class_weights", "sampling"}
     for dataset, own in (
         (Digits, set()),
         (Synthetic, {"images"}),

@@ -201,6 +201,8 @@ def test_draws_are_never_renumbered():
         "MIX_Y": 30,
         "MIX_X": 31,
         "LEFT_OUT": 32,
+        "CLASS_TURN": 33,
+        "CLASS_ORDER": 34,
         "FOLD": 35,
     }
 

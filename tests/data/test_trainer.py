@@ -231,6 +231,20 @@ def test_resume_sees_what_an_uninterrupted_run_sees(tmp_path, limit, val_size, a
     assert not [one for one in caught if "not resumable" in str(one.message)]
 
 
+@pytest.mark.parametrize(("hook", "count", "done"), [("on_train_batch_end", 6, 6), ("on_train_epoch_end", 1, 4)])
+def test_a_balanced_run_resumes_exactly_and_its_steps_do_not_depend_on_accumulation(tmp_path, hook, count, done):
+    def data():
+        return make_data(batch_size=32, val_size=23, sampling="balanced")
+
+    checkpoint = tmp_path / "a.ckpt"
+    whole = fit(data(), callbacks=[SaveAt(hook, count, checkpoint)], max_epochs=3, accumulate_grad_batches=2)
+    rest = fit(data(), ckpt_path=checkpoint, max_epochs=3, accumulate_grad_batches=2)
+    assert len(whole) == 3 * 4
+    assert same(rest, whole[done:])
+    at_once = fit(data(), max_epochs=3)
+    assert [indices for indices, _ in at_once] == [one + two for (one, _), (two, _) in zip(whole[::2], whole[1::2], strict=True)]
+
+
 @pytest.mark.parametrize("stop", [2, 4, 6, 8])
 def test_resume_after_max_steps_stopped_the_run(tmp_path, stop):
     # Lightning counts the epoch in which it stopped as completed; the images do not follow it

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch.nn import functional as F
 
-from reslight.data import Augment, Digits, Synthetic, SyntheticImages
+from reslight.data import Augment, Digits, Mix, Synthetic, SyntheticImages
 from reslight.models import ResNetConfig, create_model
 from reslight.training import Checkpoints, ImageClassifier, OptimConfig, ScheduleConfig
 
@@ -132,6 +133,44 @@ def test_training_is_the_bare_loop():
         optimizer.step()
     for (name, ours), (_, theirs) in zip(model.net.state_dict().items(), bare.state_dict().items(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "bce"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_class_weights_are_torchs_and_for_training_only(kind, mixed):
+    weights = {"class 1": 4.0, "class 3": 0.25}
+    weight = torch.tensor([1, 4, 1, 0.25, 1, 1, 1, 1, 1, 1])
+    expected: list[float] = []
+
+    class Expect(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            with torch.no_grad():
+                logits = deepcopy(pl_module.net)(batch.images)
+                if kind == "cross_entropy":
+                    loss = F.cross_entropy(logits, batch.labels, weight, label_smoothing=0.1)
+                else:
+                    targets = batch.labels if mixed else F.one_hot(batch.labels, 10).float()
+                    loss = F.binary_cross_entropy_with_logits(logits, targets * 0.9 + 0.01, weight)
+            expected.append(float(loss))
+
+    recorder, data = Recorder(), tiny_data(class_weights=weights, mix=Mix(cutmix=1.0 if mixed else 0.0))
+    model, run = tiny_model(loss=kind, label_smoothing=0.1), trainer(callbacks=[Expect(), recorder])
+    run.fit(model, datamodule=data)
+    assert recorder.losses == pytest.approx(expected, rel=1e-6)
+    assert model.data_info["class_weights"] == weight.tolist()
+    weighted = run.validate(model, datamodule=data, verbose=False)
+    assert weighted == run.validate(model, datamodule=tiny_data(), verbose=False), "evaluation has no weights"
+
+
+def test_class_weights_end_with_the_data_that_have_them():
+    model, recorder = tiny_model(), Recorder()
+    trainer().fit(model, datamodule=tiny_data(class_weights={"class 1": 4.0}))
+    state = deepcopy(model.state_dict())
+    trainer(callbacks=[recorder]).fit(model, datamodule=tiny_data())
+    alone, other = tiny_model(), Recorder()
+    alone.load_state_dict(state)
+    trainer(callbacks=[other]).fit(alone, datamodule=tiny_data())
+    assert recorder.losses == other.losses
 
 
 def test_the_loss_goes_down_and_the_numbers_are_logged():

@@ -42,3 +42,38 @@ def test_one_hot_probabilities_are_labels(kind):
     for smoothing in (0.0, 0.2):
         torch.testing.assert_close(training_loss(LOGITS, certain, kind, smoothing), training_loss(LOGITS, LABELS, kind, smoothing))
     assert class_of(certain).tolist() == LABELS.tolist() == class_of(LABELS).tolist()
+
+
+WEIGHT = torch.tensor([0.5, 3.0, 1.0, 0.1])
+
+
+@pytest.mark.parametrize("labels", [LABELS, MIXED], ids=["labels", "probabilities"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_cross_entropy_by_hand(labels, smoothing):
+    one_hot = F.one_hot(labels, 4).double() if labels.ndim == 1 else labels.double()
+    targets = one_hot * (1 - smoothing) + smoothing / 4
+    total = -float((targets * LOGITS.double().log_softmax(dim=1) * WEIGHT).sum())
+    expected = total / (float(WEIGHT[labels].sum()) if labels.ndim == 1 else 6)
+    assert float(training_loss(LOGITS, labels, smoothing=smoothing, weight=WEIGHT)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_bce_by_hand(smoothing):
+    targets = MIXED.double() * (1 - smoothing) + smoothing / 4
+    p = LOGITS.double().sigmoid()
+    expected = -float(((targets * p.log() + (1 - targets) * (1 - p).log()) * WEIGHT).mean())
+    assert float(training_loss(LOGITS, MIXED, "bce", smoothing, WEIGHT)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "bce"])
+@pytest.mark.parametrize("labels", [LABELS, MIXED], ids=["labels", "probabilities"])
+def test_weights_work_in_every_precision(kind, labels):
+    exact = float(training_loss(LOGITS.double(), labels, kind, 0.1, WEIGHT))
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        loss = training_loss(LOGITS.to(dtype), labels, kind, 0.1, WEIGHT)
+        assert loss.dtype == torch.float32
+        assert float(loss) == pytest.approx(exact, rel=1e-5 if dtype == torch.float32 else 2e-2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert float(training_loss(LOGITS.bfloat16(), labels, kind, 0.1, WEIGHT)) == pytest.approx(exact, rel=2e-2)
+    even = training_loss(LOGITS, labels, kind, 0.1, torch.ones(4))
+    torch.testing.assert_close(even, training_loss(LOGITS, labels, kind, 0.1))

@@ -10,7 +10,7 @@ from tests.training.test_optimization import TINY, tiny_data, trainer
 
 from reslight.messages import UsageError
 from reslight.training import ImageClassifier, OptimConfig
-from reslight.training.resume import changed_settings, check_resumable
+from reslight.training.resume import changed_settings, check_resumable, compare_data_info
 
 SAVED = {"optim": OptimConfig(lr=0.1), "ema": 0.9}
 
@@ -64,6 +64,19 @@ def test_other_settings_are_printed_and_win(checkpoint, caplog):
         f"model.optim.lr is 0.05: it was 0.1 in {checkpoint}.",
     ]
     assert run.optimizers[0].param_groups[0]["initial_lr"] == 0.05
+
+
+def test_a_resume_compares_class_weights_and_sampling():
+    now = {"name": "digits", "class_weights": [1.0, 4.0], "sampling": "balanced"}
+    for saved in ({"class_weights": "none", "sampling": "uniform"}, {}):  # {}: a checkpoint of an earlier version
+        lines = compare_data_info({"data": {"name": "digits"} | saved}, now, "32-true", resume=True)
+        assert lines == [
+            "data.class_weights is [1.0, 4.0]: it was none when the checkpoint was written.",
+            "data.sampling is balanced: it was uniform when the checkpoint was written.",
+        ]
+    assert compare_data_info({"data": now}, now, "32-true", resume=True) == []
+    assert compare_data_info({"data": {"name": "digits"}}, now, "32-true", resume=False) == []
+    assert compare_data_info({}, now, "32-true", resume=True) == []
 
 
 def test_an_evaluation_refuses_another_network_only(checkpoint):

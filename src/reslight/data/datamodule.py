@@ -10,14 +10,16 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 
 from reslight.data.augment.augment import Augment
 from reslight.data.augment.mixup import Mix
 from reslight.data.augment.views import Views
+from reslight.data.loading.balance import ClassWeights, Sampling, checked_class_weights, imbalance, loss_weights
 from reslight.data.loading.loaders import AnySplit, BatchPlan, EvalLoader, Position, TrainLoader, position_of
 from reslight.data.loading.split import Batch, Split, stratified_split
 from reslight.data.rng import Draw
@@ -50,6 +52,9 @@ class ImageDataModule(LightningDataModule, ABC):
         seed: Seed of the order and the augmentation; the seed of seed_everything if null, or 0 without one.
         augment: Augmentation of training images.
         mix: Mixtures of training images (mixup, cutmix).
+        class_weights: Weight of each class in the training loss, by its name, and 1 for classes that are not named; balanced for weights
+            that are inversely proportional to the number of training images; null for equal weights. Evaluation has no weights.
+        sampling: uniform draws all training images equally often; balanced draws all classes equally often, in as many images an epoch.
     """
 
     resident_limit = 2**30
@@ -69,6 +74,8 @@ class ImageDataModule(LightningDataModule, ABC):
         seed: int | None = None,
         augment: Augment = Augment(),
         mix: Mix = Mix(),
+        class_weights: ClassWeights | None = None,
+        sampling: Sampling = "uniform",
     ) -> None:
         """Check and keep the settings; `prepare_data` and `setup` download and read the images.
 
@@ -85,12 +92,15 @@ class ImageDataModule(LightningDataModule, ABC):
         if bad := [visible(label) for label in labels if not is_label(label)]:
             raise UsageError(f"labels has {shortened(bad)}: the name of a class must be one line of printable text. Rename the class.")
         augment.check(preprocess.channels, preprocess.size)
+        if sampling not in get_args(Sampling):
+            raise UsageError(f"data.sampling is {sampling}: it must be {' or '.join(get_args(Sampling))}. Use uniform, the default.")
         self.name, self.labels = name, tuple(labels)
         self.preprocess = preprocess
         self.batch_size = batch_size
         self.eval_batch_size = eval_size
         self.val_size = val_size
         self.augment, self.mix = augment, mix
+        self.class_weights, self.sampling = checked_class_weights(class_weights, labels), sampling
         self._seed = seed
         self._splits: dict[str, AnySplit] = {}
         self._normalizer: Normalizer | None = None
@@ -167,6 +177,8 @@ class ImageDataModule(LightningDataModule, ABC):
             "val_size": self.val_size,
             "augment": plain(self.augment),
             "mix": plain(self.mix),
+            "class_weights": self._class_weights_info(),
+            "sampling": self.sampling,
             "repeated_augmentation": self.repeated_augmentation,
         }
 
@@ -207,9 +219,12 @@ class ImageDataModule(LightningDataModule, ABC):
                 "data.batch_size is %d, but there are only %d training images: each epoch is one batch of %d",
                 *(self.batch_size, len(split), plan.batch_size),
             )
+        if rank == 0:
+            self._report_imbalance()
         # getattr: Lightning sets the attribute where mypy does not see it.
         overfits = bool(getattr(self.trainer, "overfit_batches", 0))
-        return TrainLoader(split, plan, rank=rank, seed=self.seed, position=self._position, copies=copies, same_order=overfits)
+        options: dict[str, Any] = {"copies": copies, "same_order": overfits, "sampling": self.sampling}
+        return TrainLoader(split, plan, rank=rank, seed=self.seed, position=self._position, **options)
 
     @property
     def val_dataloader(self) -> Callable[[], EvalLoader]:
@@ -250,6 +265,27 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _val_dataloader(self) -> EvalLoader:
         return self._eval_loader("val")
+
+    def _class_counts(self) -> Tensor:
+        """Return the number of training images of each class, int64 `(K,)`."""
+        return self._splits["train"].labels.cpu().bincount(minlength=self.num_classes)
+
+    def _class_weights_info(self) -> str | list[float]:
+        """Return the weight of each class in the loss; a word if there are none, or if they depend on images that are not loaded."""
+        if self.class_weights is None:
+            return "none"  # not None, which a resume does not compare
+        if self.class_weights == "balanced" and "train" not in self._splits:
+            return "balanced"
+        counts = self._class_counts() if self.class_weights == "balanced" else torch.zeros(0)
+        return loss_weights(self.class_weights, self.labels, counts)
+
+    def _report_imbalance(self) -> None:
+        if not (text := imbalance(self._class_counts(), self.labels)):
+            return
+        if self.class_weights is None and self.sampling == "uniform":
+            log.warning("%s. To train for all classes equally, set data.class_weights or data.sampling to balanced.", text)
+        else:
+            log.info("%s", text)
 
     def _set_validation_apart(self, train: AnySplit) -> None:
         if self.val_size >= len(train):

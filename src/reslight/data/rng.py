@@ -86,6 +86,10 @@ class Draw(IntEnum):
     MIX_X = 31
     LEFT_OUT = 32
     """Order in which images take turns in being left out of an epoch; drawn once, at epoch 0."""
+    CLASS_TURN = 33
+    """Order in which classes take turns in balanced sampling; drawn once, at epoch 0."""
+    CLASS_ORDER = 34
+    """Order of the images of a class in a round of balanced sampling; drawn at epoch 0 for each round."""
     FOLD = 35
     """Fold of each training image in a cross-validation; drawn once, at epoch 0."""
 

@@ -12,7 +12,7 @@ from reslight.weights.loading import save
 
 DATA_KEYS = ("name", "kind", "splits", "val_size", "normalize")
 """What config.json says of the training data."""
-RECIPE_KEYS = ("batch_size", "augment", "crop", "mix", "repeated_augmentation")
+RECIPE_KEYS = ("batch_size", "augment", "crop", "mix", "repeated_augmentation", "class_weights", "sampling")
 """Settings of the data that are part of the recipe."""
 
 

@@ -33,7 +33,7 @@ def start_lines(trainer: Trainer, model: ImageClassifier, run: Run | None) -> li
     lines = [
         f"net    {parameters:,} parameters, {model.config.num_classes} classes",
         f"data   {data.get('name', 'your own loaders')}: {sizes} images" if sizes else "data   your own loaders",
-        *([f"batch  {str(plan).removeprefix('batch ')}{_left_out(trainer)}"] if plan else []),
+        *([f"batch  {str(plan).removeprefix('batch ')}{_images_of_epoch(trainer)}"] if plan else []),
         f"train  {_length(trainer)}, {optim}, {trainer.precision} on {devices}, seed {os.environ.get('PL_GLOBAL_SEED', 'not set')}",
         *_threads(trainer, model),
     ]
@@ -45,12 +45,17 @@ def _in_order(splits: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted(splits.items(), key=lambda item: item[0] != "train")
 
 
-def _left_out(trainer: Trainer) -> str:
-    """Return how many images are left out of an epoch because they do not fill a batch; empty where a limit shortens epochs."""
+def _images_of_epoch(trainer: Trainer) -> str:
+    """Return how many images are left out of an epoch because they do not fill a batch, or that classes are equally often.
+
+    Empty where a limit shortens epochs.
+    """
     loader: Any = trainer.train_dataloader
-    count = getattr(loader, "left_out", 0)  # a user's own loader does not say
-    if not count or trainer.num_training_batches < len(loader):
+    count, is_balanced = getattr(loader, "left_out", 0), getattr(loader, "sampling", "") == "balanced"  # a user's own loader does not say
+    if not (count or is_balanced) or trainer.num_training_batches < len(loader):
         return ""
+    if is_balanced:
+        return "; all classes equally often"
     return f"; each epoch leaves out {count} image{'s' if count > 1 else ''}{' in turn' if loader.rotates else ''}"
 
 

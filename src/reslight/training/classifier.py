@@ -104,6 +104,7 @@ class ImageClassifier(OptimizationModule):
             self.net.to(**layout)
         self._teacher_source, self._teacher_weight, self._teacher_temperature = teacher, teacher_weight, teacher_temperature
         self._teacher: Teacher | None = None  # loaded for training only
+        self._class_weights: Tensor | None = None  # of the data, for training only
         self.training_sums = TrainingSums()
         self._steps_seen, self._trained, self._has_reported = 0, False, False
         self._step_losses: list[Tensor] = []  # of the batches of the present step
@@ -149,8 +150,10 @@ class ImageClassifier(OptimizationModule):
         return [self._step_recorder, WeightAverage(self.ema, self.trainer.strategy.root_device)]
 
     def on_train_start(self) -> None:
-        """Begin to record steps."""
+        """Begin to record steps, and get the weights of the classes from the data."""
         super().on_train_start()
+        weights = self.data_info.get("class_weights")  # a word if there are none
+        self._class_weights = torch.tensor(weights, device=self.device) if isinstance(weights, list) else None
         self._step_losses = []
         if self.global_step == 0:
             self.training_sums.reset()
@@ -167,7 +170,7 @@ class ImageClassifier(OptimizationModule):
         images, labels, _ = self._checked(batch, batch_idx, probabilities=True)
         self._warmup.check(self.global_step, self._sum_over_devices)
         logits = self(images)
-        loss = training_loss(logits, labels, self.loss, self.label_smoothing)
+        loss = training_loss(logits, labels, self.loss, self.label_smoothing, self._class_weights)
         if self._teacher:
             soft = distillation_loss(logits, self._teacher.logits(images), self._teacher_temperature)
             loss = (1 - self._teacher_weight) * loss + self._teacher_weight * soft

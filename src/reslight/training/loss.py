@@ -9,7 +9,9 @@ from torch.nn import functional as F
 Loss = Literal["cross_entropy", "bce"]
 
 
-def training_loss(logits: Tensor, labels: Tensor, kind: Loss = "cross_entropy", smoothing: float = 0.0) -> Tensor:
+def training_loss(
+    logits: Tensor, labels: Tensor, kind: Loss = "cross_entropy", smoothing: float = 0.0, weight: Tensor | None = None
+) -> Tensor:
     """Return the mean loss of a batch.
 
     Args:
@@ -18,17 +20,22 @@ def training_loss(logits: Tensor, labels: Tensor, kind: Loss = "cross_entropy", 
         kind: cross_entropy, over the softmax; or bce, binary cross-entropy of each class on its own, averaged over images and
             classes (Wightman et al. 2021, arXiv:2110.00476, section 3.2).
         smoothing: Fraction of the target that is spread evenly over the classes.
+        weight: Weight of each class `(K,)`, used as torch does: cross-entropy is divided by the sum of the weights of the labels, or by
+            the number of images if labels are probabilities; bce weights the column of each class.
 
     Returns:
         A scalar.
     """
-    if kind == "cross_entropy":
+    if kind == "cross_entropy" and weight is None:
         return F.cross_entropy(logits, labels, label_smoothing=smoothing)
     classes = logits.shape[1]
-    targets = F.one_hot(labels, classes) if labels.ndim == 1 else labels
     # In float32 under mixed precision too: with a thousand classes most of these numbers are tiny.
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    return F.binary_cross_entropy_with_logits(wide, targets.to(wide.dtype) * (1 - smoothing) + smoothing / classes)
+    weight = None if weight is None else weight.to(wide)
+    if kind == "cross_entropy":
+        return F.cross_entropy(wide, labels if labels.ndim == 1 else labels.to(wide.dtype), weight, label_smoothing=smoothing)
+    targets = F.one_hot(labels, classes) if labels.ndim == 1 else labels
+    return F.binary_cross_entropy_with_logits(wide, targets.to(wide.dtype) * (1 - smoothing) + smoothing / classes, weight)
 
 
 def class_of(labels: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ ADDED = {
     "teacher_temperature": 4.0,
 }
 """Settings that the first checkpoints do not have, and the values that they were trained with."""
+ADDED_TO_DATA = {"class_weights": "none", "sampling": "uniform"}
+"""The same of the information about the data."""
 SETTINGS = (
     *("net", "optim", "schedule", "ema", "label_smoothing", "loss", "freeze", "channels_last", "compile"),
     *("teacher", "teacher_weight", "teacher_temperature"),
@@ -133,6 +135,8 @@ def compare_data_info(state: Mapping[str, Any], data_info: Mapping[str, Any], pr
         A line for each difference.
     """
     saved_info = with_new_names(state.get("data", {}), "data")
+    if saved_info:
+        saved_info = ADDED_TO_DATA | saved_info
     saved = dict(_flat({"data": saved_info, "trainer": {"precision": state.get("precision")}}))
     now = dict(_flat({"data": data_info, "trainer": {"precision": precision}}))
     differing = [

@@ -226,7 +226,7 @@ def test_copies_of_an_image_are_cropped_for_themselves():
 def test_repeated_augmentation_by_hand():
     # batches of 4 places with 2 copies: 2 distinct images each, then their copies, numbered from N = 9 on
     order = torch.tensor([8, 3, 5, 0, 1, 2, 4, 6, 7])
-    assert repeated(order, batch_size=4, copies=2).tolist() == [8, 3, 17, 12, 5, 0, 14, 9]
+    assert repeated(order, batch_size=4, copies=2, images=len(order)).tolist() == [8, 3, 17, 12, 5, 0, 14, 9]
     loader = TrainLoader(split(), BatchPlan(8, 1, 1), rank=0, seed=0, position=lambda: Position(0, 0), copies=4)
     for batch in loader:
         assert torch.bincount(batch.indices % 24).max() == 4

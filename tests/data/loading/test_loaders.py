@@ -161,7 +161,7 @@ def test_copies_of_an_image_equal_the_slow_way(images: int, batch_size: int, cop
     for batch in range(images // batch_size):
         for copy in range(copies):
             slow += [int(order[batch * distinct + place]) + copy * images for place in range(distinct)]
-    assert repeated(order, batch_size, copies).tolist() == slow
+    assert repeated(order, batch_size, copies, images).tolist() == slow
     assert len(slow) == images // batch_size * batch_size, "as many places as without copies"
 
 

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from reslight.data.loading.balance import Sampling, balanced_order
 from reslight.data.loading.encoded import EncodedSplit
 from reslight.data.loading.split import Batch, Split
 from reslight.data.rng import Draw, permutation
@@ -93,7 +94,8 @@ class TrainLoader:
 
     With N images and r = N mod `batch_size`, epoch e leaves out the images number e*r to e*r + r - 1, modulo N, of one permutation
     that depends on the seed alone. So all images are left out equally often, and none of them in two epochs running. With several
-    copies of an image, where an epoch has a random part of the images anyway, the last ones of its order are left out.
+    copies of an image, where an epoch has a random part of the images anyway, the last ones of its order are left out. Balanced
+    sampling fills the same batches with other images, see `balanced_order`.
 
     With b images per device, W devices and A accumulation steps, batch m of step k on rank r takes b images of the epoch's
     order, from number `((k*A + m)*W + r) * b` on: a step has the same images for any W and A.
@@ -109,6 +111,7 @@ class TrainLoader:
         position: Callable[[], Position],
         copies: int = 1,
         same_order: bool = False,
+        sampling: Sampling = "uniform",
     ) -> None:
         """Prepare to iterate; nothing is computed yet.
 
@@ -120,6 +123,7 @@ class TrainLoader:
             position: Returns where an iteration starts; called at its first batch.
             copies: Copies of an image in a batch, see `repeated`.
             same_order: Whether all epochs have the order of epoch 0, to overfit a few batches.
+            sampling: uniform for all images equally often, balanced for all classes equally often.
 
         `rotates` is whether images are left out in turn; runs from before that resume with the last ones of each order left out.
         """
@@ -130,6 +134,7 @@ class TrainLoader:
         self.copies = copies
         self.same_order = same_order
         self.rotates = copies == 1
+        self.sampling = sampling
         self._position = position
 
     def __len__(self) -> int:
@@ -138,8 +143,8 @@ class TrainLoader:
 
     @property
     def left_out(self) -> int:
-        """Number of images that are left out of an epoch because they do not fill a batch."""
-        return len(self.split) % self.plan.batch_size
+        """Number of images that are left out of an epoch because they do not fill a batch; 0 where images are drawn by class."""
+        return 0 if self.sampling == "balanced" else len(self.split) % self.plan.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches from the trainer's position to the end of the epoch.
@@ -151,7 +156,7 @@ class TrainLoader:
         size = self.plan.per_device
         starts = ((batch * self.plan.devices + self.rank) * size for batch in range(done, len(self)))
         if self.copies > 1:
-            order = repeated(order, self.plan.batch_size, self.copies)
+            order = repeated(order, self.plan.batch_size, self.copies, len(self.split))
         for batch in self.split.batches((order[start : start + size] for start in starts), epoch):
             if not len(batch.labels):
                 raise UsageError(
@@ -162,6 +167,9 @@ class TrainLoader:
     def _order(self, epoch: int) -> Tensor:
         """Return the images of an epoch in their order, int64; those that are left out are missing or last."""
         images, device = len(self.split), self.split.device
+        if self.sampling == "balanced":
+            draws = (images - images % self.plan.batch_size) // self.copies
+            return balanced_order(self.split.labels.cpu(), draws, self.seed, epoch, spread=self.copies).to(device)
         order = permutation(images, self.seed, epoch, device=device)
         if not self.rotates or not self.left_out:
             return order
@@ -203,23 +211,24 @@ class TrainLoader:
         self.rotates = self.copies == 1 and bool(state.get("rotates", 0))
 
 
-def repeated(order: Tensor, batch_size: int, copies: int) -> Tensor:
+def repeated(order: Tensor, batch_size: int, copies: int, images: int) -> Tensor:
     """Return an epoch's order with repeated augmentation (Hoffer et al. 2019, arXiv:1901.09335): copies of an image in a batch.
 
     An epoch has as many batches as before, so each epoch uses another part of the images. A batch has its distinct images one
     after the other, then their copies: neighbors, which may be mixed, are never the same image.
 
     Args:
-        order: int64 `(N,)`, the images of an epoch.
+        order: The images of an epoch, int64; as many as it has places for different ones, or more.
         batch_size: Images of a batch; `copies` divides it.
         copies: Copies of each image.
+        images: N, the number of images of the split.
 
     Returns:
-        int64 `(N // batch_size * batch_size,)`: copy c of image i has the number `c * N + i`, see `EncodedSplit.rows_of`.
+        int64 `(N // batch_size * batch_size,)`: copy c of image i has the number `c * N + i`, see `Split.rows_of`.
     """
-    batches, distinct = len(order) // batch_size, batch_size // copies
+    batches, distinct = images // batch_size, batch_size // copies
     rows = order[: batches * distinct].view(batches, 1, distinct)
-    return (rows + torch.arange(copies).view(1, copies, 1) * len(order)).flatten()
+    return (rows + torch.arange(copies).view(1, copies, 1) * images).flatten()
 
 
 class EvalLoader:
