@@ -68,6 +68,16 @@ def test_what_another_machine_left_behind_is_watched_and_taken_over(tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("odd", ["link", "pipe", "folder"])
+def test_only_a_regular_file_is_a_lock(tmp_path: Path, caplog, odd: str):
+    mine, path = tmp_path / "mine.txt", tmp_path / lock.NAME
+    mine.write_text("text of the user")
+    {"link": lambda: path.symlink_to(mine), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}[odd]()
+    RunLock(tmp_path).release()
+    assert mine.read_text() == "text of the user"
+    assert f"{path} cannot be written: {'Is a directory' if odd == 'folder' else 'it is not a regular file'}. Nothing keeps" in caplog.text
+
+
 @pytest.mark.parametrize("has_locks", [True, False], ids=["locks of one machine only", "no locks"])
 def test_an_owner_that_no_lock_shows_is_known_by_its_beat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_locks: bool):
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)

@@ -1,9 +1,11 @@
 """One owner of a run: a second process that would train in the same folder is refused before it changes anything."""
 
+import errno
 import json
 import logging
 import os
 import platform
+import stat
 import threading
 import time
 import weakref
@@ -91,7 +93,7 @@ def _own(path: Path, folder: Path) -> FileIO:
         OSError: the file cannot be written.
     """
     while True:
-        file = FileIO(path, "a+")
+        file = FileIO(path, "a+", opener=_open_regular)
         try:
             is_locked = _lock(file)
             owner = _read(file)
@@ -118,7 +120,7 @@ def _check_of_other_user(path: Path, folder: Path) -> None:
     Raises:
         RunInUseError: its owner has locked it.
     """
-    with suppress(OSError), FileIO(path) as file:
+    with suppress(OSError), FileIO(path, opener=_open_regular) as file:
         if _lock(file) is False:
             raise _refusal(folder, _read(file))
 
@@ -134,6 +136,22 @@ def _lock(file: FileIO) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a regular file. The folder may come from a stranger: the file that a link leads to would be emptied, and a pipe never ends.
+
+    Raises:
+        OSError: a link, a pipe or a device, or a file that cannot be opened.
+    """
+    problem = OSError(errno.EINVAL, "it is not a regular file")
+    if os.path.islink(path):  # Windows has no O_NOFOLLOW
+        raise problem
+    file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise problem
+    return file
 
 
 def _read(file: FileIO) -> dict[str, Any] | None:
