@@ -1,6 +1,7 @@
 """The error curves of a run are read from its folder, whatever a crash or a resume did to it."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,12 @@ def test_the_network_is_the_configurations(config: str | None, net: str | None):
     if config is not None:
         run.config.write_text(config)
     assert read_run(run).net == net
+
+
+def test_a_configuration_that_is_a_pipe_is_not_waited_for():
+    run = make_run("runs/digits/1", "1,20,2,0.25,2,0.5,")
+    os.mkfifo(run.config)
+    assert read_run(run).net is None
 
 
 @pytest.mark.parametrize(

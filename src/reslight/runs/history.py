@@ -136,6 +136,8 @@ def _error(accuracy: str) -> float:
 
 def _net(run: Run) -> str | None:
     """Return the network that a run's configuration names, with the changes to it; classes and channels come from the data."""
+    if not run.config.is_file():  # missing, or a pipe that would be waited for
+        return None
     try:
         net = yaml.safe_load(run.config.read_text(encoding="utf-8"))["model"]["net"]
         if isinstance(net, str):
