@@ -17,6 +17,7 @@ OURS = {
     "preprocess": {"plain", "messages"},
     "metrics": {"messages"},
     "atomic": set(),
+    "file_lock": set(),
     "messages": set(),
     "regular_file": {"messages"},
     "version": set(),
@@ -28,11 +29,11 @@ OURS = {
     "hub": {"atomic", "messages", "version"},
     "models": {"plain", "messages"},
     "weights": {"plain", "models", "preprocess", "hub", "atomic", "messages", "regular_file", "version"},
-    "data": {"cores", "plain", "preprocess", "hub", "atomic", "messages", "regular_file", "lightning_private"},
+    "data": {"cores", "plain", "preprocess", "hub", "atomic", "messages", "regular_file", "lightning_private"} | {"file_lock"},
     "training": {"cores", "plain", "models", "weights", "metrics", "preprocess", "atomic", "messages", "renamed", "lightning_private"}
     | {"regular_file"},
     "runs": {"renamed", "training", "weights", "models", "metrics", "preprocess", "atomic", "messages", "regular_file"}
-    | {"lightning_private"},
+    | {"file_lock", "lightning_private"},
     "analysis": {"atomic", "runs", "weights", "data", "models", "metrics", "preprocess", "messages", "regular_file"},
     "paper": {"atomic", "analysis", "runs", "training", "models", "messages"},
     "cli": {"atomic", "cores", "interrupts", "lightning_private", "plain"}

@@ -42,6 +42,16 @@ def write_files(files: Mapping[Path, Content]) -> None:
         _sync_folder(folder)
 
 
+def unfinished_files(folder: Path, name: str = "*") -> list[Path]:
+    """Return what killed processes left of files that they wrote to a folder; processes that live may write some of these files, too.
+
+    Args:
+        folder: The folder.
+        name: The name that the files would have got, or a pattern of names.
+    """
+    return list(folder.glob(f".{name}.*.tmp"))
+
+
 def make_folder(folder: Path, *, exist_ok: bool = True) -> None:
     """Make a folder and the missing ones above it, all of which last through a power cut.
 

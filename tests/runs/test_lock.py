@@ -82,7 +82,7 @@ def test_only_a_regular_file_is_a_lock(tmp_path: Path, caplog, odd: str):
 def test_an_owner_that_no_lock_shows_is_known_by_its_beat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_locks: bool):
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(lock, "WATCH_SECONDS", 5.0)
-    monkeypatch.setattr(lock, "_lock", lambda _: has_locks or None)
+    monkeypatch.setattr(lock, "lock_alone", lambda _: has_locks or None)
     machines = iter(["first", *["second"] * 9])
     monkeypatch.setattr(lock, "_machine", lambda: next(machines))
     held = RunLock(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reslight.cli.net import net_with
-from reslight.messages import UsageError, suggestion
+from reslight.messages import UsageError, suggestion, visible
 from reslight.renamed import new_key, new_value, with_new_names
 from reslight.runs import config_files, yaml_file
 
@@ -51,9 +51,12 @@ def read_command(arguments: Sequence[str]) -> tuple[list[str], list[Setting], li
         The words for jsonargparse, first the content of each file; all settings in the order in which they apply; and the files.
 
     Raises:
-        UsageError: a file that is no configuration, or a word that belongs to no option.
+        UsageError: a file that is no configuration, or a word that belongs to no option or is not UTF-8.
         FileNotFoundError: a configuration that is missing.
     """
+    for word in arguments:
+        if not word.isascii() and any("\ud800" <= character <= "\udfff" for character in word):
+            raise UsageError(f"{visible(word)} is not UTF-8 text, in which a run's configuration is saved. Rename the file or folder.")
     files, waiting = config_files.find_all([*arguments])
     words: list[str] = []
     settings: list[Setting] = []

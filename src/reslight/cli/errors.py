@@ -112,10 +112,10 @@ def raise_in_one_line(error: Exception) -> NoReturn:
         raise UsageError(str(own)) from error
     if unreadable := raised_inside(error, OSError):
         raise unreadable from None
-    if package := re.search(r"Requirement '([^']+)' not met", str(error)):  # Lightning's words, of which jsonargparse makes a ValueError
-        raise MissingPackageError(f"a class in the configuration needs {package[1]}. Run pip install '{package[1]}'.") from error
+    if package := package_to_install(error):  # in a ValueError of jsonargparse
+        raise MissingPackageError(f"a class in the configuration needs {package}. Run pip install '{package}'.") from error
     if missing := raised_inside(error, ImportError):
-        raise MissingPackageError(f"{as_sentence(one_line(missing))} Install the package, or remove the setting that needs it.") from error
+        raise MissingPackageError(f"{one_line(missing)} Install the package, or remove the setting that needs it.") from error
     if reason := _CLASS_REFUSES.search(" ".join(str(error).split())):
         # What a class in the configuration says against its settings, among what jsonargparse says.
         raise UsageError(f"a class in the configuration refuses its settings: {reason[1].rstrip('.')}.") from error
@@ -145,6 +145,12 @@ def raised_by(error: BaseException, package: str) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message without line breaks, cut where it is long."""
-    text = " ".join(str(error).split()).removesuffix(".")
-    return text if len(text) <= _LONGEST else text[:_LONGEST].rpartition(" ")[0] + " ..."
+    """Return an error's message as a sentence without line breaks, cut where it is long."""
+    text = " ".join(str(error).split())
+    return as_sentence(text) if len(text) <= _LONGEST else text[:_LONGEST].rpartition(" ")[0] + " ..."
+
+
+def package_to_install(error: BaseException) -> str | None:
+    """Return the package that an error of Lightning says is missing, or None."""
+    found = re.search(r"Requirement '([^']+)' not met", str(error))
+    return found and found[1]

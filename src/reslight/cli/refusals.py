@@ -3,16 +3,15 @@
 jsonargparse makes a class of each type that a setting may have, and reports all that goes wrong: the one error that matters is kept here.
 """
 
-import re
 from functools import partial
 from typing import Any, NoReturn
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
-from reslight.cli.errors import one_line
+from reslight.cli.errors import one_line, package_to_install
 from reslight.cli.settings import CHOICES
-from reslight.messages import MissingPackageError, UsageError, as_sentence
+from reslight.messages import MissingPackageError, UsageError
 
 
 class Refusals:
@@ -53,13 +52,11 @@ def _raise_named(name: str, error: Exception) -> NoReturn:
         raise error
     if isinstance(error, OSError):
         kind = ConnectionError if isinstance(error, ConnectionError | TimeoutError) else OSError
-        raise kind(f"{name}: {as_sentence(one_line(error))}") from error
+        raise kind(f"{name}: {one_line(error)}") from error
     if isinstance(error, ImportError):
-        package = re.search(r"Requirement '([^']+)' not met", str(error))  # Lightning's words
-        text = (
-            f"it needs {package[1]}. Run pip install '{package[1]}'." if package else f"{as_sentence(one_line(error))} Install the package."
-        )
+        package = package_to_install(error)
+        text = f"it needs {package}. Run pip install '{package}'." if package else f"{one_line(error)} Install the package."
         raise MissingPackageError(f"{name}: {text}") from error
     if isinstance(error, ValueError | TypeError | MisconfigurationException):
-        raise UsageError(f"{name}: {as_sentence(one_line(error))}") from error
+        raise UsageError(f"{name}: {one_line(error)}") from error
     raise error

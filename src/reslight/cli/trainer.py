@@ -28,7 +28,7 @@ from reslight.cli.saved_config import save_config
 from reslight.cli.settings import check_classes_to_help_with, check_settings
 from reslight.data import ImageDataModule
 from reslight.lightning_private import callbacks_of
-from reslight.messages import UsageError, visible
+from reslight.messages import UsageError
 from reslight.runs import config_files
 from reslight.runs.callback import RunFolder
 from reslight.runs.folder import Run, RunDirectory
@@ -222,7 +222,7 @@ class CLI(LightningCLI):
         try:
             trainer = Trainer(**config)
         except (ValueError, TypeError, MisconfigurationException) as error:
-            raise UsageError(f"{one_line(error)}.") from error
+            raise UsageError(one_line(error)) from error
         check_strategy(trainer.strategy, sync_batchnorm=config["sync_batchnorm"])
         may_measure = self.command == "fit" and config["benchmark"] is None and not config["deterministic"]
         set_up_gpu(trainer.strategy.root_device, self.config_init["float32_matmul_precision"], has_fixed_sizes=may_measure)
@@ -305,9 +305,6 @@ def run(arguments: list[str]) -> Trainer:
         FileNotFoundError: a configuration or a checkpoint that is missing.
     """
     command = arguments[0]
-    for word in arguments:
-        if not word.isascii() and any("\ud800" <= character <= "\udfff" for character in word):
-            raise UsageError(f"{visible(word)} is not UTF-8 text, in which a run's configuration is saved. Rename the file or folder.")
     if warning := environment_warning(os.environ):
         log.warning("%s", warning)
     words, settings, configs = read_command(arguments[1:])

@@ -158,9 +158,8 @@ class RunFolder(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger) and self._row is None:
                 row = logger.row_of(trainer.global_step)
-                # Progress has logged the epoch's speed by now.
-                self._row = {name: value for name, value in row.items() if name != "images_per_second"}
-                self._row = self._row if self._row.keys() > {*FIRST_COLUMNS} else {}
+                row.pop("images_per_second", None)  # Progress has logged the epoch's speed by now
+                self._row = row if row.keys() > {*FIRST_COLUMNS} else {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put metrics.csv on the disk before any checkpoint, of Checkpoints or another callback, is put in place."""

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from reslight.messages import UsageError
 from reslight.runs.folder import REPORTS, Run, runs_in
 from reslight.runs.json_file import read_json_file
 from reslight.runs.metrics_table import read_table
+from reslight.runs.yaml_file import read
 
 _MAX_DIGITS = 16
 """Digits of an epoch or a step in a damaged file that are read."""
@@ -139,12 +138,12 @@ def _net(run: Run) -> str | None:
     if not run.config.is_file():  # missing, or a pipe that would be waited for
         return None
     try:
-        net = yaml.safe_load(run.config.read_text(encoding="utf-8"))["model"]["net"]
+        net = read(run.config)["model"]["net"]
         if isinstance(net, str):
             return net
         changes = [f"{key} {net[key]}" for key in net if key not in ("name", "num_classes", "in_channels")]
         return ", ".join([net["name"], *changes])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, KeyError, TypeError):
+    except (OSError, UsageError, KeyError, TypeError):
         return None  # the name only tells runs apart in a figure
 
 

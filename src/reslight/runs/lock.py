@@ -14,12 +14,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from reslight.file_lock import lock_alone
 from reslight.messages import UsageError, visible
-
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None  # type: ignore[assignment]  # as said above
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +91,7 @@ def _own(path: Path, folder: Path) -> FileIO:
     while True:
         file = FileIO(path, "a+", opener=_open_regular)
         try:
-            is_locked = _lock(file)
+            is_locked = lock_alone(file.fileno())
             owner = _read(file)
             if is_locked is False:
                 raise _refusal(folder, owner)
@@ -121,21 +117,8 @@ def _check_of_other_user(path: Path, folder: Path) -> None:
         RunInUseError: its owner has locked it.
     """
     with suppress(OSError), FileIO(path, opener=_open_regular) as file:
-        if _lock(file) is False:
+        if lock_alone(file.fileno()) is False:
             raise _refusal(folder, _read(file))
-
-
-def _lock(file: FileIO) -> bool | None:
-    """Lock a file: True; False if another process has locked it; None if the file system has no locks."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _open_regular(path: str, flags: int) -> int:
@@ -176,7 +159,7 @@ def _watch(path: Path, folder: Path, owner: dict[str, Any]) -> None:
     Raises:
         RunInUseError: the owner lives.
     """
-    log.info("%s was not released by %s: watching it for %.0f s, in case that it is still training", folder, _name(owner), WATCH_SECONDS)
+    log.info("%s was not released by %s: watching it for %.0f s, in case it is still training", folder, _name(owner), WATCH_SECONDS)
     first, end = _state(path), time.monotonic() + WATCH_SECONDS
     while time.monotonic() < end:
         time.sleep(min(1.0, WATCH_SECONDS / 10))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from reslight.atomic import write_files
+from reslight.atomic import unfinished_files, write_files
 from reslight.messages import UsageError
 from reslight.regular_file import read_regular
 
@@ -75,7 +75,7 @@ class MetricsTable:
         Raises:
             OSError: the file cannot be written.
         """
-        for unfinished in self.path.parent.glob(f".{self.path.name}.*.tmp"):
+        for unfinished in unfinished_files(self.path.parent, self.path.name):
             unfinished.unlink(missing_ok=True)
         if not self.path.exists():
             return
@@ -93,7 +93,7 @@ class MetricsTable:
         content = _lines(columns, kept, header=True)
         if content != self.path.read_bytes():
             write_files({self.path: content})
-        self._is_synced = False  # of an unchanged file nobody knows
+        self._is_synced = False  # an unchanged file may not be on the disk yet
 
     def _write(self) -> None:
         """Write the current row, unless it is in the file."""

@@ -136,7 +136,7 @@ def _pairs(content: Any) -> list[tuple[Any, Any]]:
 
 
 def glued_key(content: Any) -> str | None:
-    """Return a key that swallowed its value for want of a space, such as `lr:0.1`; None without one."""
+    """Return a key that ends with its value because a space is missing, such as `lr:0.1`; None without one."""
     return next((key for key, value in _pairs(content) if value is None and isinstance(key, str) and ":" in key), None)
 
 

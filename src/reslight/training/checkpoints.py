@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from reslight import lightning_private
-from reslight.atomic import write_files
+from reslight.atomic import unfinished_files, write_files
 from reslight.messages import UsageError
 from reslight.training.signals import NUMBERS, StopSignals
 
@@ -106,7 +106,7 @@ class Checkpoints(Checkpoint):
         chosen = self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
         self._used = Path(trainer.strategy.broadcast(chosen))
         if trainer.is_global_zero:
-            for unfinished in self._used.glob(".*.ckpt.*.tmp"):
+            for unfinished in unfinished_files(self._used, "*.ckpt"):
                 unfinished.unlink(missing_ok=True)
         self._step = self._saved_step = trainer.global_step
         if trainer.world_size > 1 and trainer.strategy.root_device.type == "cuda":

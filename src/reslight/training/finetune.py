@@ -39,7 +39,8 @@ def initial_net(source: str | None, net: NetSetting | None, num_classes: int | N
     channels = pretrained.config.in_channels
     if in_channels not in (None, channels):
         raise UsageError(
-            f"model.init_from is {source}: it takes images of {counted(channels, 'channel')}, and the data have {in_channels}."
+            f"model.init_from is {source}: it takes images of {counted(channels, 'channel')}, and the data have {in_channels}. "
+            "Choose other weights."
         )
     result = ResNet(replace(pretrained.config, **_training_fields(source, pretrained.config, net)))
     result.load_state_dict(pretrained.float().state_dict())

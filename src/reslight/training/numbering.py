@@ -13,7 +13,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from reslight import lightning_private
-from reslight.messages import shortened
+from reslight.messages import counted, shortened
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +71,9 @@ def report_rare_values(trainer: Trainer) -> bool:
         return False
     if trainer.is_global_zero:
         log.warning(
-            "trainer.log_every_n_steps is %d: an epoch has %d step%s, and what is logged for single steps (%s) is recorded in one step "
+            "trainer.log_every_n_steps is %d: an epoch has %s, and what is logged for single steps (%s) is recorded in one step "
             "of %d only. Set it to at most %d.",
-            *(every, steps, "s" if steps > 1 else "", shortened(names, 5), every, steps),
+            *(every, counted(int(steps), "step"), shortened(names, 5), every, steps),
         )
     return True
 

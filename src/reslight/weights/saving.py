@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from reslight.atomic import write_files
+from reslight.atomic import unfinished_files, write_files
 from reslight.messages import UsageError
 from reslight.models import ResNet
 from reslight.regular_file import is_regular
@@ -71,9 +71,8 @@ def check_target(folder: Path) -> None:
 
 def _is_cut_short(folder: Path) -> bool:
     """Return whether a process ended while it wrote weights to a new folder, so that config.json, the last file, is missing."""
-    names = {path.name for path in folder.iterdir()}
-    unfinished = {name for name in names if name.endswith(".tmp") and name.startswith(tuple(f".{file}." for file in FILES))}
-    return bool(unfinished) and names - unfinished <= {*FILES}
+    unfinished = {path for name in FILES for path in unfinished_files(folder, name)}
+    return bool(unfinished) and {*folder.iterdir()} - unfinished <= {folder / name for name in FILES}
 
 
 def replace_folder(folder: Path, files: Mapping[str, bytes], sha256: str) -> None:

@@ -258,11 +258,11 @@ def test_without_locks_only_old_files_are_left_over(maker, monkeypatch):
     maker.cached()
     (file,) = kept_files()
     for name, age in {"new": 60, "old": 100_000}.items():
-        left = file.with_name(f".{name}.tmp")
+        left = file.with_name(f".{name}.0.tmp")
         left.touch()
         os.utime(left, (time.time() - age,) * 2)
     maker.check(made=1)
-    assert [path.name for path in kept_files()] == [".new.tmp", file.name]
+    assert [path.name for path in kept_files()] == [".new.0.tmp", file.name]
 
 
 # Where nothing can be kept

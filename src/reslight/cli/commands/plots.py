@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reslight.cli.parser import Commands, runs
-from reslight.messages import UsageError
+from reslight.messages import UsageError, counted
 
 if TYPE_CHECKING:
     from reslight.analysis import History
@@ -98,4 +98,4 @@ def _final_errors(history: "History") -> str:
         parts.append(f"validation {errors[-1]:.2f} % (best {best:.2f} % at step {at})")
     for step, error in zip(history.test.steps, history.test.errors, strict=True):
         parts.append(f"test {error:.2f} %" + ("" if step == history.steps else f" at step {step}"))
-    return f"{history.epochs} epoch{'s' if history.epochs > 1 else ''}, error: {', '.join(parts)}"
+    return f"{counted(history.epochs, 'epoch')}, error: {', '.join(parts)}"

@@ -212,7 +212,7 @@ def convert(
     library = str(from_library or to_library)
     if to_library and (mean or std or labels):
         option = "mean" if mean else "std" if std else "labels"
-        raise UsageError(f"--{option} describes a file that is read with --from: with --to it has no place. Leave it out.")
+        raise UsageError(f"--{option} describes a file that is read with --from: --to does not use it. Leave it out.")
     if check:
         import_library(library)
     if from_library:

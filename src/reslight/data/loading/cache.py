@@ -19,6 +19,7 @@ from torch import Tensor
 
 from reslight import atomic
 from reslight.data.loading.split import Split
+from reslight.file_lock import lock_alone, lock_shared
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,7 @@ def writing_to(folder: Path) -> Iterator[None]:
         lock = os.open(folder, os.O_RDONLY)
     try:
         if lock is not None:
-            with suppress(ImportError, OSError):
-                import fcntl  # not on Windows
-
-                fcntl.flock(lock, fcntl.LOCK_SH)  # the system releases it when the process ends, however that happens
+            lock_shared(lock)
         yield
     finally:
         if lock is not None:
@@ -93,7 +91,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 def remove_unfinished(folder: Path) -> None:
     """Delete the unfinished files that killed processes left in a folder of the cache."""
     with suppress(OSError):  # a missing folder, or one that belongs to another user
-        if not (unfinished := list(folder.glob(".*.tmp"))):
+        if not (unfinished := atomic.unfinished_files(folder)):
             return
         lock = os.open(folder, os.O_RDONLY)
         try:
@@ -105,15 +103,10 @@ def remove_unfinished(folder: Path) -> None:
 
 def _abandoned(lock: int, unfinished: Sequence[Path]) -> Sequence[Path]:
     """Return the unfinished files that no process is writing; those that were begun since they were listed are not among them."""
-    try:
-        import fcntl
-
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return []  # a process is writing
-    except (ImportError, OSError):
+    is_locked = lock_alone(lock)
+    if is_locked is None:
         return [path for path in unfinished if time.time() - path.stat().st_mtime > _LONG]
-    return unfinished
+    return unfinished if is_locked else []  # otherwise a process is writing
 
 
 def load(path: Path, stamp: str) -> Split | None:

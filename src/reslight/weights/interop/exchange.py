@@ -99,7 +99,7 @@ def _check_statistics(preprocess: Mapping[str, Any]) -> None:
         values = preprocess.get(name, ())
         if not all(0 <= value <= 1 for value in values):
             fix = "Divide them by 255." if all(0 <= value <= 255 for value in values) else "Give the statistics of such images."
-            raise UsageError(f"--{name} is {' '.join(f'{value:g}' for value in values)}: images are from 0 to 1. {fix}")
+            raise UsageError(f"--{name} is {' '.join(f'{value:g}' for value in values)}: the values of images are 0 to 1. {fix}")
 
 
 def read_config_beside(path: Path, library: str) -> dict[str, Any] | None:
