@@ -321,10 +321,11 @@ def test_what_a_killed_download_leaves_is_not_taken_for_data(small, author, clos
     author.fault = "stalled"
     started = process(closed, author.address)
     end = time.monotonic() + 300
-    while not (files := files_in(Path("data"))) and time.monotonic() < end:
+    while not (files := files_in(Path("data"))) and started.poll() is None and time.monotonic() < end:
         threading.Event().wait(0.02)
     started.kill()
-    started.communicate()
+    _, err = started.communicate()
+    assert len(files) == 1, err
     (file,) = files
     assert file.startswith("cifar10/.unfinished-")
     assert file.endswith("/cifar-10-python.tar.gz")
