@@ -291,6 +291,19 @@ def test_what_a_batch_size_finder_sets():
     assert lightning_private.batch_size_name(BatchSizeFinder(batch_arg_name="own")) == "own"
 
 
+def test_an_error_from_restoring_a_checkpoint():
+    saved = trainer(max_epochs=1)
+    saved.fit(Module(), DataLoader(torch.randn(BATCHES, 2)))
+    saved.save_checkpoint("whole.ckpt")
+    torch.save(torch.load("whole.ckpt", weights_only=False) | {"loops": 3}, "odd.ckpt")
+    with pytest.raises(TypeError) as caught:
+        trainer(max_epochs=2).fit(Module(), DataLoader(torch.randn(BATCHES, 2)), ckpt_path="odd.ckpt")
+    assert lightning_private.is_from_restoring(caught.value)
+    with pytest.raises(TypeError) as caught:
+        trainer(max_epochs=1).fit(Module(), DataLoader(3))
+    assert not lightning_private.is_from_restoring(caught.value)
+
+
 def test_the_names_of_values_of_single_steps():
     names: list[list[str]] = []
 

@@ -4,6 +4,7 @@ pyproject.toml limits Lightning's version, and tests/test_lightning_private.py h
 Lightning renames what the function reads or writes.
 """
 
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, Callback, WeightAveragi
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from lightning.pytorch.trainer.connectors import checkpoint_connector
 from lightning.pytorch.tuner.lr_finder import _LRCallback
 from torch.optim.swa_utils import AveragedModel
 
@@ -176,6 +178,13 @@ def hide_bar_of_learning_rates(trainer: Trainer) -> None:
 def batch_size_name(callback: BatchSizeFinder) -> str:
     """Return the attribute of the module or the data module that a BatchSizeFinder sets."""
     return callback._batch_arg_name
+
+
+def is_from_restoring(error: BaseException) -> bool:
+    """Return whether an error was raised while Lightning restored a checkpoint."""
+    frames = traceback.walk_tb(error.__traceback__)
+    codes = [frame.f_code for frame, _ in frames if frame.f_globals.get("__name__") == checkpoint_connector.__name__]
+    return any("restore" in code.co_name or code.co_name == "resume_start" for code in codes)
 
 
 def names_of_step_values(trainer: Trainer) -> list[str]:

@@ -2,9 +2,13 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
+from tests.runs.test_folder import TINY
 
 from reslight.messages import UsageError
 from reslight.runs.eval_results import eval_results_for
@@ -100,3 +104,24 @@ def test_a_run_with_a_damaged_configuration_is_not_forked(run, content, says):
     with pytest.raises(UsageError, match=rf"^runs/digits/1/config\.yaml [^\n]*{says}"):
         fork_run(run, Path("deeper"), "resnet20")
     assert not Path("deeper").exists()
+
+
+@pytest.mark.slow
+def test_a_resume_from_what_is_damaged_changes_nothing(reslight):
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY | {"model": TINY["model"] | {"ema": 0.9}}))
+    assert reslight("fit", "--config", "tiny.yaml").code == 0
+    run = Run(Path("runs/tiny/1"))
+    resume = ("fit", "--config", "tiny.yaml", "--trainer.max_epochs", 2, "--ckpt_path")
+    whole = torch.load(run.checkpoint(), weights_only=False)
+    for changes in ({"loops": 3}, {"optimizer_states": [3]}, {"current_model_state": {}}):
+        torch.save(whole | changes, "odd.ckpt")
+        answer = reslight(*resume, "odd.ckpt")
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert re.match(r"reslight: error: odd\.ckpt cannot be restored: \w+: .*\. Choose another checkpoint\.", answer.err)
+    run.metrics.write_text("epoch;step\n1;2\n")
+    run.config.write_text("trainer: 3\ndata: {init_args: 4}\n")
+    before = {path.name: path.read_bytes() for path in run.folder.glob("[a-z]*.*")}
+    answer = reslight(*resume, "last")
+    assert answer.code == 2
+    assert answer.err.startswith("reslight: error: runs/tiny/1/metrics.csv has no column epoch")
+    assert {path.name: path.read_bytes() for path in run.folder.glob("[a-z]*.*")} == before

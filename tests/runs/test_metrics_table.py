@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reslight.messages import UsageError
 from reslight.runs.metrics_table import MetricsTable
 
 
@@ -42,6 +43,17 @@ def test_rows_are_flushed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     table.flush()
     table.flush()
     assert len(synced) == 1
+
+
+def test_a_table_that_an_editor_has_changed_is_kept(tmp_path: Path):
+    table = MetricsTable(tmp_path / "metrics.csv")
+    table.path.write_text("epoch;step;train/loss\n1;20;2,5\n")
+    with pytest.raises(UsageError, match=r"metrics\.csv has no column epoch: .* move it away"):
+        table.cut(20)
+    assert table.path.read_text() == "epoch;step;train/loss\n1;20;2,5\n"
+    table.path.write_text("epo")  # a crash in the first write
+    table.cut(20)
+    assert text(table.path) == "epoch,step|"
 
 
 def test_a_resume_without_a_later_row_leaves_the_file(tmp_path: Path):

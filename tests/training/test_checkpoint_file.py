@@ -50,6 +50,7 @@ class Plain:
         ({"reslight": {"data": {"preprocess": 3}}}, "what it says of its data is not a mapping"),
         ({"state_dict": None}, "it has no weights or no step"),
         ({"global_step": "3"}, "it has no weights or no step"),
+        ({"epoch": None}, "it has no weights or no step"),
     ],
 )
 def test_a_checkpoint_that_is_not_one(changes, says):

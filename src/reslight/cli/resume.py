@@ -31,7 +31,7 @@ def changes_of_length(checkpoint: Path, trainer: Mapping[str, Any]) -> Iterator[
     if run is None:
         return
     config = run.last_config()
-    before = read(config).get("trainer") or {}
+    before = _settings(config, "trainer")
     for name in ("max_epochs", "max_steps"):
         if name in before and before[name] != trainer[name]:
             now = f"trainer.{name} is {trainer[name]}"
@@ -41,6 +41,14 @@ def changes_of_length(checkpoint: Path, trainer: Mapping[str, Any]) -> Iterator[
 def data_root_of(checkpoint: Path) -> str | None:
     """Return the folder of the data that a run was trained on; None without a run, or for a dataset without a folder."""
     run = Run.of_checkpoint(checkpoint)
-    data = read(run.config).get("data", {}) if run else {}
-    root: str | None = data.get("init_args", {}).get("root")
-    return root
+    root = _settings(run.config, "data", "init_args").get("root") if run else None
+    return root if isinstance(root, str) else None
+
+
+def _settings(config: Path, *keys: str) -> Mapping[str, Any]:
+    """Return the settings under some keys of a run's configuration; none if it has no such mapping, as after an edit."""
+    found: Mapping[str, Any] = read(config)
+    for key in keys:
+        inner = found.get(key)
+        found = inner if isinstance(inner, Mapping) else {}
+    return found

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from reslight.cli.allocator import keep_freed_blocks
+from reslight.cli.blame import origin
 from reslight.cli.class_names import complete_classes
 from reslight.cli.command_line import Setting, read_command
 from reslight.cli.errors import Parser, ParsingError, explain, one_line, raise_in_one_line, raised_by
@@ -28,7 +29,8 @@ from reslight.cli.saved_config import save_config
 from reslight.cli.settings import check_classes_to_help_with, check_settings
 from reslight.data import ImageDataModule
 from reslight.lightning_private import callbacks_of
-from reslight.messages import UsageError
+from reslight.lightning_private import callbacks_of, is_from_restoring
+from reslight.messages import UsageError, as_sentence
 from reslight.runs import config_files
 from reslight.runs.callback import RunFolder
 from reslight.runs.folder import Run, RunDirectory
@@ -261,7 +263,14 @@ class CLI(LightningCLI):
         """Train, evaluate or predict, and report."""
         method = getattr(self.trainer, self.command)
         options = {"validate": {"verbose": False}, "test": {"verbose": False}, "predict": {"return_predictions": False}}
-        returned = method(self.model, datamodule=self.datamodule, ckpt_path=self.config.ckpt_path, **options.get(self.command, {}))
+        try:
+            returned = method(self.model, datamodule=self.datamodule, ckpt_path=self.config.ckpt_path, **options.get(self.command, {}))
+        except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            is_other = isinstance(error, UsageError) or (isinstance(error, RuntimeError) and "state_dict" not in str(error))
+            if is_other or not is_from_restoring(error) or origin(error):
+                raise
+            damage = f"{type(error).__name__}: {as_sentence(one_line(error))}"
+            raise UsageError(f"{self.checkpoint} cannot be restored: {damage} Choose another checkpoint.") from error
         if self.command == "fit":
             if self.run_folder and not getattr(self.trainer, "fast_dev_run", False):
                 finish_fit(self.trainer, self.model, self.datamodule, self.run_folder, export=self.config.export)

@@ -123,13 +123,13 @@ class RunFolder(Callback):
         self.run = run = Run(trainer.strategy.broadcast(chosen) or Path())
         if not resumed:
             self._own(trainer, run)
+        for logger in trainer.loggers:  # first of all: a damaged metrics.csv is refused
+            if isinstance(logger, RunLogger):
+                logger.open(run, *((trainer.global_step, self._resumed_row) if resumed else ()))
         if trainer.is_global_zero:
             run.summary.unlink(missing_ok=True)  # a run that is resumed is not finished
             self.config = run.next_config()
             self._write_config(self.config)
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.open(run, *((trainer.global_step, self._resumed_row) if resumed else ()))
         self._row = self._resumed_row = None
         trainer.loggers = [*self._make_loggers(run.folder), *trainer.loggers]
         number_loggers(trainer)

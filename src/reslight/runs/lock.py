@@ -128,7 +128,7 @@ def _open_regular(path: str, flags: int) -> int:
         OSError: a link, a pipe or a device, or a file that cannot be opened.
     """
     problem = OSError(errno.EINVAL, "it is not a regular file")
-    if os.path.islink(path):  # Windows has no O_NOFOLLOW
+    if Path(path).is_symlink():  # Windows has no O_NOFOLLOW
         raise problem
     file = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
     if not stat.S_ISREG(os.fstat(file).st_mode):

@@ -74,14 +74,19 @@ class MetricsTable:
 
         Raises:
             OSError: the file cannot be written.
+            UsageError: a damaged file, or one that reslight did not write: its values would be lost.
         """
         for unfinished in unfinished_files(self.path.parent, self.path.name):
             unfinished.unlink(missing_ok=True)
         if not self.path.exists():
             return
         columns, rows = read_table(self.path)
-        if not {*FIRST_COLUMNS} <= {*columns}:
-            columns, rows = list(FIRST_COLUMNS), []
+        if not columns:  # not even the first line is whole
+            columns = list(FIRST_COLUMNS)
+        if lacking := [name for name in FIRST_COLUMNS if name not in columns]:
+            raise UsageError(
+                f"{self.path} has no column {lacking[0]}: it was altered. Restore it, or move it away: a new one is begun then."
+            )
         kept: list[dict[str, str]] = []
         for row in rows:
             if row["step"].isdecimal() and (int(kept[-1]["step"]) if kept else -1) < int(row["step"]) <= step:

@@ -35,7 +35,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     settings, state = (contents.get("hyper_parameters"), contents.get("reslight", {})) if isinstance(contents, dict) else (None, None)
     if not isinstance(settings, Mapping) or not isinstance(settings.get("net"), Mapping) or not isinstance(state, dict):
         raise UsageError(f"{path} is not a checkpoint of reslight: it has no settings of a network. Choose one in runs/ with --ckpt_path.")
-    if type(contents.get("global_step")) is not int or not isinstance(contents.get("state_dict"), Mapping):
+    counts = contents.get("global_step"), contents.get("epoch", 0)
+    if any(type(count) is not int for count in counts) or not isinstance(contents.get("state_dict"), Mapping):
         raise UsageError(f"{path} is not a checkpoint of reslight: it has no weights or no step. Choose one in runs/ with --ckpt_path.")
     if type(format := state.get("format", FORMAT)) is not int or format > FORMAT:
         raise UsageError(
