@@ -28,7 +28,6 @@ from reslight.cli.resume import changes_of_length, check_epochs, data_root_of
 from reslight.cli.saved_config import save_config
 from reslight.cli.settings import check_classes_to_help_with, check_settings
 from reslight.data import ImageDataModule
-from reslight.lightning_private import callbacks_of
 from reslight.lightning_private import callbacks_of, is_from_restoring
 from reslight.messages import UsageError, as_sentence
 from reslight.runs import config_files
