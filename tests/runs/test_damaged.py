@@ -56,6 +56,13 @@ def test_json_that_is_none(run, content):
         _ = run.step
 
 
+def test_a_command_in_a_message_can_be_typed(run):
+    moved = Run(run.folder.rename("my run"))
+    (moved.folder / "test.json").touch()
+    with pytest.raises(UsageError, match="Run `reslight test --config 'my run/config.yaml'` again"):
+        read_run(moved)
+
+
 def test_json_with_other_contents(run):
     (run.folder / "test.json").write_text(json.dumps(REPORT))
     assert eval_results_for(run, "0", {})[0].correct1 == 2

@@ -41,6 +41,13 @@ def files(run: str) -> set[str]:
     return {path.relative_to(run).as_posix() for path in Path(run).rglob("*.ckpt")}
 
 
+def test_the_next_command_can_be_typed(config: Path, reslight):
+    assert (
+        f"next   reslight test --config '{Path('my runs/tiny/1/config.yaml')}'\n"
+        in reslight("fit", "--config", config, "--trainer.default_root_dir", "my runs", "--trainer.max_steps", 1).out
+    )
+
+
 def test_model_checkpoint_saves_into_the_run(reslight, config):
     for number in (1, 2):
         answer = reslight("fit", "--config", config, *MODEL_CHECKPOINT, "--trainer.max_epochs", number)

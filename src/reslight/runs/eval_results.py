@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from reslight.atomic import write_files
@@ -141,7 +142,7 @@ def _reports(run: Run | None) -> dict[str, dict[str, Any]]:
         path, command = run.folder / name, name.removesuffix(".json")
         if not path.is_file():
             continue
-        fix = f"Run `reslight {command} --config {run.config}` again, or remove the file."
+        fix = f"Run `reslight {command} --config {quote(str(run.config))}` again, or remove the file."
         report = found[split] = read_json_file(path, fix)
         try:
             _eval_result(split, {**report, "batch_size": report["batch_size"] or 1})

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 from reslight.messages import UsageError
 from reslight.runs.folder import REPORTS, Run, runs_in
@@ -152,7 +153,7 @@ def _test(run: Run) -> Curve:
     path = run.folder / REPORTS["test"]
     if not path.is_file():
         return Curve()
-    fix = f"Run `reslight test --config {run.config}` again."
+    fix = f"Run `reslight test --config {quote(str(run.config))}` again."
     report = read_json_file(path, fix)
     try:
         return Curve((int(report["step"]),), (100 * (1 - float(report["metrics"]["test/acc1"])),))

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -130,5 +131,7 @@ def _next_command(trainer: Trainer, run: Run, config: Path) -> str:
     if not run.checkpoint().is_file():
         return "nothing to evaluate: trainer.enable_checkpointing is false, and no weights were saved"
     if getattr(getattr(trainer, "datamodule", None), "has_test", True):
-        return f"reslight test --config {config}"
-    return f"reslight classify {run.weights} IMAGE" if run.weights.is_dir() else f"reslight validate --config {config}"
+        return f"reslight test --config {quote(str(config))}"
+    if run.weights.is_dir():
+        return f"reslight classify {quote(str(run.weights))} IMAGE"
+    return f"reslight validate --config {quote(str(config))}"

@@ -1,5 +1,6 @@
 """The commands for weights: export, deepen, verify, classify, convert, weights."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,7 +135,8 @@ def deepen(source: str, output: str, to: str) -> None:
 
         step = fork_run(run, Path(output), to)
         print(f"written {output}: the run {run.folder} at step {step:,}, its network now {to}")
-        print(f"next   reslight fit --config {output}/config.yaml --ckpt_path {output}, with a larger --trainer.max_epochs or max_steps")
+        resume = shlex.join(["reslight", "fit", "--config", f"{output}/config.yaml", "--ckpt_path", output])
+        print(f"next   {resume}, with a larger --trainer.max_epochs or max_steps")
         return
     from reslight.models import count_parameters
     from reslight.weights.deepen import deepen_folder
