@@ -59,7 +59,7 @@ def test_json_that_is_none(run, content):
 def test_a_command_in_a_message_can_be_typed(run):
     moved = Run(run.folder.rename("my run"))
     (moved.folder / "test.json").touch()
-    with pytest.raises(UsageError, match="Run `reslight test --config 'my run/config.yaml'` again"):
+    with pytest.raises(UsageError, match=r"Run `reslight test --config 'my run/config\.yaml'` again"):
         read_run(moved)
 
 

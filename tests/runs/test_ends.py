@@ -42,10 +42,8 @@ def files(run: str) -> set[str]:
 
 
 def test_the_next_command_can_be_typed(config: Path, reslight):
-    assert (
-        f"next   reslight test --config '{Path('my runs/tiny/1/config.yaml')}'\n"
-        in reslight("fit", "--config", config, "--trainer.default_root_dir", "my runs", "--trainer.max_steps", 1).out
-    )
+    answer = reslight("fit", "--config", config, "--trainer.default_root_dir", "my runs", "--trainer.max_steps", 1)
+    assert "next   reslight test --config 'my runs/tiny/1/config.yaml'\n" in answer.out
 
 
 def test_model_checkpoint_saves_into_the_run(reslight, config):
