@@ -396,3 +396,13 @@ def test_a_full_disk_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch):
     says = r"/decoded/shards cannot hold the images of .*parquet: No space left on device\. Make room, or set RESLIGHT_CACHE\.$"
     with pytest.raises(OSError, match=says):
         image_set_in_shards(root)
+
+
+def test_folders_of_images_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The search by pattern listed each folder of a class seven times, which took seconds for a hundred thousand images."""
+    for name in ("cats", "dogs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    monkeypatch.setattr(shards, "shards_in", lambda folder, _: pytest.fail(f"{folder} was searched"))
+    assert shards.image_set_in_shards(tmp_path) is None
+    assert shards.image_set_in_shards(tmp_path / "missing") is None

@@ -1,6 +1,7 @@
 """Datasets in parquet shards, as on the Hugging Face Hub: encoded images, which threads decode when they are needed."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from reslight.messages import UsageError, shortened, visible
 
 _MAX_CLASSES = 1_000_000
 _SHOWN = 5
+_SPLIT_FOLDERS = frozenset(name for names in SPLIT_FOLDERS.values() for name in names)
 _ADJECTIVES: Mapping[SplitName, str] = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -169,8 +171,19 @@ def _find_files(root: Path) -> dict[SplitName, list[Path]]:
 
 def _files_in(folder: Path) -> dict[SplitName, list[Path]]:
     found: dict[SplitName, list[Path]] = {}
+    if not _may_have_shards(folder):
+        return found
     for split, names in SPLIT_FOLDERS.items():
         for name in names:
             if files := shards_in(folder, name):
                 found.setdefault(split, files)
     return found
+
+
+def _may_have_shards(folder: Path) -> bool:
+    """Return whether a folder has parquet files or a folder named as a split: a search by pattern would list many images 14 times."""
+    try:
+        with os.scandir(folder) as entries:
+            return any((name := entry.name.lower()).endswith("parquet") or name in _SPLIT_FOLDERS for entry in entries)
+    except OSError:
+        return False
