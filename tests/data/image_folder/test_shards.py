@@ -19,7 +19,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from reslight.data import Folder
-from reslight.data.image_folder import shard_cache
+from reslight.data.image_folder import shard_cache, shards
 from reslight.data.image_folder.folder import find_image_set
 from reslight.data.image_folder.shards import image_set_in_shards
 from reslight.data.loading.cache import writing_to
@@ -404,5 +404,5 @@ def test_folders_of_images_are_listed_once(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").touch()
     monkeypatch.setattr(shards, "shards_in", lambda folder, _: pytest.fail(f"{folder} was searched"))
-    assert shards.image_set_in_shards(tmp_path) is None
-    assert shards.image_set_in_shards(tmp_path / "missing") is None
+    assert image_set_in_shards(tmp_path) is None
+    assert image_set_in_shards(tmp_path / "missing") is None
