@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import log_loss, top_k_accuracy_score
+from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error, multiclass_confusion_matrix
 
+from reslight import metrics
 from reslight.metrics import Evaluator, TrainingSums
 
 
@@ -101,6 +102,8 @@ def test_details_by_hand():
     evaluator.update(torch.tensor(rows, dtype=torch.float64).log(), torch.tensor([0, 1, 1, 1, 0]))
     details = evaluator.details()
     assert details.confusion.tolist() == [[1, 1, 0], [1, 2, 0], [0, 0, 0]]  # the tie goes to class 1
+    assert details.pairs.tolist() == [[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 2]]
+    assert (details.totals, details.correct) == ([2, 3, 0], [1, 2, 0])
     assert details.per_class == [0.5, 2 / 3, None]
     bins = {number: tuple(row[:2]) for number, row in enumerate(details.bins.tolist()) if row[0]}
     assert bins == {6: (1, 1), 10: (2, 1), 13: (1, 1), 14: (1, 0)}  # of fifteen; probability 1 is in the last
@@ -112,7 +115,41 @@ def test_details_add_up_over_devices_and_one_may_have_no_images(predictions):
     whole, one, two = (Evaluator(10, details=True) for _ in range(3))
     whole.update(logits, labels)
     one.update(logits, labels)
-    parts = iter([two.details().confusion, two.details().bins])
-    summed = one.details(lambda tensor: tensor + next(parts))
+    other = two.details()
+    assert other.pairs.shape == (0, 3)
+    summed = one.details(lambda tensor: tensor + other.bins, lambda rows: torch.cat([other.pairs, rows]))
+    assert torch.equal(summed.pairs, whole.details().pairs)
     assert torch.equal(summed.confusion, whole.details().confusion)
     assert summed.ece == whole.details().ece
+
+
+@pytest.mark.parametrize("most", [0, 7, 100, 503])
+def test_pairs_are_those_of_sklearn_however_often_they_are_counted(predictions, most, monkeypatch):
+    monkeypatch.setattr(metrics, "_MOST_UNCOUNTED", most)
+    logits, labels = predictions
+    halves = [Evaluator(10, details=True) for _ in range(2)]
+    for number, (part, target) in enumerate(zip(logits.split(50), labels.split(50), strict=True)):
+        halves[number % 2].update(part, target)
+    details = halves[0].details(gather=lambda rows: torch.cat([rows, halves[1].details().pairs]))
+    expected = confusion_matrix(labels, logits.argmax(1), labels=range(10))
+    assert details.confusion.tolist() == expected.tolist()
+    assert details.pairs.tolist() == [[int(a), int(b), int(expected[a, b])] for a, b in zip(*expected.nonzero(), strict=True)]
+    assert (details.totals, details.correct) == (expected.sum(axis=1).tolist(), expected.diagonal().tolist())
+
+
+@pytest.mark.parametrize("classes", [21_000, 300_000])
+def test_many_classes_take_memory_for_the_images_only(classes):
+    """A matrix of 300,000 classes would take 720 GB."""
+    evaluator = Evaluator(classes, details=True)
+    labels = torch.tensor([classes - 1, 0, classes - 1, 5])
+    evaluator.update(torch.zeros(4, classes).index_fill_(1, torch.tensor([classes - 1]), 3.0), labels)
+    details = evaluator.details()
+    assert details.pairs.tolist() == [[0, classes - 1, 1], [5, classes - 1, 1], [classes - 1, classes - 1, 2]]
+    assert (evaluator.counts().correct1, sum(details.totals), sum(details.correct), details.per_class[5]) == (2, 4, 2, 0.0)
+
+
+def test_without_details_nothing_is_gathered():
+    evaluator = Evaluator(10)
+    evaluator.update(torch.eye(10), torch.arange(10))
+    details = evaluator.details(gather=lambda _: pytest.fail("the other devices would wait"))
+    assert (details.pairs.shape, sum(details.totals)) == ((0, 3), 0)

@@ -15,6 +15,8 @@ TOP_K = 5
 """Top-5 accuracy is reported for more than five classes; with fewer it is always 1."""
 BINS = 15
 """Number of equal bins of the predicted probability, 0 to 1, in which it is compared with the accuracy (Guo et al. 2017)."""
+_MOST_UNCOUNTED = 2**16
+"""Images whose pairs of label and prediction are kept one by one; more are counted."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,43 @@ class ConfusionAndCalibration:
     """Which classes are confused with which, and how well the probabilities are calibrated.
 
     Attributes:
-        confusion: int64 `(num_classes, num_classes)`: number of images with the label of the row and the prediction of the column.
+        num_classes: Number of classes.
+        pairs: int64 `(P, 3)`: a label, a prediction, and the number of images that have both; sorted, without pairs that no image has. Of
+            21,000 classes, a matrix would take 3.5 GB.
         bins: float64 `(BINS, 3)`: for the images whose highest probability is in a bin, their number, the number of correct
             predictions, and the sum of those probabilities.
     """
 
-    confusion: Tensor
+    num_classes: int
+    pairs: Tensor
     bins: Tensor
+
+    @property
+    def confusion(self) -> Tensor:
+        """The number of images with the label of the row and the prediction of the column, int64 `(num_classes, num_classes)`."""
+        labels, predictions, images = self.pairs.unbind(dim=1)
+        matrix = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
+        matrix[labels, predictions] = images
+        return matrix
+
+    @property
+    def totals(self) -> list[int]:
+        """The number of images of each class."""
+        return self._sums(self.pairs)
+
+    @property
+    def correct(self) -> list[int]:
+        """The number of images of each class that are predicted correctly."""
+        return self._sums(self.pairs[self.pairs[:, 0] == self.pairs[:, 1]])
 
     @property
     def per_class(self) -> list[float | None]:
         """Accuracy (recall) of each class, 0 to 1; None for a class without images."""
-        pairs = zip(self.confusion.diagonal().tolist(), self.confusion.sum(dim=1).tolist(), strict=True)
-        return [correct / total if total else None for correct, total in pairs]
+        return [correct / total if total else None for correct, total in zip(self.correct, self.totals, strict=True)]
+
+    def _sums(self, pairs: Tensor) -> list[int]:
+        sums: list[int] = torch.zeros(self.num_classes, dtype=torch.int64).index_add_(0, pairs[:, 0], pairs[:, 2]).tolist()
+        return sums
 
     @property
     def ece(self) -> float:
@@ -82,7 +108,9 @@ class Evaluator:
         self._device = _double_device(torch.device(device))
         self._integers = torch.zeros(3, dtype=torch.int64, device=self._device)  # total, correct1, correct5
         self._nll = torch.zeros((), dtype=torch.float64, device=self._device)
-        self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=self._device)
+        self._pairs = torch.zeros(0, 3, dtype=torch.int64)
+        self._new_pairs: list[Tensor] = []  # label * num_classes + prediction of each image that is not counted in _pairs
+        self._images = 0
         self._bins = torch.zeros(BINS, 3, dtype=torch.float64, device=self._device)
 
     @torch.no_grad()
@@ -103,8 +131,10 @@ class Evaluator:
             self._add_details(logits.softmax(dim=1), ranked[:, 0], labels)
 
     def _add_details(self, probabilities: Tensor, predictions: Tensor, labels: Tensor) -> None:
-        # bincount would wait for the device to know how many bins there are.
-        self._confusion.view(-1).index_add_(0, labels * self._num_classes + predictions, torch.ones_like(labels))
+        self._new_pairs.append(labels * self._num_classes + predictions)
+        self._images += len(labels)
+        if self._images > _MOST_UNCOUNTED:
+            self._count_pairs()
         highest = probabilities.gather(1, predictions[:, None])[:, 0]
         edges = torch.linspace(0, 1, BINS + 1, dtype=torch.float64, device=self._device)[1:-1]
         rows = torch.stack([torch.ones_like(highest), (predictions == labels).double(), highest], dim=1)
@@ -119,9 +149,33 @@ class Evaluator:
         total, correct1, correct5 = (int(n) for n in reduce(self._integers.clone()))
         return EvalCounts(total, correct1, correct5 if self._k > 1 else None, float(reduce(self._nll.clone())))
 
-    def details(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> ConfusionAndCalibration:
-        """Return the confusion and calibration so far, all zero without `details=True`; `reduce` as for `counts`."""
-        return ConfusionAndCalibration(reduce(self._confusion.clone()).cpu(), reduce(self._bins.clone()).cpu())
+    def details(
+        self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor, gather: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    ) -> ConfusionAndCalibration:
+        """Return the confusion and calibration so far, without images unless `details=True`.
+
+        Args:
+            reduce: As for `counts`.
+            gather: Joins the rows of a tensor `(P, 3)` over the devices of the run, each of which has another number of rows.
+        """
+        self._count_pairs()
+        pairs = _counted(gather(self._pairs.to(self._device)).cpu(), self._num_classes) if self._with_details else self._pairs
+        return ConfusionAndCalibration(self._num_classes, pairs, reduce(self._bins.clone()).cpu())
+
+    def _count_pairs(self) -> None:
+        """Count the new pairs. It waits for the device, so it is not done for each batch."""
+        if self._new_pairs:
+            numbers = torch.cat(self._new_pairs).cpu()
+            new = torch.stack([numbers // self._num_classes, numbers % self._num_classes, torch.ones_like(numbers)], dim=1)
+            self._pairs = _counted(torch.cat([self._pairs, new]), self._num_classes)
+        self._new_pairs, self._images = [], 0
+
+
+def _counted(pairs: Tensor, num_classes: int) -> Tensor:
+    """Return rows of label, prediction and images, int64 `(P, 3)`, sorted, with the images of equal pairs added up."""
+    found, places = torch.unique(pairs[:, 0] * num_classes + pairs[:, 1], return_inverse=True)
+    images = torch.zeros_like(found).index_add_(0, places, pairs[:, 2])
+    return torch.stack([found // num_classes, found % num_classes, images], dim=1)
 
 
 class TrainingSums:

@@ -40,6 +40,36 @@ def test_of_many_classes_the_worst_are_named():
     assert [bar.get_width() for bar in classes.patches] == list(range(50, 30, -1))
 
 
+def test_of_more_classes_the_most_confused_pairs_are_shown():
+    """Of 300 classes, each is taken for the next; both forms of the report give the same figure."""
+    content = report(300)
+    for row in range(300):
+        content["confusion"][row] = [0] * 300
+        content["confusion"][row][row], content["confusion"][row][(row + 1) % 300] = 5, row
+    as_pairs = {name: values for name, values in content.items() if name != "confusion"}
+    rows = enumerate(content["confusion"])
+    as_pairs["confusion_pairs"] = [[row, column, images] for row, counts in rows for column, images in enumerate(counts) if images]
+    for form in (content, as_pairs):
+        confusion, classes, *_ = draw_evaluation(form).axes
+        assert not confusion.images
+        assert [bar.get_width() for bar in confusion.patches] == list(range(280, 300))
+        assert [text.get_text() for text in confusion.texts][-2:] == [" 298", " 299"]
+        texts = [label.get_text() for label in confusion.get_yticklabels()]
+        assert (len(texts), texts[0], texts[-1]) == (20, "class 280 → class 281", "class 299 → cat")
+        assert classes.get_title() == "The 20 worst of 300 classes"
+
+
+def test_pairs_of_ties_keep_their_order_and_none_may_be_wrong():
+    content = report(300)
+    del content["confusion"]
+    drawn = draw_evaluation({**content, "confusion_pairs": [[1, 2, 1], [7, 7, 9], [8, 1, 1]]}).axes[0]
+    assert [label.get_text() for label in drawn.get_yticklabels()] == [r"class 8 → \$dog\$", r"\$dog\$ → fish"]
+    for pairs in ([[7, 7, 9]], []):
+        figure = draw_evaluation({**content, "confusion_pairs": pairs})
+        figure.draw_without_rendering()
+        assert not figure.axes[0].patches
+
+
 def test_a_class_without_images_is_left_out():
     content = report()
     content["confusion"][1], content["per_class"][1] = [0, 0, 0], {"label": "$dog$", "total": 0, "correct": 0, "accuracy": None}

@@ -1,6 +1,8 @@
-"""Plot the confusion matrix, the accuracy of each class and the calibration."""
+"""Plot the confusion matrix or the most confused classes, the accuracy of each class and the calibration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import nlargest
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from reslight.analysis.figure import COLORS, GRAY, new_figure
@@ -13,10 +15,14 @@ if TYPE_CHECKING:  # an optional package, which takes half a second to import
 BLUE, RED = COLORS[:2]
 MAX_NAMES = 20
 """The most class names that are readable along an axis; of more classes only the worst are named."""
+MAX_MATRIX = 200
+"""The most classes of which a matrix is readable; of more, the most confused pairs of classes are shown."""
+_SHORT = 20
+"""Characters of a class name that stands beside another."""
 
 
 def draw_evaluation(report: Mapping[str, Any]) -> "Figure":
-    """Draw the report of an evaluation: the confusion matrix, the accuracy of each class, and the calibration.
+    """Draw the report of an evaluation: the confusion matrix or the most confused classes, the accuracy of each, and the calibration.
 
     Args:
         report: The content of test.json or validate.json.
@@ -29,15 +35,45 @@ def draw_evaluation(report: Mapping[str, Any]) -> "Figure":
 
     figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.15))  # inches; the label of a square image would touch the edge
     confusion, classes, calibration = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
-    names = [visible(row["label"], 40).replace("$", r"\$") for row in report["per_class"]]
-    _draw_confusion(confusion, report["confusion"], names)
+    names = [_shown(row["label"], 40) for row in report["per_class"]]
+    if len(names) <= MAX_MATRIX:
+        _draw_confusion(confusion, report["confusion"], names)
+    else:
+        _draw_pairs(confusion, _most_confused(report), [row["label"] for row in report["per_class"]])
     _draw_classes(classes, [row["accuracy"] for row in report["per_class"]], names)
     _draw_calibration(calibration, report["calibration"])
     return figure
 
 
+def _shown(name: object, longest: int) -> str:
+    return visible(name, longest).replace("$", r"\$")  # a text between two dollars would be a formula
+
+
+def _most_confused(report: Mapping[str, Any]) -> Sequence[Sequence[int]]:
+    """Return the label, the prediction and the images of the most frequent confusions, the most frequent first."""
+    rows = enumerate(report.get("confusion", ()))
+    matrix = ((label, prediction, images) for label, row in rows for prediction, images in enumerate(row) if images)
+    pairs: Iterable[Sequence[int]] = report.get("confusion_pairs") or matrix
+    return nlargest(MAX_NAMES, (pair for pair in pairs if pair[0] != pair[1]), key=itemgetter(2))
+
+
+def _draw_pairs(axes: "Axes", pairs: Sequence[Sequence[int]], names: Sequence[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    shown = pairs[::-1]
+    axes.barh(range(len(shown)), [images for _, _, images in shown], color=BLUE)
+    texts = [f"{_shown(names[label], _SHORT)} → {_shown(names[prediction], _SHORT)}" for label, prediction, _ in shown]
+    axes.set_yticks(range(len(shown)), texts, fontsize=8)
+    for position, (_, _, images) in enumerate(shown):
+        axes.text(images, position, f" {images:,}", va="center", fontsize=8)
+    axes.margins(x=0.12)  # for the numbers
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="images", title="The most confused pairs: label → prediction")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def _draw_confusion(axes: "Axes", confusion: Sequence[Sequence[int]], names: Sequence[str]) -> None:
-    shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
+    shares = [[count / max(1, total) for count in row] for row, total in zip(confusion, map(sum, confusion), strict=True)]
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.figure.colorbar(image, ax=axes, fraction=0.046, label="share of the class")
     axes.set(xlabel="prediction", ylabel="label", title="Confusion")

@@ -21,6 +21,9 @@ from reslight.training.classifier import ImageClassifier
 from reslight.weights.record import EvalResult
 from reslight.weights.saving import model_bytes
 
+MAX_MATRIX = 1000
+"""The most classes whose confusion is saved as a matrix; of more classes, as the pairs that occurred."""
+
 
 def score_lines(split: str, counts: EvalCounts, details: ConfusionAndCalibration) -> list[str]:
     """Return a line for each metric of a split, with the counts behind it."""
@@ -30,16 +33,15 @@ def score_lines(split: str, counts: EvalCounts, details: ConfusionAndCalibration
 
 
 def evaluation_report(split: str, counts: EvalCounts, details: ConfusionAndCalibration, model: ImageClassifier) -> dict[str, Any]:
-    """Return the content of test.json or validate.json: metrics, counts, classes, confusion matrix and calibration."""
+    """Return the content of test.json or validate.json: metrics, counts, classes, confusion and calibration."""
     names = model.data_info.get("labels") or range(model.config.num_classes)
-    totals, correct = details.confusion.sum(dim=1).tolist(), details.confusion.diagonal().tolist()
-    classes = zip(names, totals, correct, details.per_class, strict=True)
+    classes = zip(names, details.totals, details.correct, details.per_class, strict=True)
     bins = [(int(images), hits, probability) for images, hits, probability in details.bins.tolist()]
     return {
         "metrics": {f"{split}/{name}": value for name, value in _fractions(counts, details).items()},
         "counts": asdict(counts),
         "per_class": [{"label": name, "total": total, "correct": hits, "accuracy": share} for name, total, hits, share in classes],
-        "confusion": details.confusion.tolist(),
+        **_confusion(details),
         "calibration": {
             "ece": details.ece,
             "bins": [
@@ -54,7 +56,14 @@ def evaluation_report(split: str, counts: EvalCounts, details: ConfusionAndCalib
     }
 
 
-def save_report(report: Mapping[str, Any], path: Path) -> None:
+def _confusion(details: ConfusionAndCalibration) -> dict[str, list[list[int]]]:
+    """Return the confusion matrix or, of many classes, rows of a label's number, a prediction's number and their images."""
+    if details.num_classes <= MAX_MATRIX:
+        return {"confusion": details.confusion.tolist()}
+    return {"confusion_pairs": details.pairs.tolist()}
+
+
+def save_report(report: dict[str, Any], path: Path) -> None:
     """Write a report as JSON, whole or not at all.
 
     Raises:
@@ -63,12 +72,12 @@ def save_report(report: Mapping[str, Any], path: Path) -> None:
     write_files({path: _to_json(report).encode()})
 
 
-def _to_json(report: Mapping[str, Any]) -> str:
-    """Return a report as readable JSON: one line for each row of the matrix, each class and each bin."""
-    rows = {"confusion": report["confusion"], "per_class": report["per_class"], "bins": report["calibration"]["bins"]}
-    text = json.dumps(
-        {**report, "confusion": "confusion", "per_class": "per_class", "calibration": report["calibration"] | {"bins": "bins"}}, indent=2
-    )
+def _to_json(report: dict[str, Any]) -> str:
+    """Return a report as readable JSON: one line for each row of the matrix or each pair, each class and each bin."""
+    rows: dict[str, list[Any]] = {name: report[name] for name in ("confusion", "confusion_pairs", "per_class") if name in report}
+    marks = {name: name for name in rows} | {"calibration": report["calibration"] | {"bins": "bins"}}
+    text = json.dumps(report | marks, indent=2)
+    rows["bins"] = report["calibration"]["bins"]
     for name, values in rows.items():
         indent = " " * (6 if name == "bins" else 4)
         lines = ",\n".join(f"{indent}{json.dumps(value)}" for value in values)
@@ -97,7 +106,7 @@ def eval_results_for(run: Run | None, sha256: str, preprocess: Mapping[str, Any]
         is_whole = report["counts"]["total"] == data["splits"][split]["size"]  # not with trainer.limit_test_batches
         views = new_value("data.test_views", str(data.get("test_views", "center")))
         is_as_on_card = views == "center" and data["preprocess"] == preprocess
-        if is_whole and is_as_on_card and report.get("sha256") == sha256 and report["batch_size"]:
+        if is_whole and is_as_on_card and report.get("sha256") == sha256 and report.get("batch_size"):
             found.append(_eval_result(split, report))
     return tuple(found)
 
@@ -145,7 +154,7 @@ def _reports(run: Run | None) -> dict[str, dict[str, Any]]:
         fix = f"Run `reslight {command} --config {quote(str(run.config))}` again, or remove the file."
         report = found[split] = read_json_file(path, fix)
         try:
-            _eval_result(split, {**report, "batch_size": report["batch_size"] or 1})
+            _eval_result(split, {**report, "batch_size": report.get("batch_size") or 1})
             is_whole = isinstance(report["data"]["preprocess"], Mapping)
         except (KeyError, TypeError, AttributeError, UsageError):
             is_whole = False

@@ -167,7 +167,7 @@ class EvaluationModule(LightningModule):
         if self._evaluator is None or self.trainer.sanity_checking:
             return
         self.counts = self._evaluator.counts(self._sum_over_devices)
-        self.details = self._evaluator.details(self._sum_over_devices)
+        self.details = self._evaluator.details(self._sum_over_devices, self._gather_from_devices)
         self._check_total(split, self.counts.total)
         if not math.isfinite(self.counts.nll):
             log.warning("the %s loss is %s: the network's logits are not finite. Lower model.optim.lr.", split, self.counts.nll)
@@ -188,6 +188,21 @@ class EvaluationModule(LightningModule):
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
+
+    def _gather_from_devices(self, rows: Tensor) -> Tensor:
+        """Return the rows of all devices, which have different numbers of them."""
+        if self.trainer.world_size == 1:
+            return rows
+        sizes = torch.zeros(self.trainer.world_size, dtype=torch.int64, device=rows.device)
+        sizes[self.global_rank] = len(rows)
+        counts = self._sum_over_devices(sizes).tolist()
+        if not any(counts):
+            return rows
+        # The collective takes tensors of one shape.
+        padded = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), rows.shape[1])])
+        gathered = [torch.empty_like(padded) for _ in counts]
+        torch.distributed.all_gather(gathered, padded)
+        return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
 
 
 def average_views(net: Callable[[Tensor], Tensor], views: Sequence[tuple[Tensor, Tensor]], images: int, num_classes: int) -> Tensor:
