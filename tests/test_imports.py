@@ -50,7 +50,7 @@ DATA = {
     "digits": {"datamodule", "loading", "augment", "rng"},
     "synthetic": {"datamodule", "loading", "augment", "rng"},
     "cifar": {"datamodule", "loading", "augment"},
-    "image_folder": {"datamodule", "loading", "augment"},
+    "image_folder": {"datamodule", "loading", "augment", "rng"},
     "imagenet": {"image_folder", "loading", "augment"},
     "check": {"imagenet", "image_folder", "loading"},
     "__init__": {"augment", "cifar", "datamodule", "digits", "image_folder", "imagenet", "loading", "synthetic"},

@@ -119,6 +119,17 @@ class ImageDataModule(LightningDataModule, ABC):
         """Whether there are validation images."""
         return self.val_size > 0
 
+    def validation_split(self, labels: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Choose the training images that are set apart for validation.
+
+        Args:
+            labels: int64 `(N,)`, the labels of all training images.
+
+        Returns:
+            int64 numbers, ascending, of the images that are kept and of those that are set apart; None if none are.
+        """
+        return stratified_split(labels, self.val_size, SPLIT_SEED, Draw.VAL_SPLIT) if self.val_size else None
+
     def for_training(self, split: AnySplit) -> AnySplit:
         """Return the training split as it is used in training, if that differs from evaluation."""
         return split
@@ -290,10 +301,10 @@ class ImageDataModule(LightningDataModule, ABC):
     def _set_validation_apart(self, train: AnySplit) -> None:
         if self.val_size >= len(train):
             raise UsageError(f"data.val_size is {self.val_size}: it must be below {len(train)}, the number of training images.")
-        if not self.val_size:
+        if (numbers := self.validation_split(train.labels)) is None:
             self._splits["train"] = train
             return
-        kept, taken = stratified_split(train.labels, self.val_size, SPLIT_SEED, Draw.VAL_SPLIT)
+        kept, taken = numbers
         self._splits |= {"train": train.subset(kept), "val": train.subset(taken)}
 
     def _checked(self, split: AnySplit) -> AnySplit:

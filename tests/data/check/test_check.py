@@ -310,7 +310,7 @@ def test_all_planted_problems_at_once(root):
     assert sorted((kind, path) for kind, path, _ in together) == sorted(alone)
     assert together == found(root, threads=5)
     assert summary.kinds == Counter(kind for kind, _, _ in together)
-    assert summary.kinds.keys() == KINDS.keys() - {"layout", "folder", "labels", "bomb", "name"}
+    assert summary.kinds.keys() == KINDS.keys() - {"layout", "folder", "labels", "unlisted", "group", "bomb", "name"}
 
 
 def test_a_folder_that_cannot_be_opened(root, monkeypatch):

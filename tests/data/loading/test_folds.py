@@ -26,6 +26,7 @@ def random_set(number: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(labels), torch.tensor([firsts[one] for one in group.tolist()])
 
 
+@pytest.mark.slow
 def test_no_group_is_on_two_sides_of_1000_sets():
     deviations = []
     for number in range(SETS):
@@ -95,12 +96,12 @@ def test_other_seeds_choose_others():
     assert len(chosen) == 20
 
 
-@pytest.mark.parametrize(("groups", "says"), [([0, 0, 1, 1], "2 groups"), (None, "4 images")])
+@pytest.mark.parametrize(("groups", "says"), [([0, 0, 1, 1], "2 groups"), (None, "4 training images")])
 def test_too_few_to_divide(groups: list[int] | None, says: str):
     with pytest.raises(UsageError, match=says):
         folds(torch.tensor([0, 1, 0, 1]), None if groups is None else torch.tensor(groups), 5, 0, Draw.FOLD)
 
 
 def test_groups_that_hold_a_class_each_cannot_be_divided():
-    with pytest.raises(UsageError, match="each group has all images of a class"):
+    with pytest.raises(UsageError, match="each group has all training images of a class"):
         grouped_split(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 1, 1]), 1, 0, Draw.VAL_SPLIT)

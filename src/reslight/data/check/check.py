@@ -15,6 +15,7 @@ from reslight.cores import available_cores
 from reslight.data.check.problems import Problem
 from reslight.data.check.survey import Group, Survey
 from reslight.data.check.truncation import has_end
+from reslight.data.image_folder.label_table import LabelColumns
 from reslight.data.loading.decode import decode
 from reslight.data.loading.encoded import Images
 from reslight.messages import UsageError
@@ -56,7 +57,13 @@ class _Opened(NamedTuple):
 
 
 def check(
-    root: str, threads: int | None = None, summary: Summary | None = None, progress: Callable[[Summary], object] | None = None
+    root: str,
+    threads: int | None = None,
+    summary: Summary | None = None,
+    progress: Callable[[Summary], object] | None = None,
+    *,
+    labels: str | None = None,
+    columns: LabelColumns = LabelColumns(),
 ) -> Iterator[Problem]:
     """Find the problems of a dataset that `Folder` or `ImageNet` reads.
 
@@ -69,16 +76,16 @@ def check(
         progress: Called with the summary from time to time.
 
     Returns:
-        The problems in the order in which they are found: first those of folders, sorted by path; then those of images, split by
-        split; then copies.
+        The problems in the order in which they are found: first those of folders, sorted by path; then those of label files, row by row;
+        then those of images, split by split; then copies.
 
     Raises:
-        OSError: a missing dataset.
+        OSError: a missing dataset or label file.
         UsageError: `threads` is below 1, or a dataset of the Hub cannot be used.
     """
     if threads is not None and threads < 1:
         raise UsageError(f"--threads is {threads}: it must be at least 1. Leave it out to use all cores.")
-    survey, summary = Survey(root), summary or Summary()
+    survey, summary = Survey(root, labels, columns), summary or Summary()
     summary.splits = {group.split: len(group.images) for group in survey.groups}
     summary.images = sum(summary.splits.values())
     summary.classes = max((len(group.classes) for group in survey.groups), default=0)
@@ -88,7 +95,8 @@ def check(
 def _find(survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object]) -> Iterator[Problem]:
     digests = bytearray()
     of_folders = sorted(survey.problems, key=lambda problem: (problem.path, problem.kind, problem.text))
-    for found in chain([of_folders], _open_all(survey.groups, threads, digests, summary), _copies(survey.groups, digests)):
+    listed = [*of_folders, *survey.label_problems]
+    for found in chain([listed], _open_all(survey.groups, threads, digests, summary), _copies(survey.groups, digests)):
         for problem in found:
             summary.kinds[problem.kind] += 1
             yield problem

@@ -14,6 +14,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "name": "class with an unprintable name",
         "unknown class": "class that is missing in training",
         "labels": "label file that does not match",
+        "unlisted": "image without a row in the label file",
+        "group": "group in more than one split",
         "misplaced": "image outside the folders of classes",
         "other": "file without an image extension",
         "link": "broken link",
@@ -42,4 +44,4 @@ class Problem:
 
     def __str__(self) -> str:
         """Return one printable line, whatever characters the path has."""
-        return visible(f"{self.path} {self.text}", 10_000)
+        return visible(f"{self.path} {self.text}".strip(), 10_000)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from reslight.data.check.problems import Problem
 from reslight.data.image_folder.class_tree import ClassTree, class_name, is_image, list_folder, read_tree
+from reslight.data.image_folder.file_paths import FilePaths
 from reslight.data.image_folder.folder import find_image_set
 from reslight.data.image_folder.hub_dataset import is_remote
+from reslight.data.image_folder.label_table import LabelColumns
+from reslight.data.image_folder.labelled_folder import find_label_files, read_labelled_folder
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, SplitName
 from reslight.data.imagenet.imagenet import KAGGLE, Layout, label_folders, tree_from_label_file
 from reslight.data.imagenet.label_file import META, NAMES
@@ -34,21 +37,25 @@ class Survey:
 
     Attributes:
         groups: The images, by split.
-        problems: The problems found.
+        problems: The problems of folders.
+        label_problems: The problems of label files, in their order.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, labels: str | None = None, columns: LabelColumns = LabelColumns()) -> None:
         """Read the folders of a dataset; no image is opened.
 
         Args:
             root: Folder of the images, or anything else that `Folder` reads.
+            labels: The label file; None for `metadata.csv` and the like, if there is one.
+            columns: The columns of the label file, where their names are not the usual ones.
 
         Raises:
-            OSError: a missing dataset.
+            OSError: a missing dataset or label file.
             UsageError: an empty root, or a dataset of the Hub that cannot be used.
         """
         self.groups: list[Group] = []
         self.problems: list[Problem] = []
+        self.label_problems: list[Problem] = []
         if not root.strip():
             raise UsageError("ROOT is empty: it must be the folder of your images, or OWNER/DATASET on the Hub. Set it.")
         self._root = Path(root).expanduser()
@@ -56,6 +63,8 @@ class Survey:
             if not is_remote(root):
                 raise FileNotFoundError(f"ROOT is {root}: there is no such folder. Set it to the folder of your images.")
             self._add_shards(root)
+            return
+        if self._has_label_files(labels, columns):
             return
         base, folders = self._split_folders()
         if folders:
@@ -71,6 +80,30 @@ class Survey:
             self._add_folders(self._root, {"train": self._root})
         if not self.groups and not self.problems:
             self._add_problem("layout", root, "has no images in folders of classes. Put CLASS/IMAGE there.")
+
+    def _has_label_files(self, labels: str | None, columns: LabelColumns) -> bool:
+        """Add the images and the problems of label files; return whether there are any."""
+        try:
+            with data_root_called("ROOT"):
+                files = find_label_files(self._root, labels, columns)
+        except UsageError as error:
+            self.label_problems.append(Problem("labels", "", str(error).replace("data.labels_columns.", "--columns ")))
+            return True
+        except FileNotFoundError as error:
+            raise FileNotFoundError(str(error).replace("data.labels is", "--labels is")) from error
+        if files is None:
+            return False
+        found = read_labelled_folder(files, self._report)
+        self.label_problems += [Problem("labels", fault.path, fault.text) for fault in (*found.faults, *found.repeated)]
+        self.label_problems += [Problem("group", fault.path, fault.text) for fault in found.shared_groups]
+        for name in found.unlisted:
+            self._add_problem("unlisted", self._root / name, f"has no row in {files} and is ignored. Add one, or remove the image.")
+        classes = sorted({image.label for images in found.splits.values() for _, image in images})
+        numbers = {name: number for number, name in enumerate(classes)}
+        for split, images in found.splits.items():
+            paths = FilePaths.below(self._root, (image.path for _, image in images))
+            self.groups.append(Group(split, Files(paths), classes, [numbers[image.label] for _, image in images]))
+        return True
 
     def _add_problem(self, kind: str, path: str | Path, text: str) -> None:
         self.problems.append(Problem(kind, str(path), text))

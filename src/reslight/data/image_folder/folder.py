@@ -1,23 +1,29 @@
 """`Folder`: the user's own images, in folders that are named after their classes."""
 
 import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from torch import Tensor
 
 from reslight.cores import available_cores
 from reslight.data.augment.augment import Augment
 from reslight.data.augment.crop import Center, Geometry, RandomResizedCrop, ScaleJitter
 from reslight.data.augment.views import MultiScale, TenCrop
-from reslight.data.datamodule import ImageDataModule
+from reslight.data.datamodule import SPLIT_SEED, ImageDataModule
 from reslight.data.image_folder.hub_dataset import fetch, is_remote
+from reslight.data.image_folder.label_table import LabelColumns
+from reslight.data.image_folder.labelled_folder import find_label_files, image_set_of_labels
 from reslight.data.image_folder.shards import image_set_in_shards
 from reslight.data.image_folder.splits import ImageSet, SplitName, find_class_trees, image_set_of
 from reslight.data.loading.encoded import EncodedSplit, OnBadImage
+from reslight.data.loading.folds import folds, grouped_split
 from reslight.data.loading.loaders import AnySplit
-from reslight.messages import UsageError, visible
+from reslight.data.rng import Draw
+from reslight.messages import UsageError, shortened, visible
 from reslight.plain import plain
 from reslight.preprocess import Preprocess
 
@@ -90,20 +96,26 @@ class Crop:
 
 
 class Folder(ImageDataModule):
-    """Images in any format that Pillow reads: class folders, the Hub's parquet shards, or a dataset on the Hub.
+    """Images in any format that Pillow reads: class folders, a label file, the Hub's parquet shards, or a dataset on the Hub.
 
     The layout is `ROOT/train/CLASS/IMAGE` with `val` or `test` beside `train`; or `ROOT/CLASS/IMAGE`; or shards such as
-    `train-*.parquet`, in a folder or in the repository `OWNER/DATASET[@REVISION]`. The images stay encoded, and threads decode them
-    when they are needed. Without a `val` split, `val_size` of the training images are set apart. `test` evaluates on the `test`
-    split; without one, use `validate`.
+    `train-*.parquet`, in a folder or in the repository `OWNER/DATASET[@REVISION]`; or any folder of images with a label file, such as
+    the Hub's `metadata.csv`, which has a row for each image. The images stay encoded, and threads decode them when they are needed.
+    Without a `val` split, `val_size` of the training images are set apart. `test` evaluates on the `test` split; without one, use
+    `validate`.
 
     Args:
         root: Folder of the images, or OWNER/DATASET[@REVISION] on the Hub.
         preprocess: Preprocessing of the images: ImageNet's by default. On the command line, fields with ImageNet's values are taken
             from model.init_from.
         crop: The part of a training image that the network sees.
+        labels: A label file with the path and the class of each image: CSV, TSV, JSON lines or parquet. If null, `metadata.csv`, `.jsonl`
+            or `.parquet` in root or in the folder of a split, if it has a column file_name and a column of labels.
+        labels_columns: The columns of the label file, where their names are not the usual ones. No group is in both training and
+            validation.
         val_size: Without a val split, the training images to set apart for validation: their number, or their share if below 1; 0 for
             none.
+        fold: K/N for cross-validation: the K-th of N folds of the training images is the val split, instead of val_size of them.
         threads: Threads per device that decode images; if null, the cores that this process may use are divided among its devices.
         on_bad_image: raise an error at an image that cannot be read, or skip it with a warning.
         test_views: Views of each image in test, validate and predict: center; ten_crop (the paper's corners and center, and their mirror
@@ -123,7 +135,10 @@ class Folder(ImageDataModule):
         preprocess: Preprocess = IMAGENET,
         crop: Crop = Crop(),
         *,
+        labels: str | None = None,
+        labels_columns: LabelColumns = LabelColumns(),
         val_size: float = 0.2,
+        fold: str | None = None,
         threads: int | None = None,
         on_bad_image: OnBadImage = "raise",
         test_views: TestViews = "center",
@@ -143,16 +158,23 @@ class Folder(ImageDataModule):
             raise UsageError(f"data.test_scales is {list(test_scales)}: it must be lengths of 1 pixel or more. Use {list(SCALES)}.")
         self.root, self.crop, self.on_bad_image = root, crop, on_bad_image
         self.test_views, self.test_scales = test_views, tuple(test_scales)
+        self.label_file, self.labels_columns = labels, labels_columns
+        self.fold, self._fold = fold, None if fold is None else _parse_fold(fold)
         self._threads = threads
         self._check_preprocess(preprocess)
         if preprocess.channels == 1 and augment.fill == AUGMENT.fill:
             augment = replace(augment, fill=_GRAY)
         self._image_set = self.find_image_set()
+        has_own = "val" in self._image_set.splits
+        if fold is not None and has_own:
+            raise UsageError(
+                f"data.fold is {fold}: {root} has validation images of its own. Set data.fold to null, or remove the split val."
+            )
         super().__init__(
             name=visible(Path(root).expanduser().absolute().name),
             labels=self.class_names(),
             preprocess=preprocess,
-            val_size=0 if "val" in self._image_set.splits else self._validation_images(val_size),
+            val_size=0 if has_own or fold is not None else self._validation_images(val_size),
             augment=augment,
             **settings,
         )
@@ -161,7 +183,7 @@ class Folder(ImageDataModule):
 
     def find_image_set(self) -> ImageSet:
         """Return the splits of the dataset. A subclass may find them elsewhere."""
-        return find_image_set(self.root)
+        return find_image_set(self.root, self.label_file, self.labels_columns)
 
     def class_names(self) -> tuple[str, ...]:
         """Return a name for each class, for people to read."""
@@ -170,7 +192,7 @@ class Folder(ImageDataModule):
     @property
     def has_validation(self) -> bool:
         """Whether there are validation images."""
-        return "val" in self._image_set.splits or super().has_validation
+        return "val" in self._image_set.splits or self.fold is not None or super().has_validation
 
     @property
     def has_test(self) -> bool:
@@ -201,15 +223,37 @@ class Folder(ImageDataModule):
         """Return the images of the split val; None if there is none."""
         return self._encoded("val") if "val" in self._image_set.splits else None
 
+    def validation_split(self, labels: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Choose the training images that are set apart for validation: a fold, or `val_size` of them, by whole groups if there are groups.
+
+        Raises:
+            UsageError: images or groups that cannot be divided so.
+        """
+        groups = self._image_set.splits["train"].groups
+        if self._fold is not None:
+            number, count = self._fold
+            is_taken = folds(labels, groups, count, SPLIT_SEED, Draw.FOLD) == number - 1
+            kept, taken = (~is_taken).nonzero().flatten(), is_taken.nonzero().flatten()
+        elif self.val_size and groups is not None:
+            kept, taken = grouped_split(labels, groups, self.val_size, SPLIT_SEED, Draw.VAL_SPLIT)
+        else:
+            return super().validation_split(labels)
+        if absent := sorted(set(labels.tolist()) - set(labels[kept].tolist())):
+            names = shortened([self.labels[number] for number in absent])
+            log.warning("data.fold is %s: all images of %s are in this fold, so that training has none", self.fold, names)
+        return kept, taken
+
     def for_training(self, split: AnySplit) -> AnySplit:
         """Return the split with the training crop."""
         assert isinstance(split, EncodedSplit)
         return replace(split, geometry=self.crop.geometry(self.preprocess), views=None, seed=self.seed)
 
     def data_info(self) -> dict[str, Any]:
-        """Return what `ImageDataModule.data_info` does, the training crop, and the views in evaluation."""
+        """Return what `ImageDataModule.data_info` does, the training crop, the views, the fold and the columns of the label file."""
         scales = {"test_scales": list(self.test_scales)} if self.test_views == "multi_scale" else {}
-        return super().data_info() | {"kind": type(self).__name__, "crop": plain(self.crop), "test_views": self.test_views} | scales
+        info = super().data_info() | {"kind": type(self).__name__, "crop": plain(self.crop), "test_views": self.test_views} | scales
+        columns = self._image_set.label_columns
+        return info | ({"fold": self.fold} if self.fold else {}) | ({"labels_columns": plain(columns)} if columns else {})
 
     def _encoded(self, name: SplitName) -> EncodedSplit:
         found, preprocess = self._image_set.splits[name], self.preprocess
@@ -277,21 +321,38 @@ class Folder(ImageDataModule):
         return self._threads or min(_MAX_THREADS, available_cores(devices))
 
 
-def find_image_set(root: str) -> ImageSet:
-    """Find the splits of a dataset: class folders or parquet shards in a folder, or the shards of a dataset on the Hub.
+def find_image_set(root: str, labels: str | None = None, columns: LabelColumns = LabelColumns()) -> ImageSet:
+    """Find the splits of a dataset: images with a label file, class folders or parquet shards in a folder, or the shards on the Hub.
 
     Args:
         root: The folder, or `OWNER/DATASET[@REVISION]`.
+        labels: The label file; None for `metadata.csv` and the like, if there is one.
+        columns: The columns of the label file, where their names are not the usual ones.
 
     Raises:
         OSError: a missing folder or dataset, or one that cannot be opened.
         UsageError: a dataset without training images, or with classes that do not fit together.
     """
     if is_remote(root):
+        if labels is not None:
+            raise UsageError(
+                f"data.labels is {labels}: data.root must be a folder then, but {root} is none. Set it to the folder of your images."
+            )
         if (found := image_set_in_shards(fetch(root))) is None:
             raise UsageError(
                 f"data.root is {root}: no name of its parquet files begins with train, validation or test. Set it to another dataset."
             )
         return found
     folder = Path(root).expanduser()
+    if files := find_label_files(folder, labels, columns):
+        return image_set_of_labels(files)
     return image_set_in_shards(folder) or image_set_of(find_class_trees(folder))
+
+
+def _parse_fold(fold: str) -> tuple[int, int]:
+    """Return the number of a fold, from 1, and how many there are."""
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(fold))
+    number, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not (count >= 2 and 1 <= number <= count):
+        raise UsageError(f"data.fold is {fold}: it must be K/N, the K-th of N folds, such as 1/5 to 5/5. Use null for none.")
+    return number, count

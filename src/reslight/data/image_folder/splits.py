@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, read_tree, unprintable
+from reslight.data.image_folder.label_table import LabelColumns
 from reslight.data.loading.encoded import Files, Images
 from reslight.messages import UsageError, shortened, visible
 
@@ -30,6 +31,8 @@ class LabelledImages:
     labels: Tensor
     """int64 `(N,)`."""
     fingerprint: str
+    groups: Tensor | None = None
+    """int64 `(N,)`: what each image belongs to, numbered from 0 in the order in which they occur first; None without groups."""
 
     @cached_property
     def content(self) -> str:
@@ -59,11 +62,13 @@ class ImageSet:
         classes: Names of the classes.
         splits: The splits that exist; only `train` where the dataset is not split.
         warnings: What the user should know about the dataset, one line each.
+        label_columns: The columns of the label file that are used; None without such a file.
     """
 
     classes: tuple[str, ...]
     splits: Mapping[SplitName, LabelledImages]
     warnings: tuple[str, ...] = ()
+    label_columns: LabelColumns | None = None
 
 
 def find_class_trees(root: Path) -> dict[SplitName, ClassTree]:

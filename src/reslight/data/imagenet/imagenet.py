@@ -63,7 +63,7 @@ class ImageNet(Folder):
 
     def find_image_set(self) -> ImageSet:
         """Return the training images as `train`, and the official validation images as `test`."""
-        layout = layout_in(Path(self.root).expanduser())
+        layout = layout_in(Path(self.root).expanduser()) if self.label_file is None else None
         if layout is not None:
             return _image_set_in(layout)
         found = super().find_image_set()

@@ -33,29 +33,34 @@ def grouped_split(labels: Tensor, groups: Tensor, size: int, seed: int, draw: in
     Raises:
         UsageError: each group has all images of a class.
     """
-    totals = torch.bincount(labels).tolist()
-    quotas = class_quotas(torch.tensor(totals), size).tolist()
+    totals: list[int] = torch.bincount(labels).tolist()
+    quotas: list[int] = class_quotas(torch.tensor(totals), size).tolist()
     counts = _counts_of(labels, groups)
     taken = [0] * len(totals)
 
-    def change(group: int) -> float:
-        """Return how much farther from their quotas the classes are with this group."""
-        return sum(n * (n + 2 * (taken[c] - quotas[c])) / totals[c] for c, n in counts[group])
+    def change(group: int, all_taken: int) -> tuple[float, int]:
+        """Return how much farther from their quotas the classes are with this group, and how much farther from `size` all images."""
+        images = sum(n for _, n in counts[group])
+        of_classes = sum(n * (n + 2 * (taken[c] - quotas[c])) / totals[c] for c, n in counts[group])
+        return of_classes, abs(all_taken + images - size) - abs(all_taken - size)
 
     def may_go(group: int) -> bool:
         return all(taken[c] + n < totals[c] for c, n in counts[group])
 
     order = permutation(len(counts), seed, epoch=0, draw=draw).tolist()
-    chosen = []
+    chosen, all_taken = [], 0
     for group in order:
-        if change(group) < 0 and may_go(group):
+        if change(group, all_taken) < (0, 0) and may_go(group):
             chosen.append(group)
             for c, n in counts[group]:
                 taken[c] += n
+                all_taken += n
     if size and not chosen:  # all groups are large
         if not (possible := [group for group in order if may_go(group)]):
-            raise UsageError("each group has all images of a class, so that none can be set apart")
-        chosen = [min(possible, key=change)]
+            raise UsageError(
+                f"data.val_size is {size}: each group has all training images of a class, so that none can be set apart. Use 0."
+            )
+        chosen = [min(possible, key=lambda group: change(group, 0))]
     is_taken = torch.isin(groups, torch.tensor(chosen, dtype=torch.int64))
     return (~is_taken).nonzero().flatten(), is_taken.nonzero().flatten()
 
@@ -81,7 +86,7 @@ def folds(labels: Tensor, groups: Tensor | None, count: int, seed: int, draw: in
     """
     if groups is None:
         if len(labels) < count:
-            raise UsageError(f"there are {len(labels)} images to divide")
+            raise UsageError(f"data.fold is of {count}: there are {len(labels)} training images. Use fewer folds.")
         order = permutation(len(labels), seed, epoch=0, draw=draw)
         order = order[labels[order].argsort(stable=True)]
         found = torch.empty_like(labels)
@@ -89,7 +94,7 @@ def folds(labels: Tensor, groups: Tensor | None, count: int, seed: int, draw: in
         return found
     counts = _counts_of(labels, groups)
     if len(counts) < count:
-        raise UsageError(f"there are {len(counts)} groups to divide")
+        raise UsageError(f"data.fold is of {count}: the training images have {len(counts)} groups. Use fewer folds.")
     totals = torch.bincount(labels).tolist()
     sizes = [sum(n for _, n in one) for one in counts]
     filled, images = [[0] * len(totals) for _ in range(count)], [0] * count

@@ -1,0 +1,387 @@
+"""A folder of images whose classes are in label files: which image has which row, and which splits and groups there are."""
+
+import logging
+import posixpath
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import itemgetter
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+from unicodedata import normalize
+
+import torch
+
+from reslight.data.image_folder.class_tree import Report, class_name, files_below, fingerprint_of, is_image, unprintable
+from reslight.data.image_folder.file_paths import FilePaths
+from reslight.data.image_folder.label_table import Fault, LabelColumns, LabelTable, has_usual_columns, read_label_table
+from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, LabelledImages, SplitName
+from reslight.data.loading.encoded import Files
+from reslight.messages import UsageError, did_you_mean, shortened, visible
+
+log = logging.getLogger(__name__)
+
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Names of label files that are found beside the images, as in the Hub's ImageFolder."""
+_SPLIT_OF: Mapping[str, SplitName] = MappingProxyType({name: split for split, names in SPLIT_FOLDERS.items() for name in names})
+_SHOWN = 5
+
+
+class _Image(NamedTuple):
+    """An image with a row."""
+
+    path: str
+    """Relative to the root, with `/` between the folders."""
+    label: str
+    split: SplitName
+    group: str | None
+    table: LabelTable
+    row: int
+
+    @property
+    def where(self) -> str:
+        """The image's row, for messages."""
+        return self.table.where(self.row)
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """The label files of a folder.
+
+    Attributes:
+        root: The folder of the images.
+        tables: The files that were read; beside each the split of its images, if its place determines it.
+    """
+
+    root: Path
+    tables: Sequence[tuple[LabelTable, SplitName | None]]
+
+    @property
+    def columns(self) -> LabelColumns:
+        """The names of the columns of the first file."""
+        return self.tables[0][0].columns
+
+    def __str__(self) -> str:
+        """Return the paths of the files, for messages."""
+        return shortened([table.file for table, _ in self.tables])
+
+
+@dataclass
+class LabelledFolder:
+    """The images of a folder that have a row in a label file.
+
+    Attributes:
+        files: The label files.
+        classes: Names of the classes with training images, sorted, in Unicode's composed form (NFC).
+        splits: The images of each split that exists, in canonical order: class by class, as class folders have them.
+        faults: Mistakes that training refuses.
+        unlisted: Images without a row, relative to the root.
+        repeated: Rows that repeat another one.
+        shared_groups: Groups that are in more than one split.
+        bases: For each label file the folder to which its paths are relative.
+    """
+
+    files: LabelFiles
+    classes: tuple[str, ...] = ()
+    splits: dict[SplitName, list[tuple[str, _Image]]] = field(default_factory=dict)
+    """Beside each image its name as in class folders: the label, and the path below the label's folder."""
+    faults: list[Fault] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
+    repeated: list[Fault] = field(default_factory=list)
+    shared_groups: list[Fault] = field(default_factory=list)
+    bases: list[Path] = field(default_factory=list)
+
+    def warnings(self) -> list[str]:
+        """Return what the user should know, one line each."""
+        files, found = self.files, []
+        for rows, what in (
+            ([one.path.partition(" of ")[0] for one in self.repeated], "rows that repeat another one, which are ignored"),
+            ([one.path.removesuffix(f" of {files}") for one in self.shared_groups], "groups in more than one split"),
+        ):
+            if rows:
+                found.append(f"{files} has {what}: {shortened(rows, _SHOWN)}")
+        if self.unlisted:
+            names = shortened([visible(name) for name in self.unlisted], _SHOWN)
+            found.append(f"{files.root} has images without a row in {files}, which are ignored: {names}")
+        for split, images in self.splits.items():
+            if split != "train" and (missing := sorted(set(self.classes) - {image.label for _, image in images})):
+                found.append(f"{files} has no {split} images of {shortened(missing, _SHOWN)}")
+        return found
+
+
+def find_label_files(root: Path, labels: str | None, columns: LabelColumns = LabelColumns()) -> LabelFiles | None:
+    """Read the label files of a folder: the given one, or those named `metadata` in the folder or in the folders of its splits.
+
+    Args:
+        root: The folder of the images.
+        labels: The file, in the current folder or in `root`; None for those that are found.
+        columns: The names of its columns, where they are not the usual ones.
+
+    Returns:
+        The files; None if none is given and none is found.
+
+    Raises:
+        OSError: a file that is missing or cannot be read.
+        UsageError: a file that is no label file.
+    """
+    if labels is not None:
+        if not labels.strip():
+            raise UsageError("data.labels is empty: it must be a label file, such as labels.csv. Set it, or use null.")
+        if not root.is_dir():
+            raise FileNotFoundError(f"data.root is {root}: there is no such folder. Set it to the folder of your images.")
+        path = Path(labels).expanduser()
+        found = next((one for one in (path, root / path) if one.exists()), None)
+        if found is None:
+            raise FileNotFoundError(f"data.labels is {labels}: there is no such file, and none in {root}. Set it to your label file.")
+        return LabelFiles(root, [(read_label_table(found, columns), None)])
+    if not root.is_dir():
+        return None
+    folders: dict[str, SplitName | None] = {"": None, **_SPLIT_OF}
+    tables = [
+        (read_label_table(file, columns), split)
+        for name, split in folders.items()
+        if (file := next((one for kind in METADATA if (one := root / name / kind).is_file()), None)) and has_usual_columns(file)
+    ]
+    return LabelFiles(root, tables) if tables else None
+
+
+def read_labelled_folder(files: LabelFiles, report: Report | None = None) -> LabelledFolder:
+    """Find the image of each row of the label files; no image is opened.
+
+    Args:
+        files: The label files.
+        report: See `list_folder`.
+
+    Raises:
+        OSError: a folder that cannot be opened, without `report`.
+    """
+    found, folder = LabelledFolder(files), _Folder(files.root, report)
+    images: dict[str, _Image] = {}
+    for table, split in files.tables:
+        faults = list(table.faults)
+        found.bases.append(base := folder.base_of(table))
+        for image in _images_of(table, split, folder, base, faults):
+            if (first := images.setdefault(image.path, image)) is not image:
+                _add_repeated(first, image, faults, found.repeated)
+        found.faults += sorted(faults, key=lambda fault: fault.number)
+    found.unlisted = [name for name in folder.names if name not in images]
+    by_split: dict[SplitName, list[_Image]] = {}
+    for image in images.values():
+        by_split.setdefault(image.split, []).append(image)
+    found.splits = {split: _in_canonical_order(by_split[split]) for split in SPLIT_FOLDERS if split in by_split}
+    _check_classes(found)
+    _check_groups(found)
+    return found
+
+
+def image_set_of_labels(files: LabelFiles) -> ImageSet:
+    """Return the splits that label files give.
+
+    Raises:
+        OSError: a folder that cannot be opened.
+        UsageError: a mistake in a label file.
+    """
+    found, root = read_labelled_folder(files), files.root
+    if found.faults:
+        more = len(found.faults) - 1
+        given = "" if files.tables[0][0].file.name in METADATA else f" --labels {files}"
+        hint = f" {more:,} more problems: `reslight data check {root}{given}` lists all." if more else ""
+        raise UsageError(f"{found.faults[0]}{hint}")
+    for (table, _), base in zip(files.tables, found.bases, strict=True):
+        log.info("labels: %s (%s; relative to %s)", table.file, _description(table), base)
+    numbers = {name: number for number, name in enumerate(found.classes)}
+    splits: dict[SplitName, LabelledImages] = {}
+    for split, images in found.splits.items():
+        paths = FilePaths.below(root, (image.path for _, image in images))
+        sizes = paths.sizes().tolist()
+        name = fingerprint_of(found.classes, zip((name for name, _ in images), sizes, strict=True))
+        labels = torch.tensor([numbers[image.label] for _, image in images], dtype=torch.int64)
+        splits[split] = LabelledImages(Files(paths), labels, name, _group_numbers(images))
+    return ImageSet(found.classes, splits, tuple(found.warnings()), files.columns)
+
+
+class _Folder:
+    """The images in a folder, by their paths relative to it."""
+
+    def __init__(self, root: Path, report: Report | None) -> None:
+        self.root = root
+        # A dict for its order; the folder itself is listed as "."
+        self.names = {
+            f"{inner}/{name}".removeprefix("./"): None
+            for inner, names in files_below(root, ".", report)
+            for name in names
+            if is_image(name)
+        }
+
+    @cached_property
+    def _alike(self) -> dict[str, str]:
+        """The images by their paths in Unicode's composed form, with and without extension; not those that two images share."""
+        found: dict[str, str] = {}
+        for name in self.names:
+            composed = normalize("NFC", name)
+            for key in (composed, composed.rpartition(".")[0]):
+                found[key] = "" if key in found else name
+        return {key: name for key, name in found.items() if name}
+
+    @cached_property
+    def _by_last_name(self) -> dict[str, str]:
+        return {name.rpartition("/")[2].rpartition(".")[0].lower(): name for name in self.names}
+
+    @cached_property
+    def split_of(self) -> Mapping[str, SplitName]:
+        """The splits of the folders in it, by their names; none without a folder of training images."""
+        return _SPLIT_OF if any((self.root / name).is_dir() for name in SPLIT_FOLDERS["train"]) else {}
+
+    def finder(self, base: Path, *, exact: bool = False) -> Callable[[str], str | None]:
+        """Return a function that finds the image that a row names, relative to the folder; None if there is none.
+
+        Args:
+            base: The folder to which the paths of the rows are relative.
+            exact: Whether a name must have its extension, its characters as on disk and no backslashes between folders.
+        """
+        root, start = (f"{posixpath.normpath(folder.absolute().as_posix())}/" for folder in (self.root, base))
+
+        def find(path: str) -> str | None:
+            if start == root and path in self.names:
+                return path
+            name = posixpath.normpath(posixpath.join(start, path)).removeprefix(root)
+            if exact or name in self.names:
+                return name if name in self.names else None
+            name = posixpath.normpath(posixpath.join(start, path.replace("\\", "/"))).removeprefix(root)
+            return self._alike.get(normalize("NFC", name))
+
+        return find
+
+    def base_of(self, table: LabelTable) -> Path:
+        """Return the folder to which the paths of a table are relative: that of the file or the root, whichever holds the first image."""
+        bases = (table.file.parent, self.root)
+        for exact in (True, False):
+            finders = {base: self.finder(base, exact=exact) for base in bases}
+            if base := next((base for path in table.paths for base, find in finders.items() if find(path)), None):
+                return base
+        return self.root
+
+    def missing(self, path: str, base: Path) -> str:
+        """Return what is wrong with a path that is not found, and what to do."""
+        shown = visible(path, 200)
+        if posixpath.isfile(base / path):  # unlike Path.is_file, it answers for names that no file can have
+            if not is_image(path):
+                return f"names {shown}, which has no image extension. Rename the file, or remove the row."
+            return f"names {shown}, which is outside of {self.root}. Set data.root to a folder that has all images."
+        last = path.replace("\\", "/").rpartition("/")[2]
+        near = self._by_last_name.get((last.rpartition(".")[0] if is_image(last) else last).lower())
+        what = f"There is {visible(near, 200)}: correct the path." if near else "Add the image, or remove the row."
+        return f"names {shown}: there is no such image in {base}. {what}"
+
+
+def _images_of(table: LabelTable, split: SplitName | None, folder: _Folder, base: Path, faults: list[Fault]) -> Iterator[_Image]:
+    """Yield the image of each row; add a fault for a row that has none, or a split that does not exist."""
+    find = folder.finder(base)
+    for row, (path, label) in enumerate(zip(table.paths, table.labels, strict=True)):
+        if (name := find(path)) is None:
+            faults.append(table.fault(row, folder.missing(path, base)))
+            continue
+        of_row = split or folder.split_of.get(name.partition("/")[0], "train")
+        if table.splits is not None and split is None:
+            written = table.splits[row]
+            if (known := _SPLIT_OF.get(written.lower())) is None:
+                allowed = ", ".join(_SPLIT_OF)
+                what = did_you_mean(written.lower(), _SPLIT_OF, "Correct it.")
+                faults.append(table.fault(row, f"has the split {visible(written)}: it must be one of {allowed}. {what.capitalize()}"))
+                continue
+            of_row = known
+        yield _Image(name, class_name(label), of_row, table.groups[row] if table.groups else None, table, row)
+
+
+def _add_repeated(first: _Image, other: _Image, faults: list[Fault], repeated: list[Fault]) -> None:
+    """Add a fault if two rows of an image differ, and a repeated row if they do not."""
+    name = visible(other.path, 200)
+    for what in ("label", "split", "group"):
+        one, two = getattr(first, what), getattr(other, what)
+        if one != two:
+            text = f"gives {name} the {what} {visible(two)}: {first.where} gives it {visible(one)}. Remove one."
+            faults.append(other.table.fault(other.row, text))
+            return
+    repeated.append(other.table.fault(other.row, f"names {name} again, as {first.where} does, and is ignored. Remove one."))
+
+
+def _in_canonical_order(images: Sequence[_Image]) -> list[tuple[str, _Image]]:
+    """Return the images in the order in which folders of their classes would have them, each with its name there.
+
+    The folder of an image's class is one of the folders above it if there is one of that name, or else the innermost folder that has all
+    images without one.
+    """
+    # Of each folder and label: the folders between that of the class and the image
+    pairs = {(image.path.rpartition("/")[0], image.label) for image in images}
+    inner = {pair: _below_label(*pair) for pair in pairs}
+    others = [folder for (folder, _), found in inner.items() if found is None]
+    common = len(posixpath.commonpath(others)) if others and all(others) else 0
+    prefixes = {}
+    for (folder, label), found in inner.items():
+        folders = (folder[common:] if found is None else found).strip("/")
+        # In a folder, files come before folders. Names are compared in their composed form first. A zero byte ends each name.
+        order = "".join(f"\1{normalize('NFC', one)}\0{one}\0" for one in folders.split("/") if one)
+        prefixes[folder, label] = f"{label}/{folders}/" if folders else f"{label}/", f"{label}\0{order}\0"
+    rows = []
+    for image in images:
+        folder, _, last = image.path.rpartition("/")
+        name, order = prefixes[folder, image.label]
+        rows.append((f"{order}{normalize('NFC', last)}\0{last}\0{image.path}", name + last, image))
+    rows.sort(key=itemgetter(0))
+    return [(name, image) for _, name, image in rows]
+
+
+def _below_label(folder: str, label: str) -> str | None:
+    """Return the part of a folder's path below the first folder in it that is named like a label; None if there is no such folder."""
+    names = folder.split("/")
+    return next(("/".join(names[place + 1 :]) for place, name in enumerate(names) if class_name(name) == label), None)
+
+
+def _check_classes(found: LabelledFolder) -> None:
+    """Find the classes; add faults of the dataset as a whole, after those of rows."""
+    file = str(found.files)
+    labels = {split: {image.label for _, image in images} for split, images in found.splits.items()}
+    found.classes = tuple(sorted(labels.get("train", ())))
+    for name in unprintable(sorted(set().union(*labels.values()))):
+        found.faults.append(Fault(file, f"has the label {name}: it must be one line of printable text. Rename the class."))
+    if found.faults:
+        return  # rows are missing, so that classes may be, too
+    if "train" not in labels:
+        found.faults.append(Fault(file, f"has images of {' and '.join(labels)}, but none of train. Add rows of train."))
+    elif len(found.classes) < 2:
+        found.faults.append(
+            Fault(file, f"has one class, {found.classes[0]}: a classifier needs at least two. Add images of another class.")
+        )
+    for split, used in labels.items():
+        if "train" in labels and (unknown := sorted(used - labels["train"])):
+            text = (
+                f"has classes in {split} that are missing in train: {shortened(unknown, _SHOWN)}. Add training images, or remove the rows."
+            )
+            found.faults.append(Fault(file, text))
+
+
+def _check_groups(found: LabelledFolder) -> None:
+    """Find the groups that are in more than one split."""
+    splits: dict[str, set[SplitName]] = {}
+    for split, images in found.splits.items():
+        for group in {image.group for _, image in images if image.group is not None}:
+            splits.setdefault(group, set()).add(split)
+    for group, used in splits.items():
+        if len(used) > 1:
+            names = " and ".join(split for split in SPLIT_FOLDERS if split in used)
+            text = f"has images in {names}. Move them into one split."
+            found.shared_groups.append(Fault(f"group {visible(group)} of {found.files}", text))
+
+
+def _group_numbers(images: Sequence[tuple[str, _Image]]) -> torch.Tensor | None:
+    """Return the number of each image's group, in the order in which they occur first; None without groups."""
+    if any(image.group is None for _, image in images):
+        return None
+    numbers: dict[str | None, int] = {}
+    return torch.tensor([numbers.setdefault(image.group, len(numbers)) for _, image in images], dtype=torch.int64)
+
+
+def _description(table: LabelTable) -> str:
+    used = {"path": "paths", "label": "classes", "split": "splits", "group": "groups"}
+    return ", ".join(f"{what} in {visible(name)}" for kind, what in used.items() if (name := getattr(table.columns, kind)))
