@@ -260,17 +260,35 @@ class ImageDataModule(LightningDataModule, ABC):
             return batch
         images, labels, indices = batch
         dtype, memory_format = torch.float32, torch.contiguous_format
-        trainer, epoch = self.trainer, None
+        trainer = self.trainer
         if trainer is not None:
             dtype, memory_format = network_format(trainer.lightning_module)
             if trainer.training:
-                epoch = position_of(trainer).epoch
-                images = self.augment(images, indices, seed=self.seed, epoch=epoch)
+                return self.training_batch(Batch(*batch), position_of(trainer).epoch, dtype, memory_format)
         if isinstance(images, list):
             normalize = self._normalizer_for(labels.device, dtype)
             return Batch([Views(normalize(views.images, memory_format), views.owners) for views in images], labels, indices)
+        return Batch(self._normalizer_for(images.device, dtype)(images, memory_format), labels, indices)
+
+    def training_batch(
+        self,
+        batch: Batch,
+        epoch: int,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> Batch:
+        """Augment, normalize and mix a batch as in training.
+
+        Args:
+            batch: A batch of `train_dataloader`.
+            epoch: Epoch, counted from 0.
+            dtype: Dtype of the result.
+            memory_format: Layout of the result.
+        """
+        images, labels, indices = batch
+        images = self.augment(images, indices, seed=self.seed, epoch=epoch)
         images = self._normalizer_for(images.device, dtype)(images, memory_format)
-        if epoch is not None and self.mix.is_on(epoch):
+        if self.mix.is_on(epoch):
             images, labels = self.mix(images, labels, indices, num_classes=self.num_classes, seed=self.seed, epoch=epoch)
         return Batch(images, labels, indices)
 

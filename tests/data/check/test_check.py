@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from tests.data.miniature import LAYOUTS, image_file, write_miniature
 
+from reslight.cli.commands.data import class_table
 from reslight.data.check.check import Summary, check
 from reslight.data.check.problems import KINDS, Problem
 from reslight.data.check.truncation import has_end
@@ -351,12 +352,37 @@ def test_what_the_command_prints(reslight, root):
     (root / "train" / TENCH / "0.jpg").touch()
     answer = reslight("data", "check", root)
     title = KINDS["empty"]
-    assert [line.partition(":")[0].split("  ")[-1] for line in answer.out.splitlines()] == [
+    table = [line for line in answer.out.splitlines() if line.startswith(("class ", "n0"))]
+    assert table[:2] == ["class      train  val", f"{TENCH}      3    1"]
+    assert len(table) == 11
+    assert [line.partition(":")[0].split("  ")[-1] for line in answer.out.splitlines() if line not in table] == [
         title,
         next(line for line in answer.out.splitlines() if " images (" in line),
         title,
         "1 problem",
     ]
+
+
+def test_the_images_of_each_class_are_counted():
+    counts = {"train": Counter(cat=1200, dog=7, elk=0), "val": Counter(dog=3)}
+    assert class_table(counts) == ["class  train  val", "cat    1,200    0", "dog        7    3", "elk        0    0"]
+    assert class_table({}) == []
+    many = {"train": Counter({f"class {number:02}": number + 1 for number in range(50)})}
+    table = class_table(many)
+    assert len(table) == 22
+    assert table[1:3] == ["class 00      1", "class 01      2"]
+    assert table[11] == "... 30 more classes, between the rarest and the most frequent ones"
+    assert table[12] == "class 40     41"
+    assert table[-1] == "class 49     50"
+
+
+def test_classes_are_counted_where_there_are_labels(root):
+    summary = Summary()
+    for _ in check(str(root), summary=summary):
+        pass
+    assert {split: dict(counts) for split, counts in summary.per_class.items()} == {
+        split: {path.name: len(list(path.iterdir())) for path in sorted((root / split).iterdir())} for split in ("train", "val")
+    }
 
 
 def test_several_sets_of_shards_are_one_problem(tmp_path):

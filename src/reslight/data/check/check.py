@@ -40,6 +40,8 @@ class Summary:
     """Total size of the images opened so far."""
     splits: dict[str, int] = field(default_factory=dict)
     """Images of each split."""
+    per_class: dict[str, Counter[str]] = field(default_factory=dict)
+    """Images of each class, in each split whose images have labels."""
     classes: int = 0
     """Classes of the dataset."""
     kinds: Counter[str] = field(default_factory=Counter)
@@ -87,9 +89,18 @@ def check(
         raise UsageError(f"--threads is {threads}: it must be at least 1. Leave it out to use all cores.")
     survey, summary = Survey(root, labels, columns), summary or Summary()
     summary.splits = {group.split: len(group.images) for group in survey.groups}
+    summary.per_class = {group.split: counts for group in survey.groups if (counts := _per_class(group))}
     summary.images = sum(summary.splits.values())
     summary.classes = max((len(group.classes) for group in survey.groups), default=0)
     return _find(survey, threads or available_cores(), summary, progress or (lambda _: None))
+
+
+def _per_class(group: Group) -> Counter[str]:
+    """Return the images of each class; empty if they have no labels."""
+    labels = np.asarray(group.labels, dtype=np.int64)
+    known = labels[labels >= 0]
+    counts = np.bincount(known, minlength=len(group.classes)).tolist()
+    return Counter(dict(zip(group.classes, counts, strict=True))) if len(known) else Counter()
 
 
 def _find(survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object]) -> Iterator[Problem]:
