@@ -5,10 +5,13 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reslight.cli.parser import Commands, Parser, runs
 from reslight.messages import UsageError, counted, visible
+
+if TYPE_CHECKING:
+    from reslight.data.image_folder.label_table import LabelColumns
 
 MOST_CLASSES = 20
 """The most classes whose images are all counted; of more, as many are listed, the rarest and the most frequent ones."""
@@ -22,6 +25,10 @@ def add_parsers(commands: Commands) -> None:
     parser = checks.add_parser("check", help=about, description=f"{about.capitalize()}. The exit code is 1 if there is a problem.")
     parser.add_argument("root", metavar="ROOT", help="folder of the images, as data.root, or OWNER/DATASET[@REVISION] on the Hub")
     parser.add_argument("--threads", type=int, metavar="N", help="threads that open images (default: all cores)")
+    about = "label file of the images, as data.labels (default: metadata.csv and the like, if there is one)"
+    parser.add_argument("--labels", metavar="FILE", help=about)
+    about = "columns of the label file, as data.labels_columns, such as path=where label=species"
+    parser.add_argument("--columns", nargs="+", default=[], metavar="KIND=NAME", help=about)
     runs(parser, check_data)
     about = "draw training images as the network gets them, and a histogram of the classes"
     more = (
@@ -59,12 +66,14 @@ class _SettingsParser(Parser):
         return namespace, unknown
 
 
-def check_data(root: str, threads: int | None = None) -> bool:
+def check_data(root: str, threads: int | None = None, labels: str | None = None, columns: Sequence[str] = ()) -> bool:
     """Open every image of a dataset and print its problems, see `reslight.data.check.check`.
 
     Args:
         root: The folder of the images, or a dataset on the Hub.
         threads: Threads that open images; all cores if None.
+        labels: The label file; None for the one that is found in the folder, if there is one.
+        columns: Columns of the label file, each as `KIND=NAME`.
 
     Returns:
         Whether there are no problems.
@@ -82,7 +91,8 @@ def check_data(root: str, threads: int | None = None) -> bool:
         if shows_progress:
             print(f"\r{so_far.opened:,} of {so_far.images:,} images", end="", file=sys.stderr, flush=True)
 
-    for problem in check(root, threads, summary, progress=print_progress):
+    found = check(root, threads, summary, progress=print_progress, labels=labels, columns=_label_columns(columns))
+    for problem in found:
         clear = "\r\x1b[K" if shows_progress else ""
         print(f"{clear}{KINDS[problem.kind]}: {problem}", flush=True)
     if shows_progress:
@@ -98,6 +108,22 @@ def check_data(root: str, threads: int | None = None) -> bool:
     total = summary.kinds.total()
     print(counted(total, "problem") if total else "no problems")
     return not summary.kinds
+
+
+def _label_columns(words: Sequence[str]) -> "LabelColumns":
+    """Return the columns of a label file that words such as `label=species` give.
+
+    Raises:
+        UsageError: another word.
+    """
+    from reslight.data.image_folder.label_table import USUAL, LabelColumns
+
+    pairs = dict(word.partition("=")[::2] for word in words)
+    if bad := [word for word in words if word.partition("=")[0] not in USUAL or not word.partition("=")[2]]:
+        raise UsageError(
+            f"--columns is {visible(bad[0])}: it must be KIND=NAME, with a KIND of {', '.join(USUAL)}. Use label=species, say."
+        )
+    return LabelColumns(**pairs)
 
 
 def show_data(root: str | None, config: Sequence[str], settings: Sequence[str], output: str, images: int) -> None:

@@ -76,6 +76,8 @@ def check(
         threads: Threads that open images; as many as the machine has cores if None.
         summary: Updated while the problems are iterated.
         progress: Called with the summary from time to time.
+        labels: The label file; None for `metadata.csv` and the like, if there is one.
+        columns: The columns of the label file, where their names are not the usual ones.
 
     Returns:
         The problems in the order in which they are found: first those of folders, sorted by path; then those of label files, row by row;
