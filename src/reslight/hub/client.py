@@ -253,9 +253,9 @@ def _is_a(error: BaseException, name: str) -> bool:
 
 
 def _short(error: BaseException) -> str:
-    """Return the status and the server's own words, or the last line of another error."""
+    """Return the status and the server's own words, or the last line of another error, without a period."""
     if status := status_of(error):  # the message of httpx ends with a link to an encyclopedia
         words = getattr(error, "server_message", None)
         return f"status {status}" + (f" ({visible(words, 160)})" if words else "")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return visible(lines[-1], 160) if lines else type(error).__name__
+    return visible(lines[-1].removesuffix("."), 160) if lines else type(error).__name__

@@ -223,11 +223,12 @@ def test_made_again_when_a_dtype_is_another(maker, name, was, becomes):
     maker.check(made=2)
 
 
-def test_made_again_when_it_is_no_file(maker):
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_made_again_when_it_is_no_file(maker, make):
     maker.cached()
     (file,) = kept_files()
     file.unlink()
-    file.mkdir()
+    make(file)
     split = maker.cached()
     assert maker.made == 2
     assert split.fingerprint == maker().fingerprint

@@ -18,6 +18,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from reslight.regular_file import regular_size
+
 _MAGIC = b"reslight shard 1"
 """The last bytes of a file, whose number changes with the format."""
 _END = struct.Struct(f"<Q32s{len(_MAGIC)}s")
@@ -57,6 +59,7 @@ class ShardCopy:
             ValueError: a damaged file, or one of another format.
         """
         self.path = path
+        regular_size(path)  # a pipe would be waited for
         with path.open("rb") as file:
             # An empty file cannot be mapped, which is a ValueError.
             self._bytes = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

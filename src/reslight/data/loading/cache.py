@@ -111,6 +111,8 @@ def _abandoned(lock: int, unfinished: Sequence[Path]) -> Sequence[Path]:
 
 def load(path: Path, stamp: str) -> Split | None:
     """Return the split in a file, memory-mapped, or None if the file is missing, damaged or made from other files."""
+    if not path.is_file():  # missing, or a pipe that would be waited for
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
