@@ -66,6 +66,37 @@ def test_fine_tuning_in_one_line(reslight, pictures: Path, weights: Path):
 
 
 @pytest.mark.slow
+def test_a_label_file_trains_as_class_folders_do(reslight, pictures: Path, tmp_path: Path):
+    rows = []
+    (tmp_path / "flat").mkdir()
+    for path in sorted(pictures.rglob("*.jpg"), key=lambda path: path.name):
+        rows.append((path.name.replace("Foto", path.parent.name), path.parent.name, f"camera {len(rows) // 3}"))
+        shutil.copy(path, pictures.parent / "flat" / rows[-1][0])
+        path.rename(path.with_name(rows[-1][0]))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(map(";".join, [("photo", "animal", "camera"), *rows])), encoding="utf-8")
+    line = ["--config", "finetune", "--model.net", "resnet8", *SMALL, "--data.batch_size", 8, "--trainer.max_epochs", 1]
+    columns = ["--data.labels_columns", '{"path": "photo", "label": "animal"}']
+    assert reslight("fit", *line, "--data.root", pictures).code == 0
+    answer = reslight("fit", *line, "--data.root", tmp_path / "flat", "--data.labels", labels, *columns)
+    assert answer.code == 0, answer.err
+    one, two = (torch.load(f"runs/finetune-resnet8/{n}/checkpoints/last.ckpt", weights_only=True) for n in (1, 2))
+    assert one["reslight"]["data"]["splits"] == two["reslight"]["data"]["splits"]
+    assert all(torch.equal(one["state_dict"][key], value) for key, value in two["state_dict"].items())
+    # The card knows the columns and the fold, so that the same images are evaluated again.
+    answer = reslight("fit", *line, "--data.root", tmp_path / "flat", "--data.labels", labels, *columns, "--data.fold", "2/3")
+    assert "data   flat: 16 train, 8 val images" in answer.out
+    answer = reslight("verify", "runs/finetune-resnet8/3/weights", "--data", tmp_path / "flat", "--labels", labels)
+    assert answer.code == 0, answer.out + answer.err
+    labels.write_text(labels.read_text(encoding="utf-8").replace(";my cats (2023)", ";Häuser am See", 1), encoding="utf-8")
+    answer = reslight("fit", "--config", "runs/finetune-resnet8/3", "--trainer.max_epochs", 2, "--ckpt_path", "last")
+    assert "warning: data.splits.train.fingerprint is" in answer.err
+    answer = reslight("data", "check", tmp_path / "flat", "--labels", labels, "--columns", "path=photo", "label=animal", "group=camera")
+    assert (answer.code, answer.out.splitlines()[-1]) == (0, "no problems")
+    assert "--columns is kind: it must be KIND=NAME" in reslight("data", "check", pictures, "--columns", "kind").err
+
+
+@pytest.mark.slow
 def test_an_average_is_exported_with_its_own_results(reslight):
     answer = reslight("fit", "--config", "digits", "--trainer.max_epochs", 3, "--model.ema", 0.9, "--export", "true")
     assert answer.code == 0, answer.err

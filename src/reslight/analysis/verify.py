@@ -39,13 +39,14 @@ class Check:
     good: bool
 
 
-def verify(description: Description, root: str | None = None) -> Iterator[Check]:
+def verify(description: Description, root: str | None = None, labels: str | None = None) -> Iterator[Check]:
     """Yield the comparisons of a folder of weights with its config.json: the file, the golden logits, the card, the results.
 
     Args:
         description: The description of the folder.
         root: The folder of the images, for datasets on disk; `data` if None. Weights without results are evaluated on the images of
             a folder that is given.
+        labels: The label file of the images; None for class folders, or for `metadata.csv` and the like.
 
     Raises:
         FileNotFoundError: a missing file of weights or golden logits.
@@ -68,12 +69,12 @@ def verify(description: Description, root: str | None = None) -> Iterator[Check]
     if not has_card:
         yield Check(f"{CARD} is missing", good=False)
     if not record.metrics:
-        yield _first_result(net, record, root)
+        yield _first_result(net, record, root, labels)
         return
     if has_card:
         is_same = numbers_in(read_card(description.folder), record)
         yield Check(f"{CARD} has {'the numbers of' if is_same else 'other numbers than'} config.json", is_same)
-    data = _data_of(record, root or _ROOT)
+    data = _data_of(record, root or _ROOT, labels)
     for claimed in record.metrics:
         yield _compare(claimed, evaluate(net, record, data, claimed.split, claimed.precision, claimed.batch_size), data)
 
@@ -123,12 +124,12 @@ def _compare(claimed: EvalResult, counts: EvalCounts, data: "ImageDataModule") -
     return Check(f"{claimed.split}: {found}; {claim}", is_same)
 
 
-def _first_result(net: ResNet, record: Record, root: str | None) -> Check:
+def _first_result(net: ResNet, record: Record, root: str | None, labels: str | None) -> Check:
     """Evaluate weights that have no results: on the images in `root`, or on those of scikit-learn."""
     nothing = "the card has no evaluation results to compare"
     if root is None and record.data.get("name") != "digits":
         return Check(f"{nothing}; --data ROOT evaluates the weights on the images in ROOT", good=True)
-    data = _data_of(record, root or _ROOT)
+    data = _data_of(record, root or _ROOT, labels)
     split = next(iter(data.splits))
     counts = evaluate(net, record, data, split, "64-true" if record.dtype == "float64" else "32-true", _BATCH)
     accuracy = f"{counts.correct1} of {counts.total} correct ({100 * counts.correct1 / counts.total:.2f} %)"
@@ -151,18 +152,20 @@ def _training_data(record: Record) -> Mapping[str, Any]:
     return {"kind": "ImageNet" if record.net.num_classes == _IMAGENET else "Folder"}
 
 
-def datamodule_of(data: Mapping[str, Any], preprocess: Preprocess, root: str) -> "ImageDataModule":
+def datamodule_of(data: Mapping[str, Any], preprocess: Preprocess, root: str, labels: str | None = None) -> "ImageDataModule":
     """Return the dataset that a card or a checkpoint names, without reading images.
 
     Args:
-        data: What is known of the training data: name, kind, val_size.
+        data: What is known of the training data: name, kind, val_size, fold, labels_columns.
         preprocess: How images are preprocessed, for folders of images.
         root: The folder of the images, for datasets on disk.
+        labels: The label file of a folder of images; None for class folders, or for `metadata.csv` and the like.
 
     Raises:
         UsageError: a dataset that reslight does not have.
     """
     from reslight.data import CIFAR, Digits, Folder, ImageNet
+    from reslight.data.image_folder.label_table import LabelColumns
 
     name, val_size = data.get("name"), data.get("val_size", 0)
     if type(val_size) is not int:
@@ -172,20 +175,22 @@ def datamodule_of(data: Mapping[str, Any], preprocess: Preprocess, root: str) ->
     if name in ("cifar10", "cifar100"):
         return CIFAR(name, root, val_size=val_size)
     if (kind := data.get("kind")) in ("Folder", "ImageNet"):
-        return (ImageNet if kind == "ImageNet" else Folder)(root, preprocess=preprocess, val_size=val_size)
+        columns = LabelColumns.of_card(data.get("labels_columns"))
+        settings: dict[str, Any] = {"val_size": val_size, "fold": data.get("fold"), "labels": labels, "labels_columns": columns}
+        return (ImageNet if kind == "ImageNet" else Folder)(root, preprocess=preprocess, **settings)
     raise UsageError(
         f"the card's dataset is {str(name)[:40]!r}: reslight has digits, cifar10, cifar100 and image folders. Evaluate them yourself."
     )
 
 
-def _data_of(record: Record, root: str) -> "ImageDataModule":
+def _data_of(record: Record, root: str, labels: str | None = None) -> "ImageDataModule":
     """Return the dataset of a record with the splits of its results loaded.
 
     Raises:
         UsageError: a dataset with other classes or channels than the weights.
     """
     with data_root_called("--data"):
-        made = datamodule_of(_training_data(record), record.preprocess, root)
+        made = datamodule_of(_training_data(record), record.preprocess, root, labels)
     if missing := [visible(name) for name in record.labels or () if name not in made.labels]:
         classes = "classes" if len(missing) > 1 else "class"
         raise UsageError(f"{root} has no {classes} {shortened(missing)}, which the card has. Give the card's dataset as --data.")

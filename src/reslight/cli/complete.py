@@ -67,6 +67,7 @@ SETTINGS: Mapping[str, Completer] = {
     "model.schedule.milestones": NUMBER,
     "data": _choice("CIFAR", "Digits", "Folder", "ImageNet", "Synthetic"),
     "data.root": FILES,
+    "data.labels": FILES,
     "data.name": _choice("cifar10", "cifar100"),
     "data.batch_size": NUMBER,
     "data.eval_batch_size": NUMBER,

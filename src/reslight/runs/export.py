@@ -10,7 +10,7 @@ from reslight.training.checkpoint_file import read_checkpoint
 from reslight.weights.folder import FILES
 from reslight.weights.loading import save
 
-DATA_KEYS = ("name", "kind", "splits", "val_size", "normalize")
+DATA_KEYS = ("name", "kind", "splits", "val_size", "fold", "labels_columns", "normalize")
 """What config.json says of the training data."""
 RECIPE_KEYS = ("batch_size", "augment", "crop", "mix", "repeated_augmentation", "class_weights", "sampling")
 """Settings of the data that are part of the recipe."""

@@ -49,6 +49,7 @@ def _add_verify_and_classify(commands: Commands) -> None:
     parser.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]", help=WEIGHTS)
     about = "folder of the images (default: data); if it is given, weights without evaluation results are evaluated, too"
     parser.add_argument("--data", dest="root", metavar="ROOT", help=about)
+    parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
     runs(parser, verify)
     parser = commands.add_parser("classify", help="print the most probable classes of image files")
     parser.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]", help=WEIGHTS)
@@ -241,12 +242,13 @@ def convert(
         print(f"checked on {found.images} images: {difference}")
 
 
-def verify(source: str, root: str | None = None) -> bool:
+def verify(source: str, root: str | None = None, labels: str | None = None) -> bool:
     """Re-evaluate weights and print the comparison with their model card.
 
     Args:
         source: A folder of weights, the name of a published weight, or a repository on the Hub.
         root: The folder of the images, for datasets on disk; `data` if None.
+        labels: The label file of the images; None for class folders, or for `metadata.csv` and the like.
 
     Returns:
         Whether all results are those of the card.
@@ -256,7 +258,7 @@ def verify(source: str, root: str | None = None) -> bool:
     from reslight.weights.locate import locate
 
     all_good = True
-    for check in verify(read_description(locate(source, whole=True)), root):
+    for check in verify(read_description(locate(source, whole=True)), root, labels):
         all_good &= check.good
         print(f"{'ok     ' if check.good else 'DIFFERS'}  {visible(check.text, _LINE)}", flush=True)
     return all_good

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from reslight.data.image_folder.class_tree import is_image
 from reslight.data.loading.parquet import names_of, opened
@@ -44,6 +44,12 @@ class LabelColumns:
     """Its split: train, val or test."""
     group: str | None = None
     """What the image belongs to, such as a patient or a camera: no group is in both training and validation."""
+
+    @classmethod
+    def of_card(cls, columns: object) -> Self:
+        """Return the columns that a model card names; those of another type are ignored."""
+        named = columns if isinstance(columns, Mapping) else {}
+        return cls(**{kind: name for kind in USUAL if isinstance(name := named.get(kind), str)})
 
 
 class Fault(NamedTuple):
