@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from unicodedata import normalize
 
+import numpy as np
+
 from reslight.data.image_folder.file_paths import FilePaths
 from reslight.messages import is_label, visible
 
@@ -41,14 +43,16 @@ class ClassTree:
         labels: The class number of each image.
         misplaced: Images outside the folders of classes.
         others: Files without an image extension.
+        folders: The folders that were listed, relative to `root`; empty if the images come from elsewhere.
     """
 
     root: Path
     classes: tuple[str, ...]
     paths: FilePaths
     labels: Sequence[int]
-    misplaced: Sequence[Path]
-    others: Sequence[Path]
+    misplaced: FilePaths
+    others: FilePaths
+    folders: Sequence[str] = ()
 
     @property
     def empty(self) -> list[str]:
@@ -70,19 +74,21 @@ def read_tree(root: Path, report: Report | None = None) -> ClassTree:
     folders, loose = list_folder(root, report)
     classes = sorted({class_name(folder.name) for folder in folders})
     numbers = {name: number for number, name in enumerate(classes)}
-    images, others = bytearray(), bytearray()  # as FilePaths keeps names: there may be millions
-    labels = array("q")
-    misplaced = [Path(entry.path) for entry in loose if is_image(entry.name)]
-    others += _joined("", [entry.name for entry in loose if not is_image(entry.name)])
+    names = {True: bytearray(), False: bytearray()}  # of images and of others, as FilePaths keeps them: there may be millions
+    labels, listed = array("q"), ["."]
+    misplaced = [entry.name for entry in loose if is_image(entry.name)]
+    names[False] += _joined("", [entry.name for entry in loose if not is_image(entry.name)])
     for folder in folders:
         number = numbers[class_name(folder.name)]
-        for inner, names in files_below(root, folder.name, report):
-            found = [name for name in names if is_image(name)]
-            images += _joined(f"{inner}/", found)
-            labels.extend([number] * len(found))
-            if len(found) < len(names):
-                others += _joined(f"{inner}/", [name for name in names if not is_image(name)])
-    return ClassTree(root, tuple(classes), FilePaths(root, bytes(images)), labels, misplaced, FilePaths(root, bytes(others)))
+        for inner, files in files_below(root, folder.name, report):
+            listed.append(inner)
+            images = [name for name in files if is_image(name)]
+            names[True] += _joined(f"{inner}/", images)
+            labels.extend([number] * len(images))
+            if len(images) < len(files):
+                names[False] += _joined(f"{inner}/", [name for name in files if not is_image(name)])
+    paths, others = (FilePaths(root, np.frombuffer(bytes(names[kind]), np.uint8)) for kind in (True, False))
+    return ClassTree(root, tuple(classes), paths, labels, FilePaths.below(root, misplaced), others, listed)
 
 
 def _joined(folder: str, names: Sequence[str]) -> bytes:

@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, read_tree, unprintable
+from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, unprintable
 from reslight.data.image_folder.label_table import LabelColumns
+from reslight.data.image_folder.tree_index import indexed_tree
 from reslight.data.loading.encoded import Files, Images
 from reslight.messages import UsageError, shortened, visible
 
@@ -87,7 +88,7 @@ def find_class_trees(root: Path) -> dict[SplitName, ClassTree]:
         raise UsageError(
             f"data.root is {root}: it has {' and '.join(found)}, but no train. Add train/CLASS/IMAGE, or leave only folders of classes."
         )
-    trees = {split: read_tree(path) for split, path in (found or {"train": root}).items()}
+    trees = {split: indexed_tree(path) for split, path in (found or {"train": root}).items()}
     if not trees["train"].paths:
         raise UsageError(f"{trees['train'].root} has no images in folders of classes. Put CLASS/IMAGE there, or set data.root.")
     return trees

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, read_tree
+from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of
 from reslight.data.image_folder.file_paths import FilePaths
 from reslight.data.image_folder.folder import Folder
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, LabelledImages, SplitName, image_set_of
+from reslight.data.image_folder.tree_index import indexed_tree
 from reslight.data.imagenet.label_file import find_label_file, read_label_file
 from reslight.data.imagenet.synsets import known_synsets, names_of
 from reslight.data.loading.encoded import Files
@@ -128,17 +129,17 @@ def tree_from_label_file(layout: Layout, images: Sequence[Path], classes: Sequen
     """
     path = find_label_file(layout.label_folders, images)
     folder = images[0].parent
-    paths = FilePaths.below(folder, [image.name for image in images])
-    return ClassTree(folder, tuple(classes), paths, read_label_file(path, images, classes), [], [path])
+    paths, none = FilePaths.below(folder, [image.name for image in images]), FilePaths.below(folder, [])
+    return ClassTree(folder, tuple(classes), paths, read_label_file(path, images, classes), none, FilePaths.below(path.parent, [path.name]))
 
 
 def _image_set_in(layout: Layout) -> ImageSet:
-    trees: dict[SplitName, ClassTree] = {"train": read_tree(layout.train)}
+    trees: dict[SplitName, ClassTree] = {"train": indexed_tree(layout.train)}
     classes = trees["train"].classes
     if not trees["train"].paths:
         raise UsageError(f"{layout.train} has no images in folders of classes. Put SYNSET/IMAGE there.")
     if layout.val:
-        val = read_tree(layout.val)
+        val = indexed_tree(layout.val)
         if not val.paths and not val.misplaced:
             raise UsageError(f"{layout.val} has no images. Put the validation images there, or remove the folder.")
         trees["test"] = val if val.paths else tree_from_label_file(layout, val.misplaced, classes)
