@@ -13,7 +13,7 @@ from reslight.models import ResNet, ResNetConfig, create_model
 from reslight.weights.interop.agreement import build, compare_with_library
 from reslight.weights.interop.convert import from_reslight, to_reslight
 from reslight.weights.interop.infer import infer_config
-from reslight.weights.interop.names import FORMATS
+from reslight.weights.interop.names import FORMATS, Family
 from reslight.weights.interop.timm_models import TIMM, timm_architecture, timm_config
 from reslight.weights.interop.transformers_config import from_transformers_config, transformers_config
 
@@ -241,6 +241,17 @@ def test_other_networks_of_timm_are_refused_by_name_and_by_weights(name):
         timm_config(name)
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         to_reslight(timm_net(name).state_dict(), "timm")
+
+
+def test_the_time_to_refuse_weights_grows_with_their_number_only(monkeypatch):
+    calls = []
+    name_of = Family.reslight_name
+    monkeypatch.setattr(Family, "reslight_name", lambda self, name: calls.append(name) or name_of(self, name))
+    state = timm_net("seresnet18").state_dict()
+    with pytest.raises(ValueError, match=r"layer1\.0\.se\.fc1"):
+        to_reslight(state, "timm")
+    families = sum(len(one.families) for one in FORMATS.values())
+    assert len(calls) < 10 * families * len(state)
 
 
 @pytest.mark.parametrize("name", ["resnetblur18", "resnetaa50", "resnet50_gn", "resnet50_clip", "test_resnet"])

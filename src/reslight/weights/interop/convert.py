@@ -52,7 +52,7 @@ class _OtherLibraryError(UsageError):
 
 def _nearest(found: Mapping[str, Tensor], library: str) -> str:
     """Return the library that knows most of the names and why the weights are not of it; empty if it is the given one."""
-    known = {name: sum(_family(found, name).reslight_name(one) is not None for one in found) for name in (library, *FORMATS)}
+    known = {name: _known(found, _family(found, name)) for name in (library, *FORMATS)}
     if (best := max(known, key=lambda name: known[name])) == library:
         return ""
     try:
@@ -95,7 +95,12 @@ def _to_reslight(found: Mapping[str, Tensor], library: str, known: Mapping[str, 
 
 def _family(found: Iterable[str], library: str) -> Family:
     """Return the family of a library's networks that knows most of the names."""
-    return max(format_of(library).families, key=lambda one: sum(one.reslight_name(name) is not None for name in found))
+    return max(format_of(library).families, key=lambda family: _known(found, family))
+
+
+def _known(found: Iterable[str], family: Family) -> int:
+    """Return how many of the names a family has."""
+    return sum(family.reslight_name(name) is not None for name in found)
 
 
 def from_reslight(config: ResNetConfig, state: Mapping[str, Tensor], library: str) -> dict[str, Tensor]:
