@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -22,6 +23,8 @@ from reslight.training import ImageClassifier
 from reslight.weights.catalog import CATALOG, bundled
 from reslight.weights.folder import FILES, check_folder
 
+LARGE = re.compile("101|152|200|1001|1202|wide")
+"""Variants that only differ from others in the number or the width of their layers."""
 SMALL = Preprocess(size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
 
 
@@ -47,7 +50,7 @@ def test_twice_gives_the_same_bytes_whatever_the_number_of_threads(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.nightly) if LARGE.search(name) else name for name in VARIANTS])
 def test_every_variant_comes_back_to_the_bit(name, tmp_path, monkeypatch):
     # The golden logits of large networks take long and are another test's matter
     monkeypatch.setattr(
