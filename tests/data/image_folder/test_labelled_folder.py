@@ -154,6 +154,11 @@ def test_metadata_without_labels_leaves_class_folders_alone(tmp_path: Path):
     root = fill(tmp_path / "set", a=2, b=2)
     write_csv(root / "metadata.csv", [("a/00.png", "a cat")], ("file_name", "text"))
     assert Folder(str(root), PREPROCESS, val_size=0).labels == ("a", "b")
+    (root / "metadata.csv").write_bytes("Fotograf,Größe\n".encode("latin-1"))
+    assert Folder(str(root), PREPROCESS, val_size=0).labels == ("a", "b")
+    (root / "metadata.csv").write_bytes("file_name,größe\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"^line 1 of .*metadata\.csv is not UTF-8"):
+        Folder(str(root), PREPROCESS, val_size=0)
 
 
 def rows_of(count: int = 4) -> list[list[str]]:

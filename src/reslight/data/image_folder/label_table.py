@@ -155,9 +155,15 @@ def has_usual_columns(file: Path) -> bool:
 
     Raises:
         OSError: a file that cannot be read.
-        UsageError: a file in another format.
+        UsageError: a damaged file that begins with `file_name`.
     """
-    names = {_usual(name) for name in _open(file).names}
+    try:
+        names = {_usual(name) for name in _open(file).names}
+    except UsageError:  # of class folders, for instance, whose table of other things does not matter
+        with file.open("rb") as content:
+            if b"file_name" in content.readline(10_000).replace(b"\0", b""):  # also in UTF-16
+                raise
+        return False
     return "file_name" in names and any(name in names for name in USUAL["label"])
 
 
