@@ -73,7 +73,7 @@ def test_a_repository_of_timm_loads_with_a_new_head(tmp_path, monkeypatch):
         (lambda c: c["pretrained_cfg"].update(input_size=[3, 224, 10**9]), "input_size is"),
         (lambda c: c["pretrained_cfg"].update(mean="x"), "mean is x: it must be a list"),
         (lambda c: c["pretrained_cfg"].update(interpolation="lanczos"), "preprocess.interpolation is 'lanczos'"),
-        (lambda c: c.update(label_names=["a"]), "labels has 1 names: the network has 1000 classes"),
+        (lambda c: c.update(label_names=["a"]), "labels has 1 name: the network has 1000 classes"),
         (lambda c: c.update(architecture="resnet34"), "holds 8 blocks: the network of its config.json has 16"),
         (lambda c: c.update(num_classes=10**9), "num_classes is 1000000000"),
     ],
