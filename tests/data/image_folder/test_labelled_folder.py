@@ -184,6 +184,11 @@ BROKEN: dict[str, tuple[str, str | bytes, str]] = {
     "empty label": ("l.csv", text_of([["0.png", " "], *rows_of()]), LINE + "has no label in the column label. Add it, or remove the row."),
     "empty path": ("l.csv", text_of([["", "a"], *rows_of()]), LINE + "has no path in the column file_name"),
     "missing image": ("l.csv", text_of([["9.png", "a"], *rows_of()]), LINE + "names 9.png: there is no such image in {root}"),
+    "other folder, no extension": (
+        "l.csv",
+        text_of([["6", "a"], *rows_of()], "id,label"),
+        LINE + "names 6: there is no such image in {root}. There is in/6.png: set data.root to {root}/in.",
+    ),
     "other case": (
         "l.csv",
         text_of([["loose.png", "a"], *rows_of()]),
@@ -192,7 +197,7 @@ BROKEN: dict[str, tuple[str, str | bytes, str]] = {
     "other folder": (
         "l.csv",
         text_of([["6.png", "a"], *rows_of()]),
-        LINE + "names 6.png: there is no such image in {root}. There is in/6.png",
+        LINE + "names 6.png: there is no such image in {root}. There is in/6.png: set data.root to {root}/in.",
     ),
     "outside": ("l.csv", text_of([["../out.png", "a"], *rows_of()]), LINE + "names ../out.png, which is outside of {root}"),
     "no image": ("l.csv", text_of([["notes.txt", "a"], *rows_of()]), LINE + "names notes.txt, which has no image extension"),

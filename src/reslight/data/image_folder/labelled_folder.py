@@ -271,7 +271,12 @@ class _Folder:
             return f"names {shown}, which is outside of {self.root}. Set data.root to a folder that has all images."
         last = path.replace("\\", "/").rpartition("/")[2]
         near = self._by_last_name.get((last.rpartition(".")[0] if is_image(last) else last).lower())
-        what = f"There is {visible(near, 200)}: correct the path." if near else "Add the image, or remove the row."
+        what = "Add the image, or remove the row."
+        if near:
+            inner = next(
+                (near.removesuffix(f"/{end}") for end in (path, f"{path}.{near.rpartition('.')[2]}") if near.endswith(f"/{end}")), ""
+            )
+            what = f"There is {visible(near, 200)}: {f'set data.root to {self.root / inner}' if inner else 'correct the path'}."
         return f"names {shown}: there is no such image in {base}. {what}"
 
 

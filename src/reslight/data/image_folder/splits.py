@@ -90,7 +90,9 @@ def find_class_trees(root: Path) -> dict[SplitName, ClassTree]:
         )
     trees = {split: indexed_tree(path) for split, path in (found or {"train": root}).items()}
     if not trees["train"].paths:
-        raise UsageError(f"{trees['train'].root} has no images in folders of classes. Put CLASS/IMAGE there, or set data.root.")
+        raise UsageError(
+            f"{trees['train'].root} has no images in folders of classes. Put CLASS/IMAGE there, or set data.root or data.labels."
+        )
     return trees
 
 
