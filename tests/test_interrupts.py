@@ -1,10 +1,13 @@
 """Ctrl-C while modules are imported, and after the end of a command."""
 
+import io
 import signal
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
+import torch
 
 from reslight.interrupts import ending_at_once
 
@@ -55,3 +58,16 @@ def test_the_handler_is_restored_and_that_of_a_program_is_kept():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, own)
+
+
+class Interrupted(io.BytesIO):
+    def write(self, data):
+        if self.tell():
+            raise KeyboardInterrupt
+        return super().write(data)
+
+
+def test_an_interrupted_write_is_an_interrupt(reslight, monkeypatch):
+    monkeypatch.setattr(import_module("reslight.cli.main"), "_run", lambda *_: torch.save({"x": torch.zeros(1000)}, Interrupted()))
+    answer = reslight("fit")
+    assert (answer.code, answer.err) == (130, "\nreslight: interrupted\n")

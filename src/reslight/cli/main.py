@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:  # `>&-` closes it
                 sys.stdout.flush()
     except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of Ctrl-C
+        if _is_from_interrupt(stop):  # Lightning makes exit code 1 of Ctrl-C
             return _interrupted()
         if isinstance(number := getattr(stop, "signal", None), signal.Signals) and is_rank_zero():
             print(f"reslight: stopped by {number.name}", file=sys.stderr)
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        return _failed(error)
+        return _interrupted() if _is_from_interrupt(error) else _failed(error)
     return DONE if is_done else FAILED
 
 
@@ -183,6 +183,13 @@ def _with_origin(error: Exception, text: str, *, unreachable: bool) -> str:
     if place := origin(error):
         return f"{place}: {named} Correct it there; --debug shows the traceback."
     return text if unreachable else f"{named} {BUG}"
+
+
+def _is_from_interrupt(error: BaseException) -> bool:
+    """Return whether Ctrl-C caused an error: torch.save raises one when it is interrupted in a write."""
+    while error.__context__ and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _interrupted() -> int:
