@@ -153,7 +153,8 @@ def test_mistakes_are_one_line(reslight, run):
     assert "has no average of weights (model.ema)" in reslight("export", "runs/digits/2", "out", "--raw").err
 
 
-def test_weights_lists_every_row(reslight):
+def test_weights_lists_every_row(reslight, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))  # not what this machine's own has
     answer = reslight("weights")
     assert [line.split()[0] for line in answer.out.splitlines()[1:]] == list(CATALOG) == package.list_weights()
 

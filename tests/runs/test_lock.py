@@ -108,10 +108,10 @@ def test_a_folder_without_room_for_the_file_is_trained_in_with_a_warning(tmp_pat
 def test_the_lock_of_another_user_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog):
     held = RunLock(tmp_path)
 
-    def opened(path: Path, mode: str = "r") -> FileIO:
+    def opened(path: Path, mode: str = "r", **options: Any) -> FileIO:
         if mode != "r":
             raise PermissionError(13, "Permission denied")
-        return FileIO(path, mode)
+        return FileIO(path, mode, **options)
 
     monkeypatch.setattr(lock, "FileIO", opened)
     with pytest.raises(RunInUseError, match=f"process {os.getpid()} on "):
