@@ -117,15 +117,17 @@ def test_settings_in_environment_variables_are_reported(reslight, config, monkey
     assert environment_warning(["PL_GLOBAL_SEED", "PL_TRAINERS", "PATH"]) is None
 
 
+@pytest.mark.slow
 def test_a_module_in_the_current_folder_is_found_by_the_script_too(config, tmp_path):
     (tmp_path / "mycallback.py").write_text("from lightning.pytorch import Callback\n\nclass Mine(Callback):\n    pass\n")
     (tmp_path / "yaml.py").write_text("raise ImportError('a module here replaced an installed one')\n")
     # What an installed script does: its own folder, not the current one, is first on the path.
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/script.py").write_text("import sys\nfrom reslight.cli import main\nsys.exit(main())\n")
-    words = ["fit", "--config", config, "--trainer.callbacks", "mycallback.Mine", "--trainer.fast_dev_run", "true"]
+    words = ["fit", "--config", config, "--trainer.callbacks", "mycallback.Mine", "--print_config"]
     answer = subprocess.run([sys.executable, "bin/script.py", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
+    assert "class_path: mycallback.Mine" in answer.stdout
 
 
 def test_sharding_refuses_channels_last_before_the_first_step():
