@@ -115,7 +115,7 @@ def changed_settings(path: str | Path | None, contents: Mapping[str, Any], setti
 def _differing(contents: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the settings of a classifier that differ from a checkpoint's, with their values there and now.
 
-    Hyper-parameters of a subclass are its own affair.
+    Hyper-parameters that a subclass adds are not compared.
     """
     before = with_new_names(contents["hyper_parameters"], "model")
     saved, now = (ADDED | dict(_flat({key: values[key] for key in SETTINGS if key in values})) for values in (before, settings))

@@ -83,7 +83,7 @@ def balanced_order(labels: Tensor, draws: int, seed: int, epoch: int, *, spread:
     Returns:
         int64 `(draws,)`, in random order: draw d of image i in this epoch has the number `d * spread * N + i`, see `Split.rows_of`.
     """
-    images, (names, classes) = len(labels), labels.unique(return_inverse=True)
+    images, (names, classes) = len(labels), torch.unique(labels, return_inverse=True)
     counts, turns = classes.bincount(), permutation(len(names), seed, 0, Draw.CLASS_TURN)
     first, end = ((dealt - turns + len(names) - 1) // len(names) for dealt in (epoch * draws, (epoch + 1) * draws))
     begun = first // counts  # rounds that each class has finished before this epoch
