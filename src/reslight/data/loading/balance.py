@@ -91,7 +91,7 @@ def balanced_order(labels: Tensor, draws: int, seed: int, epoch: int, *, spread:
     # All images of a class, once for each of the rounds that the epoch takes part of.
     times = rounds[classes]
     rows = torch.arange(images).repeat_interleave(times)
-    turn = torch.arange(len(rows)) - (times.cumsum(0) - times).repeat_interleave(times)
+    turn: Tensor = torch.arange(len(rows)) - (times.cumsum(0) - times).repeat_interleave(times)
     of_class = classes[rows]
     key = bits(seed, 0, rows + (begun[of_class] + turn) * NEXT_DRAW, Draw.CLASS_ORDER)
     # Sorted by class, round and key: the images of a class in the order in which they are dealt, `begun` whole rounds left out.
