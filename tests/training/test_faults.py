@@ -10,15 +10,12 @@ from faults import CASES
 from sandbox import Sandbox
 
 DAILY = {
-    "SIGKILL in a validation",
     "SIGKILL while last.ckpt is written, TMPDIR on another file system",
-    "SIGTERM while it starts",
     "SIGTERM to the second of two processes",
-    "SIGKILL to the second of two processes",
     "the disk is full",
     "the power fails at each moment of a run, an evaluation, a resume and two exports",
 }
-"""17 processes in total."""
+"""Some 10 processes in total; tests/test_interrupts.py has the start."""
 
 
 @pytest.fixture(scope="module")
