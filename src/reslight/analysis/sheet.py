@@ -78,6 +78,31 @@ def draw_sheet(images: Tensor, texts: Sequence[str], names: Sequence[str], count
     return figure
 
 
+def draw_pairs(pairs: Sequence[tuple[Tensor, Tensor, str]], title: str) -> "Figure":
+    """Draw pairs of images side by side, each with a text.
+
+    Args:
+        pairs: Two images, uint8 `(C, H, W)` of any size, and the text above them.
+        title: Title of the sheet.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    columns = min(COLUMNS // 2, len(pairs))
+    rows = -(-len(pairs) // columns)
+    lines = max(text.count("\n") + 1 for *_, text in pairs)
+    figure = new_figure(max(2 * columns, 4) * INCHES, rows * (INCHES + 0.13 * lines + 0.08) + 0.4)
+    figure.suptitle(_plain(title), fontsize=10)
+    grid: Any = figure.subfigures(rows, columns, squeeze=False).flatten()
+    for part, (*images, text) in zip(grid, pairs, strict=False):
+        part.suptitle(_plain(text), fontsize=6)
+        for axes, image in zip(part.subplots(1, 2), images, strict=True):
+            is_rgb = image.shape[0] >= 3
+            axes.imshow((image[:3].permute(1, 2, 0) if is_rgb else image[0]).numpy(), cmap="gray", vmin=0, vmax=255)
+            axes.set_axis_off()
+    return figure
+
+
 def _draw_images(sheet: "SubFigure", images: Tensor, texts: Sequence[str], rows: int, columns: int) -> None:
     is_rgb, is_small = images.shape[1] >= 3, max(images.shape[2:]) <= _SMALL
     arrays = (images[:, :3].permute(0, 2, 3, 1) if is_rgb else images[:, 0]).cpu().numpy()

@@ -11,8 +11,11 @@ from reslight.cli.parser import Commands, Parser, runs
 from reslight.messages import UsageError, counted, visible
 
 if TYPE_CHECKING:
+    from reslight.data.check.check import Lookalikes
     from reslight.data.image_folder.label_table import LabelColumns
 
+MOST_PAIRS, MOST_DRAWN = 20, 48
+"""The most near copies that are listed, and drawn."""
 MOST_CLASSES = 20
 """The most classes whose images are all counted; of more, as many are listed, the rarest and the most frequent ones."""
 
@@ -24,6 +27,8 @@ def add_parsers(commands: Commands) -> None:
     checks = data.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_SettingsParser)
     parser = checks.add_parser("check", help=about, description=f"{about.capitalize()}. The exit code is 1 if there is a problem.")
     parser.add_argument("root", metavar="ROOT", help="folder of the images, as data.root, or OWNER/DATASET[@REVISION] on the Hub")
+    about = "a figure of the near copies in different splits, to be written: .png, .pdf or .svg"
+    parser.add_argument("--sheet", metavar="FILE", help=about)
     parser.add_argument("--threads", type=int, metavar="N", help="threads that open images (default: all cores)")
     about = "label file of the images, as data.labels (default: metadata.csv and the like, if there is one)"
     parser.add_argument("--labels", metavar="FILE", help=about)
@@ -66,7 +71,9 @@ class _SettingsParser(Parser):
         return namespace, unknown
 
 
-def check_data(root: str, threads: int | None = None, labels: str | None = None, columns: Sequence[str] = ()) -> bool:
+def check_data(
+    root: str, threads: int | None = None, labels: str | None = None, columns: Sequence[str] = (), sheet: str | None = None
+) -> bool:
     """Open every image of a dataset and print its problems, see `reslight.data.check.check`.
 
     Args:
@@ -74,6 +81,7 @@ def check_data(root: str, threads: int | None = None, labels: str | None = None,
         threads: Threads that open images; all cores if None.
         labels: The label file; None for the one that is found in the folder, if there is one.
         columns: Columns of the label file, each as `KIND=NAME`.
+        sheet: The figure of near copies to write; None for none.
 
     Returns:
         Whether there are no problems.
@@ -85,6 +93,8 @@ def check_data(root: str, threads: int | None = None, labels: str | None = None,
     from reslight.data.check.check import Summary, check
     from reslight.data.check.problems import KINDS
 
+    if sheet:
+        _check_figure(sheet, "--sheet")
     summary, shows_progress = Summary(), sys.stderr.isatty()
 
     def print_progress(so_far: Summary) -> None:
@@ -105,6 +115,10 @@ def check_data(root: str, threads: int | None = None, labels: str | None = None,
         print(line)
     for kind, count in summary.kinds.items():
         print(f"{count:>6,}  {KINDS[kind]}")
+    for line in near_copy_lines(summary.lookalikes):
+        print(line)
+    if sheet:
+        print(_draw_copies(summary.lookalikes, sheet))
     total = summary.kinds.total()
     print(counted(total, "problem") if total else "no problems")
     return not summary.kinds
@@ -145,12 +159,11 @@ def show_data(root: str | None, config: Sequence[str], settings: Sequence[str], 
         raise UsageError(f"--images is {images}: it must be at least 1. Use 32, the default.")
     if root is None and not config and not any(word.startswith("--data") for word in settings):
         raise UsageError("ROOT is missing: it is the folder of your images. Add it, or a --config.")
-    from reslight.analysis.figure import format_of, new_figure, save
+    from reslight.analysis.figure import save
     from reslight.analysis.sheet import captions, draw_sheet, pixels
     from reslight.cli.datamodule import data_module
 
-    format_of(Path(output))
-    new_figure(1, 1)  # a missing matplotlib is reported before the work, not after it
+    _check_figure(output, "--output")
     if root is not None:
         config, settings = config or ["finetune"], [f"--data.root={root}", *settings]
     data = data_module([*(word for name in config for word in ("--config", name)), *settings])
@@ -166,6 +179,49 @@ def show_data(root: str | None, config: Sequence[str], settings: Sequence[str], 
     print(f"written {output}: {count} of {total:,} training images, and {counted(data.num_classes, 'class', 'classes')}")
     if count < images:
         print(f"--images is {images}: a batch has {count} images. Set --data.batch_size to show more.")
+
+
+def near_copy_lines(lookalikes: "Sequence[Lookalikes]") -> list[str]:
+    """Return the warning about near copies in different splits, as lines; nothing if there are none."""
+    if not lookalikes:
+        return []
+    pairs = counted(len(lookalikes), "pair")
+    lines = [f"{pairs} of near copies in different splits (resized, compressed again or slightly cropped). Keep each image in one split:"]
+    lines += [f"  {one.names[1]} ({one.splits[1]}) looks like {one.names[0]} ({one.splits[0]})" for one in lookalikes[:MOST_PAIRS]]
+    left = len(lookalikes) - MOST_PAIRS
+    return [*lines, *([f"  ... and {counted(left, 'more pair')}"] if left > 0 else [])]
+
+
+def _draw_copies(lookalikes: "Sequence[Lookalikes]", sheet: str) -> str:
+    """Draw near copies, and return a line that says so."""
+    from reslight.analysis.figure import save
+    from reslight.analysis.sheet import draw_pairs
+
+    if not lookalikes:
+        return f"not written {sheet}: there are no near copies in different splits"
+    shown = lookalikes[:MOST_DRAWN]
+    texts = (
+        "\n".join(f"{split}: {visible(Path(name).name, 28)}" for split, name in zip(one.splits, one.names, strict=True)) for one in shown
+    )
+    title = f"{len(shown)} of {counted(len(lookalikes), 'pair')} of near copies in different splits"
+    save(draw_pairs([(*one.decoded(), text) for one, text in zip(shown, texts, strict=True)], title), Path(sheet))
+    return f"written {sheet}: {title}"
+
+
+def _check_figure(file: str, argument: str) -> None:
+    """Check the name of a figure, and that matplotlib is there, before the work.
+
+    Raises:
+        UsageError: another ending, or a folder.
+        OSError: a missing parent folder.
+    """
+    from reslight.analysis.figure import format_of, new_figure
+
+    try:
+        format_of(Path(file))
+    except (OSError, UsageError) as error:
+        raise type(error)(str(error).replace("--output", argument)) from error
+    new_figure(1, 1)
 
 
 def class_table(counts: Mapping[str, Counter[str]]) -> list[str]:

@@ -1,17 +1,20 @@
 """`check`: open every image of a dataset, and list the problems of files and folders."""
 
 import hashlib
+import tempfile
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from reslight.cores import available_cores
+from reslight.data.check.near_copies import SIDE, near_copies, thumbnail
 from reslight.data.check.problems import Problem
 from reslight.data.check.survey import Group, Survey
 from reslight.data.check.truncation import has_end
@@ -26,6 +29,30 @@ _AHEAD = 4
 """Tasks that are submitted ahead, for each thread. They bound the memory that results take."""
 _REPLACE = "Replace or remove it."
 _DIGEST = hashlib.sha256().digest_size
+
+
+@dataclass(frozen=True)
+class Lookalikes:
+    """Two images of different splits that look alike: one is a near copy of the other."""
+
+    images: tuple[Images, Images]
+    """The images of both splits."""
+    numbers: tuple[int, int]
+    """The number of each image in its split."""
+    splits: tuple[str, str]
+    correlation: float
+    """Correlation of their pixels."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The name of each image for messages."""
+        return self.images[0].name(self.numbers[0]), self.images[1].name(self.numbers[1])
+
+    def decoded(self) -> tuple[Tensor, Tensor]:
+        """Return both images, uint8 `(C, H, W)`."""
+        pairs = zip(self.images, self.numbers, self.names, strict=True)
+        one, other = (decode(images.read(number), name) for images, number, name in pairs)
+        return one, other
 
 
 @dataclass
@@ -46,6 +73,9 @@ class Summary:
     """Classes of the dataset."""
     kinds: Counter[str] = field(default_factory=Counter)
     """Problems of each kind found so far."""
+    lookalikes: list[Lookalikes] = field(default_factory=list)
+    """Near copies in different splits, the most similar first; known when all problems are. They are no problems, since burst shots and
+    frames of a video are near copies, too."""
 
 
 class _Opened(NamedTuple):
@@ -56,6 +86,8 @@ class _Opened(NamedTuple):
     digest: bytes
     """The sha256 of the file; zeros if the image has a problem."""
     problem: Problem | None
+    thumbnail: bytes
+    """See `near_copies.thumbnail`; zeros if the image has a problem, empty if there is one split."""
 
 
 def check(
@@ -106,75 +138,112 @@ def _per_class(group: Group) -> Counter[str]:
 
 
 def _find(survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object]) -> Iterator[Problem]:
+    if len(survey.groups) < 2:
+        yield from _find_problems(survey, threads, summary, progress, None)
+        return
+    with tempfile.TemporaryFile() as thumbnails:  # a kilobyte for each image
+        digests = yield from _find_problems(survey, threads, summary, progress, thumbnails)
+        thumbnails.flush()
+        summary.lookalikes = _lookalikes(survey.groups, digests, thumbnails) if summary.opened else []
+
+
+def _find_problems(
+    survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object], thumbnails: IO[bytes] | None
+) -> Generator[Problem, None, bytearray]:
+    """Yield all problems, and return the digest of each image; its thumbnail is written to a file."""
     digests = bytearray()
     of_folders = sorted(survey.problems, key=lambda problem: (problem.path, problem.kind, problem.text))
     listed = [*of_folders, *survey.label_problems]
-    for found in chain([listed], _open_all(survey.groups, threads, digests, summary), _copies(survey.groups, digests)):
+    opened = _open_all(survey.groups, threads, digests, summary, thumbnails)
+    for found in chain([listed], opened, _copies(survey.groups, digests)):
         for problem in found:
             summary.kinds[problem.kind] += 1
             yield problem
         progress(summary)
+    return digests
 
 
-def _open_all(groups: Sequence[Group], threads: int, digests: bytearray, summary: Summary) -> Iterator[list[Problem]]:
-    """Open all images in threads; yield the problems and append the digest of each image to `digests`, in the order of the images."""
+def _open_all(
+    groups: Sequence[Group], threads: int, digests: bytearray, summary: Summary, thumbnails: IO[bytes] | None
+) -> Iterator[list[Problem]]:
+    """Open all images in threads; yield the problems. Append the digest and the thumbnail of each image, in the order of the images."""
     waiting: deque[Future[list[_Opened]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="reslight-check")
     try:
         for group in groups:
             for start in range(0, len(group.images), _CHUNK):
-                waiting.append(pool.submit(_open, group.images, range(start, min(start + _CHUNK, len(group.images)))))
+                numbers = range(start, min(start + _CHUNK, len(group.images)))
+                waiting.append(pool.submit(_open, group.images, numbers, looks=thumbnails is not None))
                 if len(waiting) > threads * _AHEAD:
-                    yield _recorded(waiting.popleft().result(), digests, summary)
+                    yield _recorded(waiting.popleft().result(), digests, summary, thumbnails)
         while waiting:
-            yield _recorded(waiting.popleft().result(), digests, summary)
+            yield _recorded(waiting.popleft().result(), digests, summary, thumbnails)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _recorded(opened: list[_Opened], digests: bytearray, summary: Summary) -> list[Problem]:
-    """Add results to the digests and the summary, and return their problems."""
+def _recorded(opened: list[_Opened], digests: bytearray, summary: Summary, thumbnails: IO[bytes] | None) -> list[Problem]:
+    """Add results to the digests, the thumbnails and the summary, and return their problems."""
     for one in opened:
         digests += one.digest
+        if thumbnails:
+            thumbnails.write(one.thumbnail)
     summary.opened += len(opened)
     summary.bytes += sum(one.size for one in opened)
     return [one.problem for one in opened if one.problem]
 
 
-def _open(images: Images, numbers: range) -> list[_Opened]:
-    return [_open_one(images, number) for number in numbers]
+def _open(images: Images, numbers: range, *, looks: bool) -> list[_Opened]:
+    return [_open_one(images, number, looks=looks) for number in numbers]
 
 
-def _open_one(images: Images, number: int) -> _Opened:
-    name, data = images.name(number), bytearray()
+def _open_one(images: Images, number: int, *, looks: bool) -> _Opened:
+    name, data, shown = images.name(number), bytearray(), bytes(SIDE**2 if looks else 0)
+    problem: tuple[str, str] | None
     try:
         data = images.read(number)
-        problem = _problem_of(data, name)
+        problem, image = _decoded(data, name)
+        if looks and image is not None:
+            shown = thumbnail(image).tobytes()
     except OSError as error:
         problem = "unreadable", f"cannot be read: {error.strerror or error}. {_REPLACE}"
     except Exception as error:  # a check must not stop at the first image that a decoder fails on
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         problem = "unreadable", f"cannot be read: {reason}. {_REPLACE}"
     digest = bytes(_DIGEST) if problem else hashlib.sha256(data).digest()
-    return _Opened(len(data), digest, Problem(problem[0], name, problem[1]) if problem else None)
+    return _Opened(len(data), digest, Problem(problem[0], name, problem[1]) if problem else None, shown)
 
 
-def _problem_of(data: bytearray, name: str) -> tuple[str, str] | None:
-    """Return the kind of problem that an image has and its text; None for a sound image."""
+def _decoded(data: bytearray, name: str) -> tuple[tuple[str, str] | None, Tensor | None]:
+    """Return the kind of problem that an image has and its text, or a sound image."""
     if not data:
-        return "empty", f"is empty. {_REPLACE}"
+        return ("empty", f"is empty. {_REPLACE}"), None
     try:
-        decode(data, name)
+        image = decode(data, name)
     except UsageError as error:
         text = str(error).removeprefix(name).strip()
         if "decompression bomb" in text:
-            return "bomb", text
+            return ("bomb", text), None
         if has_end(data) and "truncated" not in text.lower():
-            return "unreadable", text
+            return ("unreadable", text), None
     else:
         if has_end(data):
-            return None
-    return "truncated", f"ends too early, after {len(data):,} bytes. {_REPLACE}"
+            return None, image
+    return ("truncated", f"ends too early, after {len(data):,} bytes. {_REPLACE}"), None
+
+
+def _lookalikes(groups: Sequence[Group], digests: bytearray, thumbnails: IO[bytes]) -> list[Lookalikes]:
+    """Return the near copies in different splits that are no copies byte for byte."""
+    sizes = [len(group.images) for group in groups]
+    starts = list(accumulate(sizes, initial=0))
+    words = np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST)
+    pixels = np.memmap(thumbnails, np.uint8, "r", shape=(len(words), SIDE, SIDE))
+    result = []
+    for first, second, correlation in near_copies(pixels, np.repeat(np.arange(len(groups)), sizes)):
+        if (words[first] != words[second]).any():
+            (one, number), (other, place) = (_place(row, groups, starts) for row in (first, second))
+            result.append(Lookalikes((one.images, other.images), (number, place), (one.split, other.split), correlation))
+    return result
 
 
 def _copies(groups: Sequence[Group], digests: bytearray) -> Iterator[list[Problem]]:
