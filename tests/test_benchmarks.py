@@ -20,6 +20,7 @@ RUNS = {
     "train": (*FEW, "--depth", "8", "--steps", "1", "--warm", "1", "--workers", "0"),
     "train --memory": (*FEW, "--memory", "--depth", "8", "--steps", "1", "--warm", "1"),
     "folders": (*FEW, "--workers", "1", "--per-round", "32"),
+    "many_files": ("--files", "40", "--classes", "4"),
     "overhead": (*FEW, "--steps", "5"),
     "optimizers": ("--net", "resnet8", "--steps", "2", "--batch-size", "8"),
     "threads": (*FEW, "--steps", "5", "--warm", "2", "--conditions", "quota"),
