@@ -26,7 +26,7 @@ RUNS = {
     "threads": (*FEW, "--steps", "5", "--warm", "2", "--conditions", "quota"),
     "speedups": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
 }
-NIGHTLY = {"folders", "speedups", "threads", "train --memory"}  # the longest
+NIGHTLY = {"folders", "many_files", "speedups", "threads", "train --memory"}  # the longest
 SHARED = ("gpu", "harness", "images", "loops", "pictures", "train")
 
 

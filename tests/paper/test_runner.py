@@ -124,6 +124,7 @@ def test_the_table_has_the_runs_of_other_calls(reslight: Callable[..., Any]):
     assert {(row["data"], row["paper"]) for row in rows_of("runs/paper/tiny-8/degradation.csv")} == {("digits", "")}  # not the paper's data
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_of_two_processes_one_trains_and_the_other_waits(tmp_path: Path):
     command = [sys.executable, "-m", "reslight", "paper", "depth", *TINY, "--nets", "resnet20"]

@@ -320,6 +320,7 @@ def test_a_runs_own_config_means_that_run_from_anywhere(reslight, config, tmp_pa
     assert f"checkpoint {tmp_path}/part/tiny/1/checkpoints/last.ckpt" in answer.out
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_processes_train_resume_and_measure_as_one(reslight, config):
     two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]

@@ -10,7 +10,6 @@ from faults import CASES
 from sandbox import Sandbox
 
 DAILY = {
-    "SIGKILL while last.ckpt is written, TMPDIR on another file system",
     "SIGTERM to the second of two processes",
     "the disk is full",
     "the power fails at each moment of a run, an evaluation, a resume and two exports",

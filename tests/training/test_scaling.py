@@ -19,6 +19,7 @@ echo "$@" >> requeued.txt
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_job_script_is_requeued_after_sigterm_and_resumes(tmp_path):
     sandbox = Sandbox(tmp_path)

@@ -201,6 +201,7 @@ def test_measuring_changes_nothing(precision, optim):
 # -- the command line
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_run_says_and_saves_the_number_and_a_resume_takes_it(tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(SETTINGS))
