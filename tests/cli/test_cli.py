@@ -466,6 +466,7 @@ def test_lightnings_own_settings_work(reslight, setting: str, said: str):
         assert list(Path("csv").rglob("*metrics.csv")), "the user's logger was dropped"
 
 
+@pytest.mark.nightly  # test_interrupts.py and test_signals.py are by day
 @pytest.mark.slow
 def test_ctrl_c_is_130_and_the_run_goes_on():
     command = [sys.executable, "-m", "reslight", "fit", "--config", "digits", "--trainer.max_epochs"]

@@ -65,7 +65,7 @@ def test_each_split_of_a_batch_has_the_same_pixels_and_weights(sandbox, words):
     assert distance(sandbox.uninterrupted(f"{LONG} {ONE_STEP}".split()), whole) > 0.01, "training changed the weights"
 
 
-@pytest.mark.nightly  # the next one has a teacher, too
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_in_float32_the_first_step_is_the_same(sandbox):
     words = f"{LONG} {ONE_STEP} --trainer.precision 32-true"
@@ -74,6 +74,7 @@ def test_in_float32_the_first_step_is_the_same(sandbox):
     assert distance(part, whole) < 1e-6
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_with_a_teacher_the_first_step_is_the_same(sandbox, tmp_path):
     torch.manual_seed(1)
