@@ -1,12 +1,14 @@
 """Where an unexpected error comes from: the user's own file, a logger, a hidden module, or reslight."""
 
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
+import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from reslight.cli.blame import origin
+from reslight.cli.blame import hiding_file, origin
 from reslight.messages import shortened
 
 
@@ -41,3 +43,21 @@ def test_an_error_inside_reslight_is_its_own():
 
 def test_a_logger_of_lightning_is_named():
     assert origin(error_of(CSVLogger("logs").log_metrics, "no mapping")) == "trainer.logger CSVLogger failed"
+
+
+def test_no_file_hides_a_module_where_a_name_is_missing_within_reslight():
+    """This module exists once, whatever else is on sys.path under the name of the package."""
+    with pytest.raises(ImportError) as raised:
+        from reslight.models.blocks import missing  # noqa: F401
+    assert raised.value.name == "reslight.models.blocks"
+    assert hiding_file(raised.value) is None
+
+
+def test_a_file_hides_a_module_of_the_standard_library(monkeypatch: pytest.MonkeyPatch):
+    Path("colorsys.py").write_text("")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with pytest.raises(ImportError) as raised:
+        from colorsys import rgb_to_hsv  # noqa: F401
+    assert hiding_file(raised.value) == "colorsys.py"
+    monkeypatch.delitem(sys.modules, "colorsys")

@@ -25,8 +25,8 @@ def origin(error: BaseException) -> str | None:
 def hiding_file(error: BaseException) -> str | None:
     """Return the file that was imported in place of the module that an error names, such as a random.py of the user's own; None if none."""
     if isinstance(error, ImportError):
-        name = (error.name or "").partition(".")[0]
-        file = error.path or getattr(sys.modules.get(name), "__file__", None)
+        name, _, inner = (error.name or "").partition(".")
+        file = getattr(sys.modules.get(name), "__file__", None) or (None if inner else error.path)  # which is that of a module within
     elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
         name, file = error.obj.__name__, error.obj.__file__
     else:
