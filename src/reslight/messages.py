@@ -86,6 +86,11 @@ def visible(value: object, longest: int = 100) -> str:
     return "".join(one.encode("unicode_escape").decode() if is_control(one) else one for one in text)
 
 
+def unprintable(names: Iterable[str]) -> list[str]:
+    """Return the class names that no report, model card or figure can hold, fit to be printed."""
+    return [visible(name) for name in names if not is_label(name)]
+
+
 def shortened(items: Collection[object], most: int = 3) -> str:
     """Return `a, b, c and 4 more`: the first `most` items, and how many follow."""
     listed = [str(item) for item in items]

@@ -24,7 +24,7 @@ from reslight.data.loading.loaders import AnySplit, BatchPlan, EvalLoader, Posit
 from reslight.data.loading.split import Batch, Split, stratified_split
 from reslight.data.rng import Draw
 from reslight.lightning_private import restore_training_loaders
-from reslight.messages import UsageError, check_number, is_label, shortened, visible
+from reslight.messages import UsageError, check_number, shortened, unprintable
 from reslight.plain import plain
 from reslight.preprocess import Normalizer, Preprocess, network_format
 
@@ -89,7 +89,7 @@ class ImageDataModule(LightningDataModule, ABC):
             check_number(f"data.{key}", value, whole=True)
             if value < least:
                 raise UsageError(f"data.{key} is {value}: it must be {least} or more.")
-        if bad := [visible(label) for label in labels if not is_label(label)]:
+        if bad := unprintable(labels):
             raise UsageError(f"labels has {shortened(bad)}: the name of a class must be one line of printable text. Rename the class.")
         augment.check(preprocess.channels, preprocess.size)
         if sampling not in get_args(Sampling):

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from reslight.lightning_private import callbacks_of
+from reslight.messages import counted
 from reslight.runs.folder import Run
 from reslight.runs.stopped import stopped_by
 from reslight.training.checkpoints import Checkpoints
@@ -57,7 +58,7 @@ def _images_of_epoch(trainer: Trainer) -> str:
         return ""
     if is_balanced:
         return "; all classes equally often"
-    return f"; each epoch leaves out {count} image{'s' if count > 1 else ''}{' in turn' if loader.rotates else ''}"
+    return f"; each epoch leaves out {counted(count, 'image')}{' in turn' if loader.rotates else ''}"
 
 
 def _threads(trainer: Trainer, model: ImageClassifier) -> list[str]:
@@ -70,12 +71,8 @@ def _length(trainer: Trainer) -> str:
     """Return how long training takes, in steps or in epochs."""
     epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else math.inf
     if 0 < trainer.max_steps <= epochs * trainer.num_training_batches / trainer.accumulate_grad_batches:
-        return _steps(trainer.max_steps)
-    return "without end" if epochs == math.inf else f"{epochs} epoch{'s' if epochs > 1 else ''}"
-
-
-def _steps(count: int) -> str:
-    return f"{count:,} step{'s' if count != 1 else ''}"
+        return counted(trainer.max_steps, "step")
+    return "without end" if epochs == math.inf else counted(int(epochs), "epoch")
 
 
 def summary(trainer: Trainer, model: ImageClassifier, seconds: float) -> dict[str, Any]:
@@ -115,7 +112,7 @@ def end_lines(trainer: Trainer, run: Run, config: Path) -> list[str]:
     score = f"; best {best.monitor} {best.best_score:.4f} at step {best.best_step}" if best else ""
     files = [path for path in run.folder.rglob("*") if path.is_file() and "tfevents" not in path.name]
     return [
-        f"done   {_steps(trainer.global_step)}{score}",
+        f"done   {counted(trainer.global_step, 'step')}{score}",
         *([f"ended  early, in epoch {epoch_of(trainer)}{_of_epochs(trainer)}, by {reason}"] if (reason := stopped_by(trainer)) else []),
         f"files  {run.folder}: {', '.join(sorted(path.relative_to(run.folder).as_posix() for path in files))}",
         f"next   {_next_command(trainer, run, config)}",

@@ -12,7 +12,6 @@ from unicodedata import normalize
 import numpy as np
 
 from reslight.data.image_folder.file_paths import FilePaths
-from reslight.messages import is_label, visible
 
 IMAGE_EXTENSIONS = frozenset(
     f".{name}"
@@ -101,11 +100,6 @@ def class_name(name: str) -> str:
     macOS may decompose accents (NFD), other systems keep what was typed (mostly NFC): both spellings mean the same class.
     """
     return normalize("NFC", name)
-
-
-def unprintable(names: Iterable[str]) -> list[str]:
-    """Return the class names that no report, model card or figure can hold, with escapes in place of control characters."""
-    return [visible(name) for name in names if not is_label(name)]
 
 
 def is_image(name: str) -> bool:

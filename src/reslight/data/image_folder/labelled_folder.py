@@ -2,29 +2,27 @@
 
 import logging
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 from unicodedata import normalize
 
 import torch
 
-from reslight.data.image_folder.class_tree import Report, class_name, files_below, fingerprint_of, is_image, unprintable
+from reslight.data.image_folder.class_tree import Report, class_name, fingerprint_of
 from reslight.data.image_folder.file_paths import FilePaths
 from reslight.data.image_folder.label_table import Fault, LabelColumns, LabelTable, has_usual_columns, read_label_table
-from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, LabelledImages, SplitName
+from reslight.data.image_folder.listed_images import ListedImages
+from reslight.data.image_folder.splits import SPLIT_FOLDERS, SPLIT_OF, ImageSet, LabelledImages, SplitName
 from reslight.data.loading.encoded import Files
-from reslight.messages import UsageError, did_you_mean, shortened, visible
+from reslight.messages import UsageError, did_you_mean, shortened, unprintable, visible
 
 log = logging.getLogger(__name__)
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Names of label files that are found beside the images, as in the Hub's ImageFolder."""
-_SPLIT_OF: Mapping[str, SplitName] = MappingProxyType({name: split for split, names in SPLIT_FOLDERS.items() for name in names})
 _SHOWN = 5
 
 
@@ -137,7 +135,7 @@ def find_label_files(root: Path, labels: str | None, columns: LabelColumns = Lab
         return LabelFiles(root, [(read_label_table(found, columns), None)])
     if not root.is_dir():
         return None
-    folders: dict[str, SplitName | None] = {"": None, **_SPLIT_OF}
+    folders: dict[str, SplitName | None] = {"": None, **SPLIT_OF}
     tables = [
         (read_label_table(file, columns), split)
         for name, split in folders.items()
@@ -156,7 +154,7 @@ def read_labelled_folder(files: LabelFiles, report: Report | None = None) -> Lab
     Raises:
         OSError: a folder that cannot be opened, without `report`.
     """
-    found, folder = LabelledFolder(files), _Folder(files.root, report)
+    found, folder = LabelledFolder(files), ListedImages(files.root, report)
     images: dict[str, _Image] = {}
     for table, split in files.tables:
         faults = list(table.faults)
@@ -201,86 +199,7 @@ def image_set_of_labels(files: LabelFiles) -> ImageSet:
     return ImageSet(found.classes, splits, tuple(found.warnings()), files.columns)
 
 
-class _Folder:
-    """The images in a folder, by their paths relative to it."""
-
-    def __init__(self, root: Path, report: Report | None) -> None:
-        self.root = root
-        # A dict for its order; the folder itself is listed as "."
-        self.names = {
-            f"{inner}/{name}".removeprefix("./"): None
-            for inner, names in files_below(root, ".", report)
-            for name in names
-            if is_image(name)
-        }
-
-    @cached_property
-    def _alike(self) -> dict[str, str]:
-        """The images by their paths in Unicode's composed form, with and without extension; not those that two images share."""
-        found: dict[str, str] = {}
-        for name in self.names:
-            composed = normalize("NFC", name)
-            for key in (composed, composed.rpartition(".")[0]):
-                found[key] = "" if key in found else name
-        return {key: name for key, name in found.items() if name}
-
-    @cached_property
-    def _by_last_name(self) -> dict[str, str]:
-        return {name.rpartition("/")[2].rpartition(".")[0].lower(): name for name in self.names}
-
-    @cached_property
-    def split_of(self) -> Mapping[str, SplitName]:
-        """The splits of the folders in it, by their names; none without a folder of training images."""
-        return _SPLIT_OF if any((self.root / name).is_dir() for name in SPLIT_FOLDERS["train"]) else {}
-
-    def finder(self, base: Path, *, exact: bool = False) -> Callable[[str], str | None]:
-        """Return a function that finds the image that a row names, relative to the folder; None if there is none.
-
-        Args:
-            base: The folder to which the paths of the rows are relative.
-            exact: Whether a name must have its extension, its characters as on disk and no backslashes between folders.
-        """
-        root, start = (f"{posixpath.normpath(folder.absolute().as_posix())}/" for folder in (self.root, base))
-
-        def find(path: str) -> str | None:
-            if start == root and path in self.names:
-                return path
-            name = posixpath.normpath(posixpath.join(start, path)).removeprefix(root)
-            if exact or name in self.names:
-                return name if name in self.names else None
-            name = posixpath.normpath(posixpath.join(start, path.replace("\\", "/"))).removeprefix(root)
-            return self._alike.get(normalize("NFC", name))
-
-        return find
-
-    def base_of(self, table: LabelTable) -> Path:
-        """Return the folder to which the paths of a table are relative: that of the file or the root, whichever holds the first image."""
-        bases = (table.file.parent, self.root)
-        for exact in (True, False):
-            finders = {base: self.finder(base, exact=exact) for base in bases}
-            if base := next((base for path in table.paths for base, find in finders.items() if find(path)), None):
-                return base
-        return self.root
-
-    def missing(self, path: str, base: Path) -> str:
-        """Return what is wrong with a path that is not found, and what to do."""
-        shown = visible(path, 200)
-        if posixpath.isfile(base / path):  # unlike Path.is_file, it answers for names that no file can have
-            if not is_image(path):
-                return f"names {shown}, which has no image extension. Rename the file, or remove the row."
-            return f"names {shown}, which is outside of {self.root}. Set data.root to a folder that has all images."
-        last = path.replace("\\", "/").rpartition("/")[2]
-        near = self._by_last_name.get((last.rpartition(".")[0] if is_image(last) else last).lower())
-        what = "Add the image, or remove the row."
-        if near:
-            inner = next(
-                (near.removesuffix(f"/{end}") for end in (path, f"{path}.{near.rpartition('.')[2]}") if near.endswith(f"/{end}")), ""
-            )
-            what = f"There is {visible(near, 200)}: {f'set data.root to {self.root / inner}' if inner else 'correct the path'}."
-        return f"names {shown}: there is no such image in {base}. {what}"
-
-
-def _images_of(table: LabelTable, split: SplitName | None, folder: _Folder, base: Path, faults: list[Fault]) -> Iterator[_Image]:
+def _images_of(table: LabelTable, split: SplitName | None, folder: ListedImages, base: Path, faults: list[Fault]) -> Iterator[_Image]:
     """Yield the image of each row; add a fault for a row that has none, or a split that does not exist."""
     find = folder.finder(base)
     for row, (path, label) in enumerate(zip(table.paths, table.labels, strict=True)):
@@ -290,9 +209,9 @@ def _images_of(table: LabelTable, split: SplitName | None, folder: _Folder, base
         of_row = split or folder.split_of.get(name.partition("/")[0], "train")
         if table.splits is not None and split is None:
             written = table.splits[row]
-            if (known := _SPLIT_OF.get(written.lower())) is None:
-                allowed = ", ".join(_SPLIT_OF)
-                what = did_you_mean(written.lower(), _SPLIT_OF, "Correct it.")
+            if (known := SPLIT_OF.get(written.lower())) is None:
+                allowed = ", ".join(SPLIT_OF)
+                what = did_you_mean(written.lower(), SPLIT_OF, "Correct it.")
                 faults.append(table.fault(row, f"has the split {visible(written)}: it must be one of {allowed}. {what.capitalize()}"))
                 continue
             of_row = known

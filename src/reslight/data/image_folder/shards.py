@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reslight.data.image_folder.class_tree import fingerprint_of, unprintable
+from reslight.data.image_folder.class_tree import fingerprint_of
 from reslight.data.image_folder.shard_cache import UNLABELLED, CachedShard, open_shards
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, LabelledImages, SplitName
 from reslight.data.loading.parquet import shards_in
-from reslight.messages import UsageError, shortened, visible
+from reslight.messages import UsageError, shortened, unprintable, visible
 
 _MAX_CLASSES = 1_000_000
 _SHOWN = 5

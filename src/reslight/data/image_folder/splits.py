@@ -10,17 +10,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, unprintable
+from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of
 from reslight.data.image_folder.label_table import LabelColumns
 from reslight.data.image_folder.tree_index import indexed_tree
 from reslight.data.loading.encoded import Files, Images
-from reslight.messages import UsageError, shortened, visible
+from reslight.messages import UsageError, shortened, unprintable, visible
 
 SplitName = Literal["train", "val", "test"]
 SPLIT_FOLDERS: Mapping[SplitName, tuple[str, ...]] = MappingProxyType(
     {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 )
 """The names that the folder of a split may have; the first one found is used."""
+SPLIT_OF: Mapping[str, SplitName] = MappingProxyType({name: split for split, names in SPLIT_FOLDERS.items() for name in names})
+"""The split of each of these names."""
 _SHOWN = 5
 
 

@@ -54,7 +54,7 @@ def loss_weights(weights: ClassWeights, labels: Sequence[str], counts: Tensor) -
     if isinstance(weights, Mapping):
         return [float(weights.get(label, 1)) for label in labels]
     images, classes = int(counts.sum()), int((counts > 0).sum())
-    # Six digits, which a person can compare.
+    # Rounded, since they are printed, and saved in checkpoints and cards.
     return [float(f"{images / (classes * count):.6g}") if count else 1.0 for count in counts.tolist()]
 
 

@@ -19,7 +19,7 @@ from reslight.data.loading.encoded import EncodedSplit
 from reslight.data.loading.split import Batch, Split
 from reslight.data.rng import Draw, permutation
 from reslight.lightning_private import batches_completed
-from reslight.messages import UsageError
+from reslight.messages import UsageError, counted
 
 AnySplit = Split | EncodedSplit
 """Images in memory, or images that stay encoded."""
@@ -85,8 +85,7 @@ class BatchPlan:
 
     @property
     def _parts_text(self) -> str:
-        devices, steps = "s" if self.devices > 1 else "", "s" if self.accumulation > 1 else ""
-        return f"{self.devices} device{devices} x {self.accumulation} accumulation step{steps}"
+        return f"{counted(self.devices, 'device')} x {counted(self.accumulation, 'accumulation step')}"
 
 
 class TrainLoader:
