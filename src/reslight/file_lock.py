@@ -5,7 +5,7 @@ from contextlib import suppress
 try:
     import fcntl
 except ImportError:  # Windows has none
-    fcntl = None  # type: ignore[assignment]  # as said above
+    fcntl = None  # type: ignore[assignment]  # mypy knows the module of the system it runs on
 
 
 def lock_alone(descriptor: int) -> bool | None:

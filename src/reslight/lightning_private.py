@@ -27,13 +27,13 @@ def trainer_of(module: LightningModule) -> Trainer | None:
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:
     """Return the trainer's callbacks, an attribute that Lightning sets without declaring it."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # as said above
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # not declared
     return callbacks
 
 
 def remove_callbacks(trainer: Trainer, kinds: tuple[type[Callback], ...]) -> None:
     """Remove the callbacks of these classes from a trainer."""
-    trainer.callbacks = [one for one in callbacks_of(trainer) if not isinstance(one, kinds)]  # type: ignore[attr-defined]  # as above
+    trainer.callbacks = [one for one in callbacks_of(trainer) if not isinstance(one, kinds)]  # type: ignore[attr-defined]  # not declared
 
 
 def setup_training_data(trainer: Trainer) -> None:

@@ -62,7 +62,7 @@ def check_unpacked_size(path: Path) -> None:
     try:
         with ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-    except (BadZipFile, ValueError, NotImplementedError):
+    except (BadZipFile, ValueError, NotImplementedError):  # the last two for damaged numbers of a file's place and version
         raise TorchFileError("is a damaged zip file") from None
     if unpacked > (size := path.stat().st_size):
         raise TorchFileError(f"has {size:,} bytes that unpack to {unpacked:,}: torch.save does not compress")
