@@ -20,13 +20,14 @@ from reslight.data.augment.augment import Augment
 from reslight.data.augment.mixup import Mix
 from reslight.data.augment.views import Views
 from reslight.data.loading.balance import ClassWeights, Sampling, checked_class_weights, imbalance, loss_weights
+from reslight.data.loading.labels import class_counts
 from reslight.data.loading.loaders import AnySplit, BatchPlan, EvalLoader, Position, TrainLoader, position_of
 from reslight.data.loading.split import Batch, Split, stratified_split
 from reslight.data.rng import Draw
 from reslight.lightning_private import restore_training_loaders
 from reslight.messages import UsageError, check_number, shortened, unprintable
 from reslight.plain import plain
-from reslight.preprocess import Normalizer, Preprocess, network_format
+from reslight.preprocess import Normalizer, Preprocess, Size, network_format
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class ImageDataModule(LightningDataModule, ABC):
                 raise UsageError(f"data.{key} is {value}: it must be {least} or more.")
         if bad := unprintable(labels):
             raise UsageError(f"labels has {shortened(bad)}: the name of a class must be one line of printable text. Rename the class.")
-        augment.check(preprocess.channels, preprocess.size)
+        augment.check(preprocess.channels, preprocess.shape, preprocess.bits)
         if sampling not in get_args(Sampling):
             raise UsageError(f"data.sampling is {sampling}: it must be {' or '.join(get_args(Sampling))}. Use uniform, the default.")
         self.name, self.labels = name, tuple(labels)
@@ -123,7 +124,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Choose the training images that are set apart for validation.
 
         Args:
-            labels: int64 `(N,)`, the labels of all training images.
+            labels: The labels of all training images, see `loading.labels`.
 
         Returns:
             int64 numbers, ascending, of the images that are kept and of those that are set apart; None if none are.
@@ -140,13 +141,18 @@ class ImageDataModule(LightningDataModule, ABC):
         return len(self.labels)
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return False
+
+    @property
     def in_channels(self) -> int:
         """Channels of an image: 1 is gray, 3 is RGB."""
         return self.preprocess.channels
 
     @property
-    def image_size(self) -> int:
-        """Height and width of the network's input, in pixels."""
+    def image_size(self) -> Size:
+        """Height and width of the network's input, in pixels; one number for a square."""
         return self.preprocess.size
 
     @property
@@ -179,7 +185,7 @@ class ImageDataModule(LightningDataModule, ABC):
             "name": self.name,
             "num_classes": self.num_classes,
             "in_channels": self.in_channels,
-            "image_size": self.image_size,
+            "image_size": plain(self.image_size),
             "labels": list(self.labels),
             "preprocess": self.preprocess.to_dict(),
             "splits": {name: split.info() for name, split in self._splits.items()},
@@ -191,7 +197,7 @@ class ImageDataModule(LightningDataModule, ABC):
             "class_weights": self._class_weights_info(),
             "sampling": self.sampling,
             "repeated_augmentation": self.repeated_augmentation,
-        }
+        } | ({"multi_label": True} if self.multi_label else {})
 
     def setup(self, stage: str | None = None) -> None:
         """Load the splits of a stage; `fit` and `validate` never load the test set.
@@ -265,6 +271,7 @@ class ImageDataModule(LightningDataModule, ABC):
             dtype, memory_format = network_format(trainer.lightning_module)
             if trainer.training:
                 return self.training_batch(Batch(*batch), position_of(trainer).epoch, dtype, memory_format)
+        labels = _for_loss(labels)
         if isinstance(images, list):
             normalize = self._normalizer_for(labels.device, dtype)
             return Batch([Views(normalize(views.images, memory_format), views.owners) for views in images], labels, indices)
@@ -286,6 +293,7 @@ class ImageDataModule(LightningDataModule, ABC):
             memory_format: Layout of the result.
         """
         images, labels, indices = batch
+        labels = _for_loss(labels)
         images = self.augment(images, indices, seed=self.seed, epoch=epoch)
         images = self._normalizer_for(images.device, dtype)(images, memory_format)
         if self.mix.is_on(epoch):
@@ -297,7 +305,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _class_counts(self) -> Tensor:
         """Return the number of training images of each class, int64 `(K,)`."""
-        return self._splits["train"].labels.cpu().bincount(minlength=self.num_classes)
+        return class_counts(self._splits["train"].labels, self.num_classes)
 
     def _class_weights_info(self) -> str | list[float]:
         """Return the weight of each class in the loss; a word if there are none, or if they depend on images that are not loaded."""
@@ -326,11 +334,15 @@ class ImageDataModule(LightningDataModule, ABC):
         self._splits |= {"train": train.subset(kept), "val": train.subset(taken)}
 
     def _checked(self, split: AnySplit) -> AnySplit:
-        shape = (self.in_channels, self.image_size, self.image_size)
+        shape = (self.in_channels, *self.preprocess.shape)
         if isinstance(split, Split) and tuple(split.images.shape[1:]) != shape:
             raise UsageError(f"{self.name} has images of shape {tuple(split.images.shape[1:])}: its preprocess expects {shape}.")
         if len(split) == 0:
             raise UsageError(f"{self.name} has a split without images.")
+        if self.multi_label:
+            if split.labels.shape != (len(split), self.num_classes):
+                raise UsageError(f"{self.name} has labels of shape {tuple(split.labels.shape)}: they must be (N, {self.num_classes}).")
+            return split
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= self.num_classes:
             raise UsageError(f"{self.name} has labels from {low} to {high}: they must be 0 to {self.num_classes - 1}.")
@@ -367,3 +379,8 @@ class ImageDataModule(LightningDataModule, ABC):
         if normalizer is None or normalizer.dtype != dtype or normalizer.scale.device != device:
             normalizer = self._normalizer = self.preprocess.normalizer(device, dtype)
         return normalizer
+
+
+def _for_loss(labels: Tensor) -> Tensor:
+    """Return labels as a step gets them: several classes of an image as float32."""
+    return labels.float() if labels.ndim == 2 else labels

@@ -246,7 +246,7 @@ BROKEN: dict[str, tuple[str, str | bytes, str]] = {
         '{"file_name": "0.png", "label": 0.5}\n',
         "line 1 of {file} has 0.5 in the column label: the label must be text",
     ),
-    "JSON several": ("l.jsonl", '{"file_name": "0.png", "label": ["a", "b"]}\n', "line 1 of {file} has ['a', 'b'] in the column label"),
+    "JSON several": ("l.jsonl", '{"file_name": "0.png", "label": ["a", {}]}\n', "line 1 of {file} has ['a', {{}}] in the column label"),
     "no parquet": ("l.parquet", b"PAR1", "{file} is damaged or cut short"),
 }
 

@@ -70,7 +70,7 @@ class Mix:
 
         Args:
             images: Floating-point `(N, C, H, W)`, normalized; not changed.
-            labels: int64 `(N,)`.
+            labels: int64 `(N,)`; of several classes for an image, float32 `(N, num_classes)`.
             indices: int64 `(N,)`: each image's number in its split.
             num_classes: Number of classes.
             seed: Seed of the run.
@@ -83,10 +83,10 @@ class Mix:
         if not self.is_on(epoch):
             return images, labels
         own, of_pixels = self._shares(indices, images.shape[-2], images.shape[-1], seed, epoch)
-        one_hot = (labels.unsqueeze(1) == torch.arange(num_classes, device=labels.device)).float()
+        of_classes = labels if labels.ndim == 2 else (labels.unsqueeze(1) == torch.arange(num_classes, device=labels.device)).float()
         # Shares are float32 for bfloat16 images too: rounded to 8 bits they would differ from those of the labels, and each
         # pixel would be rounded three times instead of once.
-        return mixture(images, of_pixels), mixture(one_hot, own.unsqueeze(1))
+        return mixture(images, of_pixels), mixture(of_classes, own.unsqueeze(1))
 
     def _shares(self, indices: Tensor, height: int, width: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
         """Return each image's share of its label, float32 `(N,)`, and of its pixels, `(N, 1, H, W)` or `(N, 1, 1, 1)`."""

@@ -21,6 +21,7 @@ from reslight.data.image_folder.shards import image_set_in_shards
 from reslight.data.image_folder.splits import ImageSet, SplitName, find_class_trees, image_set_of
 from reslight.data.loading.encoded import EncodedSplit, OnBadImage
 from reslight.data.loading.folds import folds, grouped_split
+from reslight.data.loading.labels import class_counts, strata
 from reslight.data.loading.loaders import AnySplit
 from reslight.data.rng import Draw
 from reslight.messages import UsageError, shortened, visible
@@ -112,7 +113,8 @@ class Folder(ImageDataModule):
         labels: A label file with the path and the class of each image: CSV, TSV, JSON lines or parquet. If null, `metadata.csv`, `.jsonl`
             or `.parquet` in root or in the folder of a split, if it has a column file_name and a column of labels.
         labels_columns: The columns of the label file, where their names are not the usual ones. No group is in both training and
-            validation.
+            validation. An image has several labels if its label is a list, in JSON lines or parquet; if there is a separator; or if
+            label is a list of columns.
         val_size: Without a val split, the training images to set apart for validation: their number, or their share if below 1; 0 for
             none.
         fold: K/N for cross-validation: the K-th of N folds of the training images is the val split, instead of val_size of them.
@@ -190,6 +192,11 @@ class Folder(ImageDataModule):
         return self._image_set.classes
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return self._image_set.multi_label
+
+    @property
     def has_validation(self) -> bool:
         """Whether there are validation images."""
         return "val" in self._image_set.splits or self.fold is not None or super().has_validation
@@ -229,17 +236,17 @@ class Folder(ImageDataModule):
         Raises:
             UsageError: images or groups that cannot be divided so.
         """
-        groups = self._image_set.splits["train"].groups
+        groups, classes = self._image_set.splits["train"].groups, strata(labels)
         if self._fold is not None:
             number, count = self._fold
-            is_taken = folds(labels, groups, count, SPLIT_SEED, Draw.FOLD) == number - 1
+            is_taken = folds(classes, groups, count, SPLIT_SEED, Draw.FOLD) == number - 1
             kept, taken = (~is_taken).nonzero().flatten(), is_taken.nonzero().flatten()
         elif self.val_size and groups is not None:
-            kept, taken = grouped_split(labels, groups, self.val_size, SPLIT_SEED, Draw.VAL_SPLIT)
+            kept, taken = grouped_split(classes, groups, self.val_size, SPLIT_SEED, Draw.VAL_SPLIT)
         else:
             return super().validation_split(labels)
-        if absent := sorted(set(labels.tolist()) - set(labels[kept].tolist())):
-            names = shortened([self.labels[number] for number in absent])
+        if absent := ((class_counts(labels, len(self.labels)) > 0) & (class_counts(labels[kept], len(self.labels)) == 0)).nonzero():
+            names = shortened([self.labels[int(number)] for number in absent])
             log.warning("data.fold is %s: all images of %s are in this fold, so that training has none", self.fold, names)
         return kept, taken
 
@@ -253,7 +260,7 @@ class Folder(ImageDataModule):
         scales = {"test_scales": list(self.test_scales)} if self.test_views == "multi_scale" else {}
         info = super().data_info() | {"kind": type(self).__name__, "crop": plain(self.crop), "test_views": self.test_views} | scales
         columns = self._image_set.label_columns
-        return info | ({"fold": self.fold} if self.fold else {}) | ({"labels_columns": plain(columns)} if columns else {})
+        return info | ({"fold": self.fold} if self.fold else {}) | ({"labels_columns": columns.info()} if columns else {})
 
     def _encoded(self, name: SplitName) -> EncodedSplit:
         found, preprocess = self._image_set.splits[name], self.preprocess

@@ -9,8 +9,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from reslight.data.image_folder.class_tree import is_image
+from reslight.data.image_folder.label_sets import CELLS, is_yes, joined
 from reslight.data.loading.parquet import names_of, opened
 from reslight.messages import UsageError, shortened, suggestion, visible
+from reslight.plain import plain
 from reslight.regular_file import read_regular
 
 _LARGEST = 2**30
@@ -24,7 +26,7 @@ USUAL: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("file_name", "filename", "file_path", "filepath", "file", "path"),
             *("image_path", "image_file", "image_name", "image_id", "image", "img", "id"),
         ),
-        "label": ("label", "class", "category", "target", "class_name", "label_name", "species", "breed"),
+        "label": ("label", "class", "category", "target", "class_name", "label_name", "species", "breed", "labels"),
         "split": ("split", "subset", "partition"),
         "group": ("group", "group_id", "patient_id", "subject_id"),
     }
@@ -38,18 +40,33 @@ class LabelColumns:
 
     path: str | None = None
     """Path of the image."""
-    label: str | None = None
-    """Name of its class."""
+    label: tuple[str, ...] | str | None = None
+    """Name of its class, or a list of several; or a list of columns, one for each class, that have 1 if the image has the class."""
     split: str | None = None
     """Its split: train, val or test."""
     group: str | None = None
     """What the image belongs to, such as a patient or a camera: no group is in both training and validation."""
+    separator: str | None = None
+    """What is between several labels of an image, such as |; null for one label."""
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Return the names of the columns of a kind, such as path; empty without one."""
+        found = getattr(self, kind)
+        return () if found is None else (found,) if isinstance(found, str) else tuple(found)
+
+    def info(self) -> dict[str, Any]:
+        """Return the columns as plain data for checkpoints and model cards; the separator only if there is one."""
+        columns: dict[str, Any] = plain(self)
+        return {kind: name for kind, name in columns.items() if name is not None or kind != "separator"}
 
     @classmethod
     def of_card(cls, columns: object) -> Self:
         """Return the columns that a model card names; those of another type are ignored."""
         named = columns if isinstance(columns, Mapping) else {}
-        return cls(**{kind: name for kind in USUAL if isinstance(name := named.get(kind), str)})
+        found: dict[str, Any] = {one.name: name for one in fields(cls) if isinstance(name := named.get(one.name), str)}
+        if isinstance(several := named.get("label"), list | tuple) and all(isinstance(name, str) for name in several):
+            found["label"] = tuple(several)
+        return cls(**found)
 
 
 class Fault(NamedTuple):
@@ -77,7 +94,8 @@ class LabelTable:
         unit: What a row of the file is called: line or row.
         numbers: The number of each row.
         paths: The path of each image, as written.
-        labels: The name of its class.
+        labels: The name of its class; of several, their text, see `label_sets`.
+        several: Whether an image may have several classes, or none.
         splits: Its split, as written; None without such a column.
         groups: Its group; None without such a column.
         faults: Rows that cannot be read; they are left out.
@@ -92,6 +110,7 @@ class LabelTable:
     splits: Sequence[str] | None
     groups: Sequence[str] | None
     faults: Sequence[Fault] = field(default=())
+    several: bool = False
 
     def where(self, row: int) -> str:
         """Return the place of a row for messages."""
@@ -125,12 +144,11 @@ def read_label_table(file: Path, columns: LabelColumns = LabelColumns()) -> Labe
     """
     raw = _open(file)
     used = _find_columns(file, raw.names, columns)
-    wanted = [name for one in fields(used) if (name := getattr(used, one.name)) is not None]
-    kinds = [one.name for one in fields(used) if getattr(used, one.name) is not None]
+    wanted = [(kind, name) for kind in USUAL for name in used.names(kind)]
     numbers: list[int] = []
     rows: list[Sequence[Any]] = []
     faults: list[Fault] = []
-    for number, values in raw.read(wanted):
+    for number, values in raw.read([name for _, name in wanted]):
         if isinstance(values, str):
             faults.append(Fault(f"{raw.unit} {number} of {file}", values, number))
         else:
@@ -138,20 +156,32 @@ def read_label_table(file: Path, columns: LabelColumns = LabelColumns()) -> Labe
             rows.append(values)
     if not rows and not faults:
         raise UsageError(f"{file} has no rows: it must have one for each image. Add them.")
-    columns_of_text = [_texts(values) for values in zip(*rows, strict=True)] if rows else [()] * len(wanted)
-    if bad := sorted({row for texts in columns_of_text for row, text in enumerate(texts) if not text}):
-        faults += [Fault(f"{raw.unit} {numbers[row]} of {file}", _what_is_wrong(rows[row], kinds, wanted), numbers[row]) for row in bad]
+    cells = {pair: values for pair, values in zip(wanted, zip(*rows, strict=True), strict=True)} if rows else {pair: () for pair in wanted}
+    label = used.label if isinstance(used.label, str) else ""
+    several = not label or used.separator is not None or any(isinstance(value, list | tuple) for value in cells["label", label])
+    texts = {kind: _texts(cells[kind, name]) for kind, name in wanted if kind != "label"}
+    texts["label"] = (
+        _texts(cells["label", label])
+        if not several
+        else [_several(value, used.separator) for value in cells["label", label]]
+        if label
+        else [_classes_of(row, used.names("label")) for row in zip(*(cells["label", name] for name in used.names("label")), strict=True)]
+    )
+    if bad := sorted({row for found in texts.values() for row, text in enumerate(found) if text is None}):
+        faults += [
+            Fault(f"{raw.unit} {numbers[row]} of {file}", _what_is_wrong(rows[row], wanted, used, several=several), numbers[row])
+            for row in bad
+        ]
         left_out = set(bad)
-        numbers, *columns_of_text = (
-            [value for row, value in enumerate(values) if row not in left_out] for values in (numbers, *columns_of_text)
-        )
-    by_kind = dict(zip(kinds, columns_of_text, strict=True))
-    texts = (by_kind["path"], by_kind["label"], by_kind.get("split"), by_kind.get("group"))
-    return LabelTable(file, used, raw.unit, numbers, *texts, faults)
+        numbers = [number for row, number in enumerate(numbers) if row not in left_out]
+        texts = {kind: [text for row, text in enumerate(found) if row not in left_out] for kind, found in texts.items()}
+    whole: dict[str, Any] = texts  # no text is None by now
+    of_kinds = (whole["path"], whole["label"], whole.get("split"), whole.get("group"))
+    return LabelTable(file, used, raw.unit, numbers, *of_kinds, faults, several)
 
 
-def has_usual_columns(file: Path) -> bool:
-    """Return whether a file is a table with the Hub's column `file_name` and a column of labels.
+def has_usual_columns(file: Path, columns: LabelColumns = LabelColumns()) -> bool:
+    """Return whether a file is a table with the Hub's column `file_name` and a column of labels, unless columns are given.
 
     Raises:
         OSError: a file that cannot be read.
@@ -164,7 +194,9 @@ def has_usual_columns(file: Path) -> bool:
             if b"file_name" in content.readline(10_000).replace(b"\0", b""):  # also in UTF-16
                 raise
         return False
-    return "file_name" in names and any(name in names for name in USUAL["label"])
+    return ("file_name" in names or columns.path is not None) and (
+        columns.label is not None or any(name in names for name in USUAL["label"])
+    )
 
 
 def _open(file: Path) -> _Raw:
@@ -244,10 +276,17 @@ def _open_parquet(file: Path) -> _Raw:
             columns = [table.read([name]).column(0).to_pylist() for name in wanted]
         for place, name in enumerate(wanted):
             if classes := names_of(file, metadata, name):  # the Hub's numbers of named classes
-                columns[place] = [classes[one] if isinstance(one, int) and 0 <= one < len(classes) else one for one in columns[place]]
+                columns[place] = [_named(one, classes) for one in columns[place]]
         yield from enumerate(zip(*columns, strict=True))
 
     return _Raw(names, read, "row")
+
+
+def _named(value: Any, classes: Sequence[str]) -> Any:
+    """Return the name of a numbered class, or of each in a list; another value as it is."""
+    if isinstance(value, list):
+        return [_named(one, classes) for one in value]
+    return classes[value] if isinstance(value, int) and 0 <= value < len(classes) else value
 
 
 def _text_of(file: Path) -> str:
@@ -275,11 +314,14 @@ def _find_columns(file: Path, names: Sequence[str], given: LabelColumns) -> Labe
     Raises:
         UsageError: a missing column, or two of one name.
     """
-    found: dict[str, str | None] = {}
+    if given.separator is not None and not (given.separator and isinstance(given.label, str | None)):
+        allowed = "it must be text, and null where each class has a column of its own"
+        raise UsageError(f"data.labels_columns.separator is {given.separator!r}: {allowed}. Use null, or one column of labels.")
+    found: dict[str, Any] = {}
     listed = shortened([visible(name) for name in names], _SHOWN) or "none"
     for kind, usual in USUAL.items():
-        name: str | None = getattr(given, kind)
-        if name is None:
+        chosen = given.names(kind)
+        if not chosen:
             by_usual = {_usual(one): one for one in reversed(names)}
             name = next((by_usual[one] for one in usual if one in by_usual and by_usual[one] not in found.values()), None)
             if name is None and kind in ("path", "label"):
@@ -287,28 +329,58 @@ def _find_columns(file: Path, names: Sequence[str], given: LabelColumns) -> Labe
                     f"{file} has the columns {listed}: none has a usual name for the {kind} of an image, such as {usual[0]}. "
                     f"Set data.labels_columns.{kind} to one of them."
                 )
-        elif name not in names:
+            found[kind] = name
+        elif missing := [name for name in chosen if name not in names]:
             raise UsageError(
-                f"data.labels_columns.{kind} is {visible(name)}: {file} has the columns {listed}. "
-                f"{suggestion(name, names, 'Use one of them.')}"
+                f"data.labels_columns.{kind} is {visible(missing[0])}: {file} has the columns {listed}. "
+                f"{suggestion(missing[0], names, 'Use one of them.')}"
             )
-        if name is not None and list(names).count(name) > 1:
-            raise UsageError(f"{file} has two columns {visible(name)}: names of columns must differ. Rename one.")
-        found[kind] = name
-    return LabelColumns(**found)
+        else:
+            found[kind] = getattr(given, kind)
+        for name in LabelColumns(**found).names(kind):
+            if list(names).count(name) > 1:
+                raise UsageError(f"{file} has two columns {visible(name)}: names of columns must differ. Rename one.")
+    return LabelColumns(**found, separator=given.separator)
 
 
-def _texts(values: Iterable[Any]) -> list[str]:
-    """Return values as text: words, whole numbers, false and true; empty for any other value."""
-    return [value.strip() if isinstance(value, str) else str(value) if isinstance(value, int) else "" for value in values]
+def _texts(values: Iterable[Any]) -> list[str | None]:
+    """Return values as text: words, whole numbers, false and true; None for any other value."""
+    return [(value.strip() if isinstance(value, str) else str(value) if isinstance(value, int) else "") or None for value in values]
 
 
-def _what_is_wrong(values: Sequence[Any], kinds: Sequence[str], names: Sequence[str]) -> str:
-    """Return what is wrong with the first value of a row that is not text, and what to do."""
-    value, kind, name = next(row for row, text in zip(zip(values, kinds, names, strict=True), _texts(values), strict=True) if not text)
-    if value is None or isinstance(value, str):
-        return f"has no {kind} in the column {visible(name)}. Add it, or remove the row."
-    return f"has {visible(value, 40)} in the column {visible(name)}: the {kind} must be text or a whole number. Correct it."
+def _several(value: Any, separator: str | None) -> str | None:
+    """Return the classes in a cell as one text, see `label_sets`: a list, or names with a separator between; None for any other value."""
+    if value is None:
+        return ""
+    names = value if isinstance(value, list | tuple) else value.split(separator) if isinstance(value, str) and separator else [value]
+    found = _texts(name for name in names if name != "")
+    return None if None in found else joined(name for name in found if name)
+
+
+def _classes_of(cells: Sequence[Any], names: Sequence[str]) -> str | None:
+    """Return the classes whose columns say that the image has them, as one text, see `label_sets`; None if a column has another value."""
+    has = [is_yes(cell) for cell in cells]
+    return None if None in has else joined(name for name, one in zip(names, has, strict=True) if one)
+
+
+def _what_is_wrong(values: Sequence[Any], wanted: Sequence[tuple[str, str]], columns: LabelColumns, *, several: bool) -> str:
+    """Return what is wrong with the first value of a row that cannot be used, and what to do."""
+    for value, (kind, name) in zip(values, wanted, strict=True):
+        allowed = "text or a whole number"
+        if kind == "label" and isinstance(columns.label, tuple):
+            if is_yes(value) is not None:
+                continue
+            allowed = CELLS
+        elif kind == "label" and several:
+            if _several(value, columns.separator) is not None:
+                continue
+            allowed = "a list of text or whole numbers"
+        elif _texts([value])[0] is not None:
+            continue
+        elif value is None or isinstance(value, str):
+            return f"has no {kind} in the column {visible(name)}. Add it, or remove the row."
+        return f"has {visible(value, 40)} in the column {visible(name)}: the {kind} must be {allowed}. Correct it."
+    raise AssertionError("no value of the row is wrong")
 
 
 def _usual(name: str) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from reslight.data.image_folder.class_tree import Report, class_name, fingerprint_of
 from reslight.data.image_folder.file_paths import FilePaths
+from reslight.data.image_folder.label_sets import joined, multi_hot, names_in, shown
 from reslight.data.image_folder.label_table import Fault, LabelColumns, LabelTable, has_usual_columns, read_label_table
 from reslight.data.image_folder.listed_images import ListedImages
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, SPLIT_OF, ImageSet, LabelledImages, SplitName
@@ -32,6 +33,7 @@ class _Image(NamedTuple):
     path: str
     """Relative to the root, with `/` between the folders."""
     label: str
+    """The name of its class; of several, their text, see `label_sets`."""
     split: SplitName
     group: str | None
     table: LabelTable
@@ -59,6 +61,15 @@ class LabelFiles:
     def columns(self) -> LabelColumns:
         """The names of the columns of the first file."""
         return self.tables[0][0].columns
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return any(table.several for table, _ in self.tables)
+
+    def classes_of(self, label: str) -> tuple[str, ...]:
+        """Return the classes of an image."""
+        return names_in(label) if self.several else (label,)
 
     def __str__(self) -> str:
         """Return the paths of the files, for messages."""
@@ -90,6 +101,11 @@ class LabelledFolder:
     shared_groups: list[Fault] = field(default_factory=list)
     bases: list[Path] = field(default_factory=list)
 
+    def classes_in(self, split: SplitName) -> set[str]:
+        """Return the classes of the images of a split."""
+        labels = {image.label for _, image in self.splits[split]}
+        return {name for label in labels for name in self.files.classes_of(label)}
+
     def warnings(self) -> list[str]:
         """Return what the user should know, one line each."""
         files, found = self.files, []
@@ -103,7 +119,9 @@ class LabelledFolder:
             names = shortened([visible(name) for name in self.unlisted], _SHOWN)
             found.append(f"{files.root} has images without a row in {files}, which are ignored: {names}")
         for split, images in self.splits.items():
-            if split != "train" and (missing := sorted(set(self.classes) - {image.label for _, image in images})):
+            if without := sum(not image.label for _, image in images):
+                found.append(f"{files} has {without:,} of {len(images):,} {split} images without a class")
+            if split != "train" and (missing := sorted(set(self.classes) - self.classes_in(split))):
                 found.append(f"{files} has no {split} images of {shortened(missing, _SHOWN)}")
         return found
 
@@ -139,7 +157,7 @@ def find_label_files(root: Path, labels: str | None, columns: LabelColumns = Lab
     tables = [
         (read_label_table(file, columns), split)
         for name, split in folders.items()
-        if (file := next((one for kind in METADATA if (one := root / name / kind).is_file()), None)) and has_usual_columns(file)
+        if (file := next((one for kind in METADATA if (one := root / name / kind).is_file()), None)) and has_usual_columns(file, columns)
     ]
     return LabelFiles(root, tables) if tables else None
 
@@ -167,7 +185,7 @@ def read_labelled_folder(files: LabelFiles, report: Report | None = None) -> Lab
     by_split: dict[SplitName, list[_Image]] = {}
     for image in images.values():
         by_split.setdefault(image.split, []).append(image)
-    found.splits = {split: _in_canonical_order(by_split[split]) for split in SPLIT_FOLDERS if split in by_split}
+    found.splits = {split: _in_canonical_order(by_split[split], several=files.several) for split in SPLIT_FOLDERS if split in by_split}
     _check_classes(found)
     _check_groups(found)
     return found
@@ -188,15 +206,21 @@ def image_set_of_labels(files: LabelFiles) -> ImageSet:
         raise UsageError(f"{found.faults[0]}{hint}")
     for (table, _), base in zip(files.tables, found.bases, strict=True):
         log.info("labels: %s (%s; relative to %s)", table.file, _description(table), base)
-    numbers = {name: number for number, name in enumerate(found.classes)}
     splits: dict[SplitName, LabelledImages] = {}
     for split, images in found.splits.items():
         paths = FilePaths.below(root, (image.path for _, image in images))
         sizes = paths.sizes().tolist()
         name = fingerprint_of(found.classes, zip((name for name, _ in images), sizes, strict=True))
-        labels = torch.tensor([numbers[image.label] for _, image in images], dtype=torch.int64)
+        labels = _label_numbers([image.label for _, image in images], found.classes, several=files.several)
         splits[split] = LabelledImages(Files(paths), labels, name, _group_numbers(images))
     return ImageSet(found.classes, splits, tuple(found.warnings()), files.columns)
+
+
+def _label_numbers(labels: Sequence[str], classes: Sequence[str], *, several: bool) -> torch.Tensor:
+    if several:
+        return multi_hot(labels, classes)
+    numbers = {name: number for number, name in enumerate(classes)}
+    return torch.tensor([numbers[label] for label in labels], dtype=torch.int64)
 
 
 def _images_of(table: LabelTable, split: SplitName | None, folder: ListedImages, base: Path, faults: list[Fault]) -> Iterator[_Image]:
@@ -215,7 +239,7 @@ def _images_of(table: LabelTable, split: SplitName | None, folder: ListedImages,
                 faults.append(table.fault(row, f"has the split {visible(written)}: it must be one of {allowed}. {what.capitalize()}"))
                 continue
             of_row = known
-        yield _Image(name, class_name(label), of_row, table.groups[row] if table.groups else None, table, row)
+        yield _Image(name, label if table.several else class_name(label), of_row, table.groups[row] if table.groups else None, table, row)
 
 
 def _add_repeated(first: _Image, other: _Image, faults: list[Fault], repeated: list[Fault]) -> None:
@@ -224,21 +248,22 @@ def _add_repeated(first: _Image, other: _Image, faults: list[Fault], repeated: l
     for what in ("label", "split", "group"):
         one, two = getattr(first, what), getattr(other, what)
         if one != two:
-            text = f"gives {name} the {what} {visible(two)}: {first.where} gives it {visible(one)}. Remove one."
+            one, two = (shown(text) if what == "label" and other.table.several else visible(text) for text in (one, two))
+            text = f"gives {name} the {what} {two}: {first.where} gives it {one}. Remove one."
             faults.append(other.table.fault(other.row, text))
             return
     repeated.append(other.table.fault(other.row, f"names {name} again, as {first.where} does, and is ignored. Remove one."))
 
 
-def _in_canonical_order(images: Sequence[_Image]) -> list[tuple[str, _Image]]:
+def _in_canonical_order(images: Sequence[_Image], *, several: bool) -> list[tuple[str, _Image]]:
     """Return the images in the order in which folders of their classes would have them, each with its name there.
 
     The folder of an image's class is one of the folders above it if there is one of that name, or else the innermost folder that has all
-    images without one.
+    images without one. Images of several classes have a folder for all images of the same classes.
     """
     # Of each folder and label: the folders between that of the class and the image
     pairs = {(image.path.rpartition("/")[0], image.label) for image in images}
-    inner = {pair: _below_label(*pair) for pair in pairs}
+    inner = {pair: None if several else _below_label(*pair) for pair in pairs}
     others = [folder for (folder, _), found in inner.items() if found is None]
     common = len(posixpath.commonpath(others)) if others and all(others) else 0
     prefixes = {}
@@ -264,8 +289,8 @@ def _below_label(folder: str, label: str) -> str | None:
 
 def _check_classes(found: LabelledFolder) -> None:
     """Find the classes; add faults of the dataset as a whole, after those of rows."""
-    file = str(found.files)
-    labels = {split: {image.label for _, image in images} for split, images in found.splits.items()}
+    file, by_column = str(found.files), isinstance(found.files.columns.label, tuple)
+    labels = {split: found.classes_in(split) for split in found.splits}
     found.classes = tuple(sorted(labels.get("train", ())))
     for name in unprintable(sorted(set().union(*labels.values()))):
         found.faults.append(Fault(file, f"has the label {name}: it must be one line of printable text. Rename the class."))
@@ -273,10 +298,13 @@ def _check_classes(found: LabelledFolder) -> None:
         return  # rows are missing, so that classes may be, too
     if "train" not in labels:
         found.faults.append(Fault(file, f"has images of {' and '.join(labels)}, but none of train. Add rows of train."))
-    elif len(found.classes) < 2:
+    elif missing := sorted({joined([name]) for name in found.files.columns.names("label")} - labels["train"] if by_column else ()):
         found.faults.append(
-            Fault(file, f"has one class, {found.classes[0]}: a classifier needs at least two. Add images of another class.")
+            Fault(file, f"has no training image of {shortened(missing, _SHOWN)}. Leave these columns out of data.labels_columns.label.")
         )
+    elif len(found.classes) < 2:
+        has = f"one class, {found.classes[0]}" if found.classes else "no class"
+        found.faults.append(Fault(file, f"has {has}: a classifier needs at least two. Add images of another class."))
     for split, used in labels.items():
         if "train" in labels and (unknown := sorted(used - labels["train"])):
             text = (
@@ -308,4 +336,6 @@ def _group_numbers(images: Sequence[tuple[str, _Image]]) -> torch.Tensor | None:
 
 def _description(table: LabelTable) -> str:
     used = {"path": "paths", "label": "classes", "split": "splits", "group": "groups"}
-    return ", ".join(f"{what} in {visible(name)}" for kind, what in used.items() if (name := getattr(table.columns, kind)))
+    return ", ".join(
+        f"{what} in {shortened([*map(visible, names)], _SHOWN)}" for kind, what in used.items() if (names := table.columns.names(kind))
+    )

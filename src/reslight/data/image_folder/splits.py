@@ -32,7 +32,7 @@ class LabelledImages:
 
     images: Images
     labels: Tensor
-    """int64 `(N,)`."""
+    """int64 `(N,)`; of several classes for an image, uint8 `(N, num_classes)`, see `loading.labels`."""
     fingerprint: str
     groups: Tensor | None = None
     """int64 `(N,)`: what each image belongs to, numbered from 0 in the order in which they occur first; None without groups."""
@@ -72,6 +72,11 @@ class ImageSet:
     splits: Mapping[SplitName, LabelledImages]
     warnings: tuple[str, ...] = ()
     label_columns: LabelColumns | None = None
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return self.splits["train"].labels.ndim == 2
 
 
 def find_class_trees(root: Path) -> dict[SplitName, ClassTree]:

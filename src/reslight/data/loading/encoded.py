@@ -20,9 +20,9 @@ from torch import Tensor
 
 from reslight.data.augment.crop import Geometry
 from reslight.data.augment.views import MultiScale, TenCrop, group_by_shape
-from reslight.data.loading.decode import decode
+from reslight.data.loading.decode import decode, decode_scaled
 from reslight.data.loading.split import Batch
-from reslight.messages import UsageError, visible
+from reslight.messages import MissingPackageError, UsageError, visible
 from reslight.regular_file import read_ends, read_regular
 
 log = logging.getLogger(__name__)
@@ -106,15 +106,20 @@ class EncodedSplit:
     numbers: Tensor
     """int64 `(N,)`: which of `images` belong to the split, in its order."""
     labels: Tensor
-    """int64 `(N,)`."""
+    """int64 `(N,)`, or uint8 `(N, num_classes)`, see `loading.labels`."""
     fingerprint: str
     """Identifies the split."""
     geometry: Geometry
     """The crop of each image, and its size."""
     channels: int
+    """Channels of each image, see `decode`."""
     threads: int
     seed: int = 0
     on_bad_image: OnBadImage = "raise"
+    bits: int = 8
+    """8, or 16 for images with values of 16 bits."""
+    scaled_decode: bool = False
+    """Whether large JPEG images are decoded at a half, a quarter or an eighth of their sides, where the crop has more pixels than its result."""
     views: TenCrop | MultiScale | None = None
     """Several views of each image, instead of `geometry`."""
     bad: dict[int, str] = field(default_factory=dict)
@@ -185,10 +190,10 @@ class EncodedSplit:
         if self.views:
             return [[]] * count
         # (N, H, W, C) in memory, as decoders write and convolutions read
-        shape = (count, self.channels, self.geometry.size, self.geometry.size)
+        shape, dtype = (count, self.channels, *self.geometry.shape), torch.uint8 if self.bits == 8 else torch.uint16
         # Inference mode is a property of this thread, and other threads will write to the tensor.
         with torch.inference_mode(False):
-            return torch.empty(shape, dtype=torch.uint8, pin_memory=torch.cuda.is_available(), memory_format=torch.channels_last)
+            return torch.empty(shape, dtype=dtype, pin_memory=torch.cuda.is_available(), memory_format=torch.channels_last)
 
     def _decode(self, places: range, images: list[int], drawn: Tensor, buffer: "_Buffer") -> dict[int, ValueError]:
         """Fill these places of a batch; return the errors of images that cannot be read, by place."""
@@ -196,13 +201,22 @@ class EncodedSplit:
         for place in places:
             number = images[place]
             try:
-                image = decode(self._read(number), self.images.name(number), self.channels)
+                buffer[place] = self._processed(self._read(number), self.images.name(number), drawn[place])
+            except MissingPackageError:
+                raise  # not the fault of this image
             except ValueError as error:
                 bad[place] = error
-            else:
-                result: Any = self.views(image) if self.views else self.geometry(image, drawn[place])
-                buffer[place] = result
         return bad
+
+    def _processed(self, data: bytearray, name: str, drawn: Tensor) -> Any:
+        """Return the crop of an image, or its views."""
+        if self.views:
+            return self.views(decode(data, name, self.channels, self.bits))
+        if self.scaled_decode and self.channels in (1, 3) and self.bits == 8:
+            geometry = self.geometry
+            if smaller := decode_scaled(data, name, self.channels, lambda *size: geometry.scale(*size, drawn), geometry.largest_scale):
+                return geometry(smaller[0], drawn, smaller[1])
+        return self.geometry(decode(data, name, self.channels, self.bits), drawn)
 
     def _read(self, number: int) -> bytearray:
         try:

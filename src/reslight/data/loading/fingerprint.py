@@ -33,7 +33,7 @@ def canonical_order(keys: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         keys: uint8 `(N, 32)` of `image_keys`.
-        labels: int64 `(N,)`.
+        labels: int64 `(N,)`, or uint8 `(N, num_classes)`.
 
     Returns:
         int64 `(N,)`: the number, before sorting, of each image. Images with equal keys and labels are interchangeable.
@@ -48,7 +48,7 @@ def fingerprint(keys: Tensor, labels: Tensor) -> str:
 
     Args:
         keys: uint8 `(N, 32)`, in canonical order.
-        labels: int64 `(N,)`, in the same order.
+        labels: int64 `(N,)`, or uint8 `(N, num_classes)`, in the same order.
     """
     digest = hashlib.sha256(keys.numpy().tobytes())
     digest.update(labels.numpy().astype("<i8").tobytes())

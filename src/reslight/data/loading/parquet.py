@@ -117,7 +117,9 @@ def names_of(file: Path, metadata: dict[bytes, bytes], column: str) -> list[str]
     """
     try:
         info = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
-        names = info.get("features", {}).get(column, {}).get("names")
+        feature = info.get("features", {}).get(column, {})
+        feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)  # of a list of classes
+        names = feature.get("names")
     except (ValueError, AttributeError) as error:
         raise UsageError(f"{file} has a schema whose class names cannot be read ({visible(error)}). Download it again.") from error
     return list(map(str, names)) if names else None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from reslight.data.loading.fingerprint import canonical_order, fingerprint, image_keys
+from reslight.data.loading.labels import strata
 from reslight.data.rng import permutation
 from reslight.messages import UsageError
 
@@ -20,7 +21,8 @@ class Batch(NamedTuple):
     """`(N, C, H, W)`: uint8 from the loader; normalized, in the network's dtype, on the device. In a test with several views of
     each image, a list of `Views`."""
     labels: Tensor
-    """int64 `(N,)`; float32 `(N, num_classes)`, the probability of each class, for mixed images."""
+    """int64 `(N,)`; float32 `(N, num_classes)`, the probability of each class, for mixed images; of several classes for an image, uint8
+    `(N, num_classes)` from the loader and float32 on the device."""
     indices: Tensor
     """int64 `(N,)`: each image's number in its split; see `Split.rows_of` for an image that an epoch has several times."""
 
@@ -32,7 +34,7 @@ class Split:
     images: Tensor
     """uint8 `(N, C, H, W)`, contiguous, on any device."""
     labels: Tensor
-    """int64 `(N,)` on the same device."""
+    """int64 `(N,)`, or uint8 `(N, num_classes)`, see `loading.labels`; on the same device."""
     keys: Tensor
     """uint8 `(N, 32)` on the CPU: the sha256 of every image, see `image_keys`."""
 
@@ -42,14 +44,15 @@ class Split:
 
         Args:
             images: uint8 `(N, C, H, W)` on the CPU, in any order.
-            labels: int64 `(N,)`.
+            labels: int64 `(N,)`, or uint8 `(N, num_classes)`, see `loading.labels`.
 
         Raises:
             UsageError: other shapes or dtypes.
         """
         if images.dtype != torch.uint8 or images.ndim != 4:
             raise UsageError(f"images are {images.dtype} {tuple(images.shape)}: they must be torch.uint8 (N, C, H, W).")
-        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        is_multi_hot = labels.dtype == torch.uint8 and labels.ndim == 2 and len(labels) == len(images)
+        if not is_multi_hot and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
             expected = f"torch.int64 ({len(images)},), one for each image"
             raise UsageError(f"labels are {labels.dtype} {tuple(labels.shape)}: they must be {expected}.")
         keys = image_keys(images)
@@ -112,7 +115,7 @@ def stratified_split(labels: Tensor, size: int, seed: int, draw: int) -> tuple[T
     """Choose `size` images at random, each class in proportion (largest remainder, ties to the lower class).
 
     Args:
-        labels: int64 `(N,)`, in canonical order.
+        labels: int64 `(N,)`, or uint8 `(N, num_classes)`, in canonical order; see `strata` for several classes of an image.
         size: Number of images to take, from 0 to N.
         seed: Seed of the choice; not the run's seed, so that runs with different seeds use the same images.
         draw: Purpose of the choice, see `Draw`.
@@ -120,6 +123,7 @@ def stratified_split(labels: Tensor, size: int, seed: int, draw: int) -> tuple[T
     Returns:
         int64 numbers, ascending, of the images that are kept, and of those that are taken.
     """
+    labels = strata(labels)
     counts = torch.bincount(labels)
     order = permutation(len(labels), seed, epoch=0, draw=draw)
     by_class = order[labels[order].argsort(stable=True)]  # the images of each class in their random order
