@@ -21,7 +21,7 @@ from pathlib import Path
 from harness import Rounds, alternate, introduce, keep, parser, show
 from loops import PRECISIONS, Work, reslight_trainer, seconds_per_step
 
-from reslight.cores import available_cores, cpu_groups
+from reslight.cores import QUESTIONS, WAITING, available_cores, cpu_groups
 from reslight.models import cifar_config
 from reslight.training import Threads
 
@@ -50,13 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def compare(condition: str, options: argparse.Namespace) -> Rounds:
     """Measure all sides under one condition."""
     cores = available_cores()
-    sleeping, chosen = {"GOMP_SPINCOUNT": "0"}, []
+    briefly, chosen = {"GOMP_SPINCOUNT": QUESTIONS}, []
     with CONDITIONS[condition]() as start:
         run = partial(run_process, options, start)
         sides = {
-            CHOSEN: lambda: run(sleeping, chosen),
-            "1 thread": lambda: run(sleeping | {"OMP_NUM_THREADS": "1"}),
-            f"{cores} threads, asleep while they wait": lambda: run(sleeping | {"OMP_NUM_THREADS": str(cores)}),
+            CHOSEN: lambda: run(briefly, chosen),
+            "1 thread": lambda: run(briefly | {"OMP_NUM_THREADS": "1"}),
+            f"{cores} threads, soon asleep while they wait": lambda: run(briefly | {"OMP_NUM_THREADS": str(cores)}),
+            f"{cores} threads, at once asleep": lambda: run({"GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": str(cores)}),
             f"{cores} threads, awake (torch's default)": lambda: run({"OMP_NUM_THREADS": str(cores)}),
         }
         values = alternate(sides, options.rounds)
@@ -68,7 +69,7 @@ def run_process(options: argparse.Namespace, start: Start, variables: dict[str, 
     """Return the images per second of one run; add what its start line says to `chosen`."""
     passed = ("depth", "size", "batch_size", "images", "steps", "warm", "precision")
     words = [f"--{name.replace('_', '-')}={getattr(options, name)}" for name in passed]
-    inherited = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", *WAITING)}
     command = [sys.executable, str(Path(__file__).resolve()), "--one", *words]
     done = subprocess.run(command, env=inherited | variables, preexec_fn=start, stdout=subprocess.PIPE, text=True, check=True)
     answer = json.loads(done.stdout.splitlines()[-1])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reslight.cores import available_cores, cpu_quotas
+from reslight.cores import WAITING, available_cores, cpu_quotas
 
 
 @pytest.fixture
@@ -93,19 +93,19 @@ def test_without_control_groups_the_bound_cores_count(tmp_path, monkeypatch):
     assert available_cores(proc=tmp_path) == 1
 
 
-PRINT = "import os, sys; {}; from reslight.cores import let_waiting_threads_sleep as f; f(); print(os.environ.get('GOMP_SPINCOUNT'))"
+PRINT = "import os, sys; {}; from reslight.cores import shorten_active_waiting as f; f(); print(os.environ.get('GOMP_SPINCOUNT'))"
 
 
 @pytest.mark.parametrize(
     ("before", "variables", "expected"),
     [
-        ("pass", {}, "0"),
+        ("pass", {}, "50000"),
         ("pass", {"GOMP_SPINCOUNT": "1000"}, "1000"),
         ("pass", {"OMP_WAIT_POLICY": "active"}, "None"),
         ("sys.modules['torch'] = os", {}, "None"),  # OpenMP has read its variables already
     ],
 )
-def test_threads_sleep_while_they_wait_unless_the_user_decides(before, variables, expected):
-    environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | variables
+def test_threads_wait_actively_for_a_short_time_only_unless_the_user_decides(before, variables, expected):
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING} | variables
     done = subprocess.run([sys.executable, "-c", PRINT.format(before)], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == expected

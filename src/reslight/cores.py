@@ -9,8 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-SPINNING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 """Environment variables that determine how a thread of OpenMP waits for the others."""
+QUESTIONS = "50000"
+"""How often a waiting thread asks before it sleeps: on an idle machine as fast as without a limit, beside other programs half as slow
+again (docs/performance.md)."""
 
 
 def available_cores(processes: int = 1, proc: Path = Path("/proc/self")) -> int:
@@ -71,11 +74,12 @@ def _quota(folder: Path) -> float | None:
     return cores if cores > 0 else None
 
 
-def let_waiting_threads_sleep() -> None:
-    """Have the threads of OpenMP sleep while they wait, unless the user has set how they wait; without effect once torch is imported.
+def shorten_active_waiting() -> None:
+    """Have the threads of OpenMP wait actively for a short time only, unless the user has set how they wait.
 
-    By default a waiting thread repeats its question, and takes the core from the thread that it waits for where there are more threads
-    than cores.
+    Without effect once torch is imported. A waiting thread repeats its question, by default for milliseconds, and takes the core
+    from the thread that it waits for where there are more threads than cores. One that sleeps at once is slow to start again, and the
+    pauses between two operations are short.
     """
-    if "torch" not in sys.modules and not any(name in os.environ for name in SPINNING):
-        os.environ["GOMP_SPINCOUNT"] = "0"
+    if "torch" not in sys.modules and not any(name in os.environ for name in WAITING):
+        os.environ["GOMP_SPINCOUNT"] = QUESTIONS

@@ -1,5 +1,6 @@
 """The number of torch's threads: who decides, what is printed, and that measuring it changes nothing."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from sandbox import SETTINGS
 
 from reslight.data import Synthetic, SyntheticImages
 from reslight.messages import UsageError
+from reslight.models import ResNet
 from reslight.training import ImageClassifier, Threads
 from reslight.training.threads import fastest, training_step
 
@@ -56,10 +58,11 @@ class Seen(Threads):
 
 def fit(threads: Threads, **settings: Any) -> ImageClassifier:
     model = ImageClassifier(TINY, num_classes=10, **settings.pop("model", {}))
+    images = SyntheticImages(size=settings.pop("size", 8), train_size=64, test_size=8)
     quiet = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "max_steps": 1}
     trainer = Trainer(**quiet | {"enable_model_summary": False} | settings, callbacks=[threads])
     try:
-        trainer.fit(model, Synthetic(SyntheticImages(size=8, train_size=64, test_size=8), batch_size=16, val_size=0, seed=0))
+        trainer.fit(model, Synthetic(images, batch_size=16, val_size=0, seed=0))
     finally:
         torch.use_deterministic_algorithms(False)
     return model
@@ -168,18 +171,67 @@ def test_the_number_is_restored_after_an_error(measured):
     assert torch.get_num_threads() == 4
 
 
-@pytest.mark.parametrize("quickest", [1, 2, 4])
-def test_the_fastest_step_wins(monkeypatch, quickest):
-    """A clock that only steps move: by 1 s with one number of threads, by 2 s with the others."""
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("reslight.training.threads.time", SimpleNamespace(perf_counter=lambda: clock.now, monotonic=lambda: clock.now))
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that only steps move; a thread has a core for `share` of the time."""
+    clock = SimpleNamespace(now=0.0, share=1.0)
+    clock.perf_counter = clock.monotonic = lambda: clock.now
+    clock.process_time = lambda: clock.now * clock.share
+    monkeypatch.setattr("reslight.training.threads.time", clock)
+    return clock
 
+
+@pytest.mark.parametrize("quickest", [1, 2, 4])
+def test_the_fastest_step_wins(clock, quickest):
     def step() -> None:
         clock.now += 1.0 if torch.get_num_threads() == quickest else 2.0
 
     assert fastest(step, (1, 2, 4), budget=60) == quickest
     assert 60 < clock.now < 80, "whole rounds, until the time is over"
     assert torch.get_num_threads() == 4
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(1.04, 1), (1.06, 4)])
+def test_more_threads_must_gain_clearly(clock, gain, expected):
+    def step() -> None:
+        clock.now += {1: 1, 2: 0.99, 4: 1 / gain}[torch.get_num_threads()]
+
+    assert fastest(step, (1, 2, 4), budget=60) == expected
+
+
+def test_rare_long_steps_count(clock):
+    """Each fifth step is 20 times as long with two threads: by the median they are twice as fast, on average half as fast."""
+    steps = itertools.count()
+
+    def step() -> None:
+        clock.now += 1.0 if torch.get_num_threads() == 1 else 0.5 if next(steps) % 5 else 10.0
+
+    assert fastest(step, (1, 2), budget=200) == 1
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.9, 2), (0.7, 1)])
+def test_one_thread_where_other_programs_use_the_cores(clock, share, expected):
+    def step() -> None:
+        clock.now += 1 / torch.get_num_threads()
+
+    clock.share = share
+    assert fastest(step, (1, 2), budget=60) == expected
+
+
+def test_the_steps_that_are_timed_have_the_size_of_the_data(monkeypatch):
+    """The network's own size is 8; a network for small images takes any."""
+    shapes = []
+
+    def choose(step: Callable[[], object], _: list[int]) -> int:
+        with torch.nn.modules.module.register_module_forward_pre_hook(
+            lambda module, inputs: shapes.append(tuple(inputs[0].shape)) if isinstance(module, ResNet) else None
+        ):
+            step()
+        return 1
+
+    monkeypatch.setattr("reslight.training.threads.fastest", choose)
+    fit(Threads(), size=12)
+    assert shapes[0] == (16, 3, 12, 12)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
@@ -189,7 +241,7 @@ def test_measuring_changes_nothing(precision, optim):
     model = ImageClassifier(TINY, {"name": optim})
     trainer = Trainer(accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False)
     before, random = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
-    step = training_step(trainer, model, 8)
+    step = training_step(trainer, model, 8, 8)
     step()
     step()
     assert torch.equal(torch.get_rng_state(), random), "although the network has stochastic depth"

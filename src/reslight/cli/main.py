@@ -13,7 +13,7 @@ from typing import Any
 from reslight.cli.commands import completion, configs, data, hub, models, paper, plots, weights
 from reslight.cli.parser import TRAINER_COMMANDS, Parser
 from reslight.cli.streams import keep_running_without_reader, prepare_streams
-from reslight.cores import let_waiting_threads_sleep
+from reslight.cores import shorten_active_waiting
 from reslight.interrupts import INTERRUPTED, ending_at_once, is_rank_zero
 from reslight.messages import UsageError, as_sentence, visible
 from reslight.version import __version__
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_streams()
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
-    let_waiting_threads_sleep()  # before anything imports torch
+    shorten_active_waiting()  # before anything imports torch
     words = [word for word in words if word != "--debug"]
     try:
         try:

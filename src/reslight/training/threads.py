@@ -23,6 +23,10 @@ BUDGET = 0.8
 """Seconds in which numbers of threads are compared."""
 LONGEST_STEP = 1e10
 """Floating-point operations of a step up to which numbers of threads are compared: above, all threads have enough to do."""
+CLEAR_GAIN = 1.05
+"""How many times as fast a step must be with more threads: less than that is not worth the cores, and may be chance."""
+ALONE = 0.8
+"""The share of a step's time in which a single thread must have a core, or other programs use all cores."""
 _TIMED_STEPS = 2
 
 
@@ -86,54 +90,67 @@ class Threads(Callback):
         if stage == "fit" and 0 < saved <= cores and self.resumed.get("devices") == trainer.world_size:
             return saved, f"{saved} of {cores}: as in the checkpoint"
         if most > 1 and stage == "fit" and isinstance(module, ImageClassifier) and _may_measure(trainer, module):
-            batch = _images_per_step(trainer)
-            if batch and 6 * batch * cost_of(module.config, module.data_info.get("image_size")).macs <= LONGEST_STEP:
-                count = fastest(training_step(trainer, module, batch), [*_powers_of_two(most), most])
+            batch, size = _images_per_step(trainer)
+            if batch and 6 * batch * cost_of(module.config, size).macs <= LONGEST_STEP:
+                count = fastest(training_step(trainer, module, batch, size), [*_powers_of_two(most), most])
                 return count, f"{count} of {cores}: faster on this network"
         return most, f"{most} of {cores}"
 
 
 def fastest(step: Callable[[], object], counts: Sequence[int], budget: float = BUDGET) -> int:
-    """Return the number of threads with which a step takes the least time, as the median of steps in turn.
+    """Return the number of threads with which steps take the least time; the steps of each are timed in turn.
 
     Args:
         step: The step.
-        counts: Numbers of threads, rising; the least of equals wins.
+        counts: Numbers of threads, rising from 1. A larger one wins where it is `CLEAR_GAIN` times as fast, both on average and in the
+            median; none does where other programs take a part of the time of a single thread: then threads wait for each other.
         budget: Seconds; each number is measured at least once.
     """
     before = torch.get_num_threads()
     seconds: dict[int, list[float]] = {count: [] for count in counts}
-    end, order = time.monotonic() + budget, list(seconds)
+    end, order, cpu_time = time.monotonic() + budget, list(seconds), 0.0
     try:
         while True:
             for count in order:
                 torch.set_num_threads(count)
                 step()  # starts the threads and prepares kernels for their number
                 for _ in range(_TIMED_STEPS):
-                    start = time.perf_counter()
+                    start, cpu_start = time.perf_counter(), time.process_time()
                     step()
                     seconds[count].append(time.perf_counter() - start)
+                    if count == counts[0]:
+                        cpu_time += time.process_time() - cpu_start
             if time.monotonic() > end:
-                return min(seconds, key=lambda count: statistics.median(seconds[count]))
+                is_alone = cpu_time > ALONE * sum(seconds[counts[0]])
+                return _least_with_clear_gain(seconds) if is_alone else counts[0]
             order.reverse()
     finally:
         torch.set_num_threads(before)
 
 
-def training_step(trainer: Trainer, module: ImageClassifier, batch: int) -> Callable[[], None]:
+def _least_with_clear_gain(seconds: Mapping[int, Sequence[float]]) -> int:
+    """Return the number of threads, rising in `seconds`, to which no larger one is clearly superior."""
+    best, *others = seconds
+    for count in others:
+        if all(of(seconds[count]) * CLEAR_GAIN <= of(seconds[best]) for of in (statistics.mean, statistics.median)):
+            best = count
+    return best
+
+
+def training_step(trainer: Trainer, module: ImageClassifier, batch: int, size: int) -> Callable[[], None]:
     """Return a training step of a copy of the network on random images: weights, statistics and random numbers of the run stay the same.
 
     Args:
         trainer: The trainer, for its precision.
         module: Its module.
         batch: Images of a step.
+        size: Height and width of an image, in pixels.
     """
     plugin = trainer.precision_plugin
     net = copy.deepcopy(module.net).train()
     plugin.convert_module(net)  # in place
     optimizer = build_optimizer(module.optim, net)
     generator = torch.Generator().manual_seed(0)
-    size = module.data_info.get("image_size", module.config.input_size)
     dtype, layout = network_format(net)
     shape = (batch, module.config.in_channels, size, size)
     images = torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=layout)
@@ -157,10 +174,12 @@ def _may_measure(trainer: Trainer, module: ImageClassifier) -> bool:
     return is_on_cpu and not is_trial and not module.compile_net and not torch.are_deterministic_algorithms_enabled()
 
 
-def _images_per_step(trainer: Trainer) -> int:
-    """Return the images of a batch on one device; 0 for a user's own data."""
-    plan = getattr(getattr(trainer, "datamodule", None), "batch_plan", None)
-    return plan.per_device if plan else 0
+def _images_per_step(trainer: Trainer) -> tuple[int, int]:
+    """Return the images of a batch on one device, and their height and width; 0 for a user's own data."""
+    data = getattr(trainer, "datamodule", None)
+    plan = getattr(data, "batch_plan", None)
+    # The module's `data_info` is not there yet.
+    return (plan.per_device, data.image_size) if plan and data else (0, 0)
 
 
 def _powers_of_two(limit: int) -> list[int]:
