@@ -92,6 +92,8 @@ class Draw(IntEnum):
     """Order of the images of a class in a round of balanced sampling; drawn at epoch 0 for each round."""
     FOLD = 35
     """Fold of each training image in a cross-validation; drawn once, at epoch 0."""
+    CHUNK_ORDER = 36
+    """Order of the chunks of a stream in an epoch."""
 
 
 def bits(seed: int, epoch: int, index: Tensor, draw: int | Sequence[int]) -> Tensor:

@@ -22,6 +22,7 @@ from reslight.data.augment.crop import Geometry
 from reslight.data.augment.views import MultiScale, TenCrop, group_by_shape
 from reslight.data.loading.decode import decode, decode_scaled
 from reslight.data.loading.split import Batch
+from reslight.data.rng import permutation
 from reslight.messages import MissingPackageError, UsageError, visible
 from reslight.regular_file import read_ends, read_regular
 
@@ -144,6 +145,14 @@ class EncodedSplit:
         skipped = {"skipped": self.skipped} if self.skipped else {}
         return {"size": len(self), "fingerprint": self.fingerprint} | content | skipped
 
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """Return the random order of the images in an epoch, int64 `(N,)` on the split's device."""
+        return permutation(len(self), seed, epoch, device=self.device)
+
+    def labels_of(self, rows: Tensor) -> Tensor:
+        """Return the labels of rows, whose images have been read."""
+        return self.labels[rows]
+
     def rows_of(self, numbers: Tensor) -> Tensor:
         """Return the rows of `labels` for `numbers` of `batches`: with N images, row i and its copies i + N, i + 2N, ... are one image."""
         return numbers % len(self)
@@ -232,7 +241,7 @@ class EncodedSplit:
             numbers, rows = numbers[good], rows[good]
             buffer = buffer[good] if isinstance(buffer, Tensor) else [buffer[place] for place in good]
         images = buffer if isinstance(buffer, Tensor) else group_by_shape(buffer)
-        return Batch(images, _as_pinned(self.labels[rows]), _as_pinned(numbers))
+        return Batch(images, _as_pinned(self.labels_of(rows)), _as_pinned(numbers))
 
     def _skip(self, bad: dict[int, ValueError], rows: Tensor) -> None:
         """Record the images of a batch that cannot be read, with one warning for each image.

@@ -169,7 +169,7 @@ class TrainLoader:
         if self.sampling == "balanced":
             draws = (images - images % self.plan.batch_size) // self.copies
             return balanced_order(self.split.labels.cpu(), draws, self.seed, epoch, spread=self.copies).to(device)
-        order = permutation(images, self.seed, epoch, device=device)
+        order = self.split.order(self.seed, epoch)
         if not self.rotates or not self.left_out:
             return order
         turns = permutation(images, self.seed, 0, Draw.LEFT_OUT, device)

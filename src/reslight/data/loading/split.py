@@ -96,6 +96,10 @@ class Split:
             self.keys.index_select(0, indices.cpu()),
         )
 
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """Return the random order of the images in an epoch, int64 `(N,)` on the split's device."""
+        return permutation(len(self), seed, epoch, device=self.device)
+
     def rows_of(self, numbers: Tensor) -> Tensor:
         """Return the rows of `labels` for `numbers` of `batches`: with N images, row i and its copies i + N, i + 2N, ... are one image."""
         return numbers % len(self)
