@@ -22,6 +22,7 @@ OURS = {
     "regular_file": {"messages"},
     "version": set(),
     "plain": set(),
+    "lazy": set(),
     "renamed": set(),
     "lightning_private": set(),
     "cores": set(),
@@ -29,7 +30,7 @@ OURS = {
     "hub": {"atomic", "messages", "version"},
     "models": {"plain", "messages"},
     "weights": {"plain", "models", "preprocess", "hub", "atomic", "messages", "regular_file", "version"},
-    "data": {"cores", "plain", "preprocess", "hub", "atomic", "messages", "regular_file", "lightning_private"} | {"file_lock"},
+    "data": {"cores", "lazy", "plain", "preprocess", "hub", "atomic", "messages", "regular_file", "lightning_private"} | {"file_lock"},
     "training": {"cores", "plain", "models", "weights", "metrics", "preprocess", "atomic", "messages", "renamed", "lightning_private"}
     | {"regular_file"},
     "runs": {"renamed", "training", "weights", "models", "metrics", "preprocess", "atomic", "messages", "regular_file"}
@@ -38,7 +39,7 @@ OURS = {
     "paper": {"atomic", "analysis", "runs", "training", "models", "messages"},
     "cli": {"atomic", "cores", "interrupts", "lightning_private", "plain"}
     | {"renamed", "paper", "analysis", "runs", "training", "data", "weights", "models", "hub", "preprocess", "messages", "version"},
-    "__init__": {"models", "preprocess", "weights", "messages", "version"},
+    "__init__": {"lazy", "models", "preprocess", "weights", "messages", "version"},
     "__main__": {"cli", "interrupts"},
 }
 # The same inside data/; preprocess, hub and the leaves are for all of it.

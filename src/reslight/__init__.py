@@ -1,11 +1,11 @@
 """reslight: train the ResNets of He et al. 2015 with PyTorch Lightning, and publish weights anyone can check.
 
-The public names are loaded when they are first asked for (PEP 562), so that `import reslight` costs milliseconds and no torch.
+The public names are loaded when they are first asked for, so that `import reslight` costs milliseconds and no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from reslight.lazy import loader
 from reslight.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reslight.weights.pull import pull
     from reslight.weights.push import push
 
-_HOME = {
+_HOMES = {
     "ResNet": "reslight.models",
     "ResNetConfig": "reslight.models",
     "cifar_config": "reslight.models",
@@ -49,11 +49,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from its home."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'reslight' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__ = loader(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -1,15 +1,39 @@
-"""Datasets as Lightning data modules, with the settings that they take and the batches that they give."""
+"""Datasets as Lightning data modules, with the settings that they take and the batches that they give.
 
-from reslight.data.augment.augment import Augment
-from reslight.data.augment.mixup import Mix
-from reslight.data.cifar.cifar import CIFAR
-from reslight.data.datamodule import ImageDataModule
-from reslight.data.digits import Digits
-from reslight.data.image_folder.folder import Crop, Folder
-from reslight.data.imagenet.imagenet import ImageNet
-from reslight.data.loading.loaders import BatchPlan
-from reslight.data.loading.split import Batch, Split
-from reslight.data.synthetic import Synthetic, SyntheticImages
+The names are loaded when they are first asked for: whoever only decodes an image needs no Lightning.
+"""
+
+from typing import TYPE_CHECKING
+
+from reslight.lazy import loader
+
+if TYPE_CHECKING:
+    from reslight.data.augment.augment import Augment
+    from reslight.data.augment.mixup import Mix
+    from reslight.data.cifar.cifar import CIFAR
+    from reslight.data.datamodule import ImageDataModule
+    from reslight.data.digits import Digits
+    from reslight.data.image_folder.folder import Crop, Folder
+    from reslight.data.imagenet.imagenet import ImageNet
+    from reslight.data.loading.loaders import BatchPlan
+    from reslight.data.loading.split import Batch, Split
+    from reslight.data.synthetic import Synthetic, SyntheticImages
+
+_HOMES = {
+    "Augment": "reslight.data.augment.augment",
+    "Mix": "reslight.data.augment.mixup",
+    "CIFAR": "reslight.data.cifar.cifar",
+    "ImageDataModule": "reslight.data.datamodule",
+    "Digits": "reslight.data.digits",
+    "Crop": "reslight.data.image_folder.folder",
+    "Folder": "reslight.data.image_folder.folder",
+    "ImageNet": "reslight.data.imagenet.imagenet",
+    "BatchPlan": "reslight.data.loading.loaders",
+    "Batch": "reslight.data.loading.split",
+    "Split": "reslight.data.loading.split",
+    "Synthetic": "reslight.data.synthetic",
+    "SyntheticImages": "reslight.data.synthetic",
+}
 
 __all__ = [
     "CIFAR",
@@ -26,3 +50,10 @@ __all__ = [
     "Synthetic",
     "SyntheticImages",
 ]
+
+__getattr__ = loader(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    """Names for completion."""
+    return list(__all__)
