@@ -106,7 +106,8 @@ def test_copying_is_logged_once(root: Path, caplog: pytest.LogCaptureFixture):
 def test_few_images_at_a_time(root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shard_cache, "_ROWS", 2)
     file = root / "data/train-00000-of-00002.parquet"
-    assert [len(images) for images, _ in shard_cache._rows(file, shard_cache._columns(file))] == [2, 2, 1]
+    columns = shard_cache._columns(file)[0]
+    assert [len(images) for images in shard_cache._images(file, columns, shard_cache._info(file, columns))] == [2, 2, 1]
 
 
 def test_images_without_labels_are_not_copied(tmp_path: Path):
@@ -250,17 +251,17 @@ def test_threads_copy_at_once(root: Path):
 def test_another_process_copies_in_the_middle_of_it(root: Path, monkeypatch: pytest.MonkeyPatch):
     """A second process copies the shards while the first has written half a file."""
     others = []
-    rows = shard_cache._rows
+    images = shard_cache._images
 
     def interrupted(*arguments: object):
-        for number, batch in enumerate(rows(*arguments)):
+        for number, batch in enumerate(images(*arguments)):
             yield batch
             if number == 0 and not others:
                 others.append(None)
                 others.append(image_set_in_shards(root))
 
     monkeypatch.setattr(shard_cache, "_ROWS", 2)
-    monkeypatch.setattr(shard_cache, "_rows", interrupted)
+    monkeypatch.setattr(shard_cache, "_images", interrupted)
     for found in (image_set_in_shards(root), others[1]):
         assert found
         assert [found.splits["train"].images.read(n) for n in range(8)] == [png(n) for n in range(8)]

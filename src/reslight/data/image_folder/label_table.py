@@ -188,7 +188,7 @@ def has_usual_columns(file: Path, columns: LabelColumns = LabelColumns()) -> boo
         UsageError: a damaged file that begins with `file_name`.
     """
     try:
-        names = {_usual(name) for name in _open(file).names}
+        names = {usual_name(name) for name in _open(file).names}
     except UsageError:  # of class folders, for instance, whose table of other things does not matter
         with file.open("rb") as content:
             if b"file_name" in content.readline(10_000).replace(b"\0", b""):  # also in UTF-16
@@ -322,7 +322,7 @@ def _find_columns(file: Path, names: Sequence[str], given: LabelColumns) -> Labe
     for kind, usual in USUAL.items():
         chosen = given.names(kind)
         if not chosen:
-            by_usual = {_usual(one): one for one in reversed(names)}
+            by_usual = {usual_name(one): one for one in reversed(names)}
             name = next((by_usual[one] for one in usual if one in by_usual and by_usual[one] not in found.values()), None)
             if name is None and kind in ("path", "label"):
                 raise UsageError(
@@ -383,7 +383,8 @@ def _what_is_wrong(values: Sequence[Any], wanted: Sequence[tuple[str, str]], col
     raise AssertionError("no value of the row is wrong")
 
 
-def _usual(name: str) -> str:
+def usual_name(name: str) -> str:
+    """Return the name of a column in lower case with underscores, as in `USUAL`."""
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 

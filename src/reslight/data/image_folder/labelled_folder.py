@@ -1,16 +1,14 @@
 """A folder of images whose classes are in label files: which image has which row, and which splits and groups there are."""
 
 import logging
-import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
-from unicodedata import normalize
 
 import torch
 
+from reslight.data.image_folder.canonical import canonical_order
 from reslight.data.image_folder.class_tree import Report, class_name, fingerprint_of
 from reslight.data.image_folder.file_paths import FilePaths
 from reslight.data.image_folder.label_sets import joined, multi_hot, names_in, shown
@@ -212,7 +210,8 @@ def image_set_of_labels(files: LabelFiles) -> ImageSet:
         sizes = paths.sizes().tolist()
         name = fingerprint_of(found.classes, zip((name for name, _ in images), sizes, strict=True))
         labels = _label_numbers([image.label for _, image in images], found.classes, several=files.several)
-        splits[split] = LabelledImages(Files(paths), labels, name, _group_numbers(images))
+        names = FilePaths.below(Path(), (name for name, _ in images)).relative
+        splits[split] = LabelledImages(Files(paths), labels, name, *_group_numbers(images), names)
     return ImageSet(found.classes, splits, tuple(found.warnings()), files.columns)
 
 
@@ -256,35 +255,9 @@ def _add_repeated(first: _Image, other: _Image, faults: list[Fault], repeated: l
 
 
 def _in_canonical_order(images: Sequence[_Image], *, several: bool) -> list[tuple[str, _Image]]:
-    """Return the images in the order in which folders of their classes would have them, each with its name there.
-
-    The folder of an image's class is one of the folders above it if there is one of that name, or else the innermost folder that has all
-    images without one. Images of several classes have a folder for all images of the same classes.
-    """
-    # Of each folder and label: the folders between that of the class and the image
-    pairs = {(image.path.rpartition("/")[0], image.label) for image in images}
-    inner = {pair: None if several else _below_label(*pair) for pair in pairs}
-    others = [folder for (folder, _), found in inner.items() if found is None]
-    common = len(posixpath.commonpath(others)) if others and all(others) else 0
-    prefixes = {}
-    for (folder, label), found in inner.items():
-        folders = (folder[common:] if found is None else found).strip("/")
-        # In a folder, files come before folders. Names are compared in their composed form first. A zero byte ends each name.
-        order = "".join(f"\1{normalize('NFC', one)}\0{one}\0" for one in folders.split("/") if one)
-        prefixes[folder, label] = f"{label}/{folders}/" if folders else f"{label}/", f"{label}\0{order}\0"
-    rows = []
-    for image in images:
-        folder, _, last = image.path.rpartition("/")
-        name, order = prefixes[folder, image.label]
-        rows.append((f"{order}{normalize('NFC', last)}\0{last}\0{image.path}", name + last, image))
-    rows.sort(key=itemgetter(0))
-    return [(name, image) for _, name, image in rows]
-
-
-def _below_label(folder: str, label: str) -> str | None:
-    """Return the part of a folder's path below the first folder in it that is named like a label; None if there is no such folder."""
-    names = folder.split("/")
-    return next(("/".join(names[place + 1 :]) for place, name in enumerate(names) if class_name(name) == label), None)
+    """Return the images in the order of `canonical_order`, each with its name there."""
+    ordered = canonical_order([image.path for image in images], [image.label for image in images], several=several)
+    return [(name, images[number]) for number, name in ordered]
 
 
 def _check_classes(found: LabelledFolder) -> None:
@@ -326,12 +299,13 @@ def _check_groups(found: LabelledFolder) -> None:
             found.shared_groups.append(Fault(f"group {visible(group)} of {found.files}", text))
 
 
-def _group_numbers(images: Sequence[tuple[str, _Image]]) -> torch.Tensor | None:
-    """Return the number of each image's group, in the order in which they occur first; None without groups."""
+def _group_numbers(images: Sequence[tuple[str, _Image]]) -> tuple[torch.Tensor | None, tuple[str, ...]]:
+    """Return the number of each image's group, in the order in which they occur first, and the groups; None without groups."""
     if any(image.group is None for _, image in images):
-        return None
-    numbers: dict[str | None, int] = {}
-    return torch.tensor([numbers.setdefault(image.group, len(numbers)) for _, image in images], dtype=torch.int64)
+        return None, ()
+    numbers: dict[str, int] = {}
+    groups = [numbers.setdefault(image.group or "", len(numbers)) for _, image in images]
+    return torch.tensor(groups, dtype=torch.int64), tuple(numbers)
 
 
 def _description(table: LabelTable) -> str:

@@ -15,29 +15,17 @@ from pathlib import Path
 from threading import Lock
 
 from reslight.atomic import write_files
-from reslight.data.image_folder.class_tree import class_name
+from reslight.data.image_folder.row_columns import Columns, find_columns, row_info
+from reslight.data.image_folder.rows import RowInfo
 from reslight.data.image_folder.shard_copy import Index, ShardCopy, write_copy
 from reslight.data.loading.cache import cache_folder, remove_unfinished, stamp_of, writing_to
-from reslight.data.loading.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, column_of_kind, holds_images, names_of, opened
+from reslight.data.loading.parquet import LABEL_COLUMNS, opened
 from reslight.messages import UsageError
 
 log = logging.getLogger(__name__)
 
-UNLABELLED = -1
-"""The label of an unlabelled image."""
 _ROWS = 256
 """Images copied at a time."""
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The columns of a shard that are read."""
-
-    image: str
-    label: str
-    names: list[str] | None
-    """The class names in the schema."""
-    rows: int
 
 
 @dataclass(eq=False)
@@ -59,13 +47,8 @@ class CachedShard:
 
     @property
     def index(self) -> Index:
-        """Labels, sizes, checksums and class names."""
+        """Sizes and checksums, and what the shard says about the images."""
         return self.copy.index
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The class names, see `class_name`; empty if the shard has none."""
-        return tuple(map(class_name, self.index.names))
 
     def read(self, row: int) -> bytearray:
         """Return the bytes of an image, empty if the shard has none; a damaged copy is made again.
@@ -79,7 +62,7 @@ class CachedShard:
         with self._repair:
             if (data := self.copy.read(row)) is None:  # no other thread made the copy again meanwhile
                 log.warning("%s is damaged: %s is copied again", self.copy.path, self.file)
-                copy = _copy_to_cache(self.file, _columns(self.file))
+                copy = _copy_to_cache(self.file, _columns(self.file)[0])
                 if not copy.index.is_same(self.index):
                     raise UsageError(f"{self.file} has other images than at the start of this run. Start again.")
                 self.copy, data = copy, copy.read(row)
@@ -104,11 +87,11 @@ def open_shards(files: Sequence[Path], root: Path) -> dict[Path, CachedShard]:
     # All schemas are checked before the first shard is copied, which may take minutes.
     new = {file: _columns(file) for file, copy in copies.items() if copy is None}
     if new:
-        images, size = sum(columns.rows for columns in new.values()), sum(file.stat().st_size for file in new)
+        images, size = sum(rows for _, rows in new.values()), sum(file.stat().st_size for file in new)
         log.info("copying %s images (%.2f GB) of %s to %s; this happens once", f"{images:,}", size / 1e9, root, cache_folder() / "shards")
-        if (first := next(iter(new.values()))).label not in LABEL_COLUMNS:
+        if (first := next(iter(new.values()))[0]).label not in LABEL_COLUMNS:
             log.warning("%s: labels are read from the column %s, the only one of whole numbers", root, first.label)
-    return {file: CachedShard(file, copy or _copy_to_cache(file, new[file])) for file, copy in copies.items()}
+    return {file: CachedShard(file, copy or _copy_to_cache(file, new[file][0])) for file, copy in copies.items()}
 
 
 def _cache_path(file: Path) -> Path:
@@ -128,7 +111,7 @@ def _from_cache(file: Path) -> ShardCopy | None:
         return None
 
 
-def _copy_to_cache(file: Path, columns: _Columns) -> ShardCopy:
+def _copy_to_cache(file: Path, columns: Columns) -> ShardCopy:
     """Copy a shard to the cache, delete copies of its earlier contents and formats, and open the new copy.
 
     Raises:
@@ -138,7 +121,8 @@ def _copy_to_cache(file: Path, columns: _Columns) -> ShardCopy:
     path = _cache_path(file)
     try:
         with writing_to(path.parent):
-            write_files({path: lambda sink: write_copy(sink, _rows(file, columns), columns.names or ())})
+            info = _info(file, columns)
+            write_files({path: lambda sink: write_copy(sink, _images(file, columns, info), info)})
     except OSError as error:
         reason = getattr(error.__cause__, "strerror", None) or error
         raise OSError(f"{path.parent} cannot hold the images of {file}: {reason}. Make room, or set RESLIGHT_CACHE.") from error
@@ -151,39 +135,34 @@ def _copy_to_cache(file: Path, columns: _Columns) -> ShardCopy:
     return copy
 
 
-def _rows(file: Path, columns: _Columns) -> Iterator[tuple[list[bytes], list[int]]]:
-    """Yield the images and labels of a shard, some rows at a time."""
+def _info(file: Path, columns: Columns) -> RowInfo:
+    with opened(file) as shard:
+        return row_info(file, columns, lambda name: shard.read([name]).column(0))
+
+
+def _images(file: Path, columns: Columns, info: RowInfo) -> Iterator[list[bytes]]:
+    """Yield the images of a shard, some rows at a time."""
     import pyarrow as arrow
     from pyarrow import compute
 
     with opened(file) as shard:
-        labels = shard.read([columns.label]).column(0).cast(arrow.int64())
-        numbers = labels.fill_null(UNLABELLED).to_pylist()
-        if numbers and set(numbers) == {UNLABELLED}:
+        if shard.metadata.num_rows and info.counts is None and info.is_unlabelled:
             # Unlabelled images are never read; in ImageNet they are a tenth of all images.
-            yield [b""] * len(numbers), numbers
+            yield [b""] * shard.metadata.num_rows
             return
-        if labels.null_count:
-            raise UsageError(f"{file} has images without a label: all or none must have one. Remove them, or set data.root.")
-        start = 0
-        for batch in shard.iter_batches(_ROWS, columns=[columns.image]):
+        name = f"{columns.image}.bytes" if columns.has_paths else columns.image
+        for batch in shard.iter_batches(_ROWS, columns=[name]):
             images = batch.column(0)
             if arrow.types.is_struct(images.type):
                 images = compute.struct_field(images, "bytes")
-            yield [image or b"" for image in images.to_pylist()], numbers[start : start + len(images)]
-            start += len(images)
+            yield [image or b"" for image in images.to_pylist()]
 
 
-def _columns(file: Path) -> _Columns:
-    """Find the columns of images and labels: those with the usual names, or the only ones of a suitable type.
+def _columns(file: Path) -> tuple[Columns, int]:
+    """Return the columns and the number of rows of a shard.
 
     Raises:
-        UsageError: no such columns, or several.
+        UsageError: no columns of images and labels, or several.
     """
-    from pyarrow import types
-
     with opened(file) as shard:
-        schema = shard.schema_arrow
-        image = column_of_kind(file, schema, IMAGE_COLUMNS, holds_images, "images must be bytes, or structs of bytes and a path")
-        label = column_of_kind(file, schema, LABEL_COLUMNS, types.is_integer, "labels must be whole numbers")
-        return _Columns(image, label, names_of(file, schema.metadata or {}, label), shard.metadata.num_rows)
+        return find_columns(file, shard.schema_arrow), shard.metadata.num_rows

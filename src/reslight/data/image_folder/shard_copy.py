@@ -9,7 +9,7 @@ import json
 import mmap
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,9 +18,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from reslight.data.image_folder.rows import RowInfo, Texts
 from reslight.regular_file import regular_size
 
-_MAGIC = b"reslight shard 1"
+_MAGIC = b"reslight shard 2"
 """The last bytes of a file, whose number changes with the format."""
 _END = struct.Struct(f"<Q32s{len(_MAGIC)}s")
 """The end of a file: the index's size and sha256, and the magic."""
@@ -32,20 +33,51 @@ class Index:
 
     Attributes:
         starts: int64 `(N + 1,)`: the place of each image's first byte, and the place behind the last image.
-        labels: int64 `(N,)`, as stored in the shard.
         checksums: uint32 `(N,)`: the CRC-32 of each image.
-        names: The class names in the shard's schema; empty if it has none.
+        info: Labels, class names, paths and groups, as stored in the shard.
     """
 
     starts: np.ndarray
-    labels: np.ndarray
     checksums: np.ndarray
-    names: tuple[str, ...]
+    info: RowInfo
 
     def is_same(self, other: "Index") -> bool:
         """Return whether both are of the same images."""
-        pairs = ((self.starts, other.starts), (self.labels, other.labels), (self.checksums, other.checksums))
-        return self.names == other.names and all(np.array_equal(one, two) for one, two in pairs)
+        one, two = self._arrays(), other._arrays()
+        return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+
+    def encoded(self) -> bytes:
+        """Return the index as bytes, which `of` reads."""
+        return save(self._arrays())
+
+    @classmethod
+    def of(cls, encoded: bytes) -> "Index":
+        """Return the index that is encoded in these bytes.
+
+        Raises:
+            ValueError: other bytes.
+        """
+        try:
+            values = load(encoded)
+        except SafetensorError as error:
+            raise ValueError("the index is not one of reslight") from error
+        names = tuple(json.loads(values["names"].tobytes()))
+        paths, groups = _texts(values, "paths"), _texts(values, "groups")
+        info = RowInfo(values["labels"], values.get("counts"), names, paths, groups, "is_packed" in values)
+        return cls(values["starts"], values["checksums"], info)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        info = self.info
+        arrays = {"starts": self.starts, "checksums": self.checksums, "labels": info.labels}
+        arrays["names"] = np.frombuffer(json.dumps(list(info.names)).encode(), dtype=np.uint8)
+        for name, texts in (("paths", info.paths), ("groups", info.groups)):
+            arrays |= {name: texts.data, f"{name}_ends": texts.ends} if texts else {}
+        arrays |= {"counts": info.counts} if info.counts is not None else {}
+        return arrays | ({"is_packed": np.ones(1, np.uint8)} if info.is_packed else {})
+
+
+def _texts(values: Mapping[str, np.ndarray], name: str) -> Texts | None:
+    return Texts(values[name], values[f"{name}_ends"]) if name in values else None
 
 
 class ShardCopy:
@@ -71,7 +103,7 @@ class ShardCopy:
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.index.labels)
+        return len(self.index.checksums)
 
     def read(self, row: int) -> bytearray | None:
         """Return the bytes of an image, empty if the shard has none; None if they are damaged."""
@@ -94,37 +126,26 @@ def _index_of(content: memoryview) -> Index:
     encoded = bytes(content[end - size : end])
     if hashlib.sha256(encoded).digest() != digest:
         raise ValueError("the index is damaged")
-    try:
-        values = load(encoded)
-    except SafetensorError as error:
-        raise ValueError("the index is not one of reslight") from error
-    if values["starts"][-1] != end - size:
+    index = Index.of(encoded)
+    if index.starts[-1] != end - size:
         raise ValueError("the file has more or fewer images than its index")
-    return Index(values["starts"], values["labels"], values["checksums"], tuple(json.loads(values["names"].tobytes())))
+    return index
 
 
-def write_copy(sink: BinaryIO, rows: Iterable[tuple[Sequence[bytes | memoryview], Sequence[int]]], names: Sequence[str]) -> None:
+def write_copy(sink: BinaryIO, images: Iterable[Sequence[bytes | memoryview]], info: RowInfo) -> None:
     """Write a file of images.
 
     Args:
         sink: The file.
-        rows: Encoded images and their labels, some at a time.
-        names: The class names, empty if there are none.
+        images: Encoded images, some at a time.
+        info: What the shard says about them.
     """
-    sizes, labels, checksums = [0], list[int](), list[int]()
-    for images, numbers in rows:
-        for image in images:
+    sizes, checksums = [0], list[int]()
+    for some in images:
+        for image in some:
             sink.write(image)
             sizes.append(len(image))
             checksums.append(zlib.crc32(image))
-        labels += numbers
-    encoded = save(
-        {
-            "starts": np.cumsum(sizes, dtype=np.int64),
-            "labels": np.array(labels, dtype=np.int64),
-            "checksums": np.array(checksums, dtype=np.uint32),
-            "names": np.frombuffer(json.dumps(list(names)).encode(), dtype=np.uint8),
-        }
-    )
+    encoded = Index(np.cumsum(sizes, dtype=np.int64), np.array(checksums, dtype=np.uint32), info).encoded()
     sink.write(encoded)
     sink.write(_END.pack(len(encoded), hashlib.sha256(encoded).digest(), _MAGIC))

@@ -2,23 +2,20 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from reslight.data.image_folder.class_tree import fingerprint_of
-from reslight.data.image_folder.shard_cache import UNLABELLED, CachedShard, open_shards
-from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, LabelledImages, SplitName
+from reslight.data.image_folder.rows import RowInfo, Rows, image_set_of_rows
+from reslight.data.image_folder.shard_cache import CachedShard, open_shards
+from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, SplitName
 from reslight.data.loading.parquet import shards_in
 from reslight.messages import UsageError, shortened, unprintable, visible
 
-_MAX_CLASSES = 1_000_000
 _SHOWN = 5
 _SPLIT_FOLDERS = frozenset(name for names in SPLIT_FOLDERS.values() for name in names)
-_ADJECTIVES: Mapping[SplitName, str] = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,17 +55,14 @@ class Shards:
         """Return a sha256 over the checksums of all images."""
         return hashlib.sha256(np.concatenate([shard.index.checksums for shard in self.shards]).astype("<u4").tobytes()).hexdigest()
 
-    def sizes(self) -> np.ndarray:
-        """Return the size of each image in bytes."""
-        return np.concatenate([np.diff(shard.index.starts) for shard in self.shards])
+    def rows(self, source: str) -> Rows:
+        """Return the rows of all shards.
 
-    def labels(self) -> np.ndarray:
-        """Return the label of each image as stored in its shard; -1 for unlabelled images."""
-        return np.concatenate([shard.index.labels for shard in self.shards])
-
-    def names(self) -> Iterator[tuple[Path, tuple[str, ...]]]:
-        """Yield each shard that has class names, with the names."""
-        yield from ((shard.file, shard.names) for shard in self.shards if shard.names)
+        Args:
+            source: The folder, for messages.
+        """
+        sizes = np.concatenate([np.diff(shard.index.starts) for shard in self.shards])
+        return Rows(self, RowInfo.joined([shard.index.info for shard in self.shards]), sizes, source)
 
     def _locate(self, number: int) -> tuple[int, int]:
         shard = int(np.searchsorted(self.starts, number, side="right")) - 1
@@ -92,65 +86,29 @@ def image_set_in_shards(root: Path) -> ImageSet | None:
         raise UsageError(f"{root} has shards of {' and '.join(files)}, but none of train. Add them, or set data.root to another dataset.")
     opened = open_shards([file for of_split in files.values() for file in of_split], root)
     shards = {split: Shards.of([opened[file] for file in of_split]) for split, of_split in files.items()}
-    labels = {split: found.labels() for split, found in shards.items()}
-    warnings = []
-    if "test" in labels and len(labels["test"]) and (labels["test"] == UNLABELLED).all():
-        warnings.append(f"{root} has no labels for its {len(labels['test']):,} test images, which are ignored")
-        del labels["test"]
-    classes = _class_names(shards[split] for split in labels) or _class_numbers(labels, root)
-    if len(classes) < 2:
-        raise UsageError(f"{root} has one class, {classes[0]}: a classifier needs at least two. Set data.root to another dataset.")
-    for split, values in labels.items():
-        used = _check_labels(values, split, files[split][0].parent, len(classes))
-        if missing := [name for number, name in enumerate(classes) if number not in used]:
-            warnings.append(f"{root} has no {_ADJECTIVES[split]} images of {shortened(missing, _SHOWN)}")
-    splits = {split: _labelled_images(shards[split], values, classes) for split, values in labels.items()}
-    return ImageSet(classes, splits, tuple(warnings))
+    _check_same_names([shard for of_split in shards.values() for shard in of_split.shards])
+    return image_set_of_rows({split: found.rows(str(files[split][0].parent)) for split, found in shards.items()}, str(root))
 
 
-def _check_labels(labels: np.ndarray, split: SplitName, folder: Path, classes: int) -> set[int]:
-    """Check the labels of a split and return those that occur.
+def _check_same_names(shards: Sequence[CachedShard]) -> None:
+    """Check that all shards with class names have the same, and that all or none have lists of labels.
 
     Raises:
-        UsageError: no images, or a label that is not the number of a class.
+        UsageError: a shard that differs.
     """
-    if not len(labels):
-        raise UsageError(f"{folder} has no images in the shards of {split}. Get these shards again.")
-    used = set(np.unique(labels).tolist())
-    if unknown := sorted(used - set(range(classes))):
-        label = "-1 (or none)" if unknown[0] == UNLABELLED else unknown[0]
-        raise UsageError(f"{folder} has the label {label} in {split}: labels must be 0 to {classes - 1}. Get the shards again.")
-    return used
-
-
-def _labelled_images(shards: Shards, labels: np.ndarray, classes: Sequence[str]) -> LabelledImages:
-    rows = ((f"{label}", int(size)) for label, size in zip(labels.tolist(), shards.sizes(), strict=True))
-    return LabelledImages(shards, torch.from_numpy(labels.astype(np.int64)), fingerprint_of(classes, rows))
-
-
-def _class_names(splits: Iterable[Shards]) -> tuple[str, ...] | None:
-    """Return the class names in the shards; None if no shard has names.
-
-    Raises:
-        UsageError: different names in two shards.
-    """
-    named = [pair for shards in splits for pair in shards.names()]
-    for file, names in named:
-        if names != named[0][1]:
+    named = [shard for shard in shards if (info := shard.index.info).names and not info.is_unlabelled]
+    for shard in named:
+        if shard.index.info.names != named[0].index.info.names:
             raise UsageError(
-                f"{file} has other classes than {named[0][0]}, or another order: all shards must have the same. Get both from one source."
+                f"{shard.file} has other classes than {named[0].file}, or another order: all shards must have the same. "
+                "Get both from one source."
             )
-        if bad := unprintable(names):
-            raise UsageError(f"{file} has class names that are not printable text: {shortened(bad, _SHOWN)}. Rename them in its schema.")
-    return named[0][1] if named else None
-
-
-def _class_numbers(labels: Mapping[SplitName, np.ndarray], root: Path) -> tuple[str, ...]:
-    """Return numbers as the names of the classes, up to the largest label."""
-    largest = max(int(values.max(initial=0)) for values in labels.values())
-    if largest >= _MAX_CLASSES:
-        raise UsageError(f"{root} has the label {largest}: labels must be below {_MAX_CLASSES:,}. Number the classes from 0.")
-    return tuple(map(str, range(1 + largest)))
+        if bad := unprintable(shard.index.info.names):
+            text = f"has class names that are not printable text: {shortened(bad, _SHOWN)}. Rename them in its schema."
+            raise UsageError(f"{shard.file} {text}")
+    for shard in shards:
+        if (shard.index.info.counts is None) != (shards[0].index.info.counts is None):
+            raise UsageError(f"{shard.file} has lists of labels, or {shards[0].file} has: all shards must have them, or none.")
 
 
 def _find_files(root: Path) -> dict[SplitName, list[Path]]:

@@ -1,6 +1,6 @@
 """The training, validation and test split of a folder of images, each with a folder for every class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,10 @@ class LabelledImages:
     fingerprint: str
     groups: Tensor | None = None
     """int64 `(N,)`: what each image belongs to, numbered from 0 in the order in which they occur first; None without groups."""
+    group_names: Sequence[str] = ()
+    """The name of each group."""
+    names: Callable[[], Iterable[str]] | None = None
+    """Returns the name that each image has in the fingerprint, `CLASS/FILE`; None where images have no names."""
 
     @cached_property
     def content(self) -> str:
@@ -54,7 +58,7 @@ class LabelledImages:
         table = torch.tensor([numbers[name] for name in tree.classes], dtype=torch.int64)
         labels = table[torch.tensor(tree.labels, dtype=torch.int64)]
         images = zip(tree.paths.relative(), tree.paths.sizes().tolist(), strict=True)
-        return cls(Files(tree.paths), labels, fingerprint_of(classes, images))
+        return cls(Files(tree.paths), labels, fingerprint_of(classes, images), names=tree.paths.relative)
 
 
 @dataclass(frozen=True)

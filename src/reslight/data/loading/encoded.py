@@ -20,6 +20,7 @@ from torch import Tensor
 
 from reslight.data.augment.crop import Geometry
 from reslight.data.augment.views import MultiScale, TenCrop, group_by_shape
+from reslight.data.loading.content import END, sampled_content
 from reslight.data.loading.decode import decode, decode_scaled
 from reslight.data.loading.split import Batch
 from reslight.data.rng import permutation
@@ -37,8 +38,6 @@ _LARGEST = 2**30
 """Bytes of an image file that are read at most; the largest image that is decoded has fewer."""
 _LONGEST = 1000
 """Characters of a path in a message."""
-_SAMPLE, _END, _READERS = 1024, 2**15, 16
-"""Files of a sample, bytes at the beginning and at the end of each, and threads that read them: a disk in a network answers late."""
 
 
 class Images(Protocol):
@@ -80,22 +79,8 @@ class Files:
         return visible(self.paths[number], _LONGEST)
 
     def content(self) -> str:
-        """Return a sha256 over the first and the last bytes of at most 1,024 files, spread evenly."""
-        count = min(_SAMPLE, len(self.paths))
-        chosen = [self.paths[place * len(self.paths) // count] for place in range(count)]
-        digest = hashlib.sha256()
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="reslight-sample") as pool:
-            for part in pool.map(_digest_of_ends, chosen):
-                digest.update(part)
-        return digest.hexdigest()
-
-
-def _digest_of_ends(path: Path) -> bytes:
-    """Return the sha256 of a file's first and last bytes; zeros for one that cannot be read, which is an error when it is used."""
-    try:
-        return hashlib.sha256(read_ends(path, _END)).digest()
-    except (OSError, UsageError):
-        return bytes(hashlib.sha256().digest_size)
+        """Return a sha256 over a sample of the files, see `sampled_content`."""
+        return sampled_content(len(self.paths), lambda number: read_ends(self.paths[number], END))
 
 
 @dataclass(frozen=True, eq=False)
