@@ -135,8 +135,8 @@ def test_dict_round_trip_through_json():
 
 def test_dict_is_strict():
     data = RGB.to_dict()
-    with pytest.raises(ValueError, match="preprocess has the unknown keys 'pad', 'crop': its keys are size, mean, std"):
-        Preprocess.from_dict(data | {"pad": 1, "crop": 2})
+    with pytest.raises(ValueError, match="preprocess has the unknown keys 'pad', 'cut': its keys are size, mean, std"):
+        Preprocess.from_dict(data | {"pad": 1, "cut": 2})
     with pytest.raises(ValueError, match="preprocess is missing the keys 'mean', 'std'"):
         Preprocess.from_dict({key: value for key, value in data.items() if key not in ("mean", "std")})
 

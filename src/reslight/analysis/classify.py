@@ -1,16 +1,18 @@
-"""Classify the user's own image files, and say how each was preprocessed."""
+"""Classify the user's own image files, and report how each was preprocessed."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from reslight.data.loading.converted import Converted
-from reslight.data.loading.decode import read_image
-from reslight.messages import UsageError, visible
+from reslight.data.loading.decode import decode, read_image
+from reslight.data.loading.encoded import Files
+from reslight.messages import UsageError, counted, visible
 from reslight.models import ResNet
-from reslight.preprocess import Preprocess, middle
+from reslight.preprocess import Fit, Preprocess, fit
 from reslight.regular_file import regular_size
 
 TOP = 5
@@ -19,14 +21,14 @@ TOP = 5
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An image with 8 bits per channel, gray or RGB.
+    """An image with the channels of a network.
 
     Attributes:
-        image: The image, whose short side is resized, but whose center is not cropped yet.
+        image: Gray or RGB: the image, which is resized, but not cropped or padded yet. With other channels or 16 bits: all of its pixels.
         steps: How it was and will be changed for the network, in words.
     """
 
-    image: Image.Image
+    image: Image.Image | Tensor
     steps: tuple[str, ...]
 
 
@@ -73,15 +75,33 @@ def read(path: Path, net: ResNet) -> DecodedImage:
     more = []
 
     def resized(image: Converted) -> Image.Image:
-        side = preprocess.resize or preprocess.size
-        if min(image.width, image.height) != side:
-            more.append(f"short side resized to {side}")
-        if image.width != image.height or side != preprocess.size:
-            more.append(f"center {preprocess.size} x {preprocess.size}")
+        more.extend(_steps(image.height, image.width, preprocess))
         return _resized(image, preprocess)
 
-    image, steps = read_image(path, visible(path, 1000), preprocess.channels, resized)
-    return DecodedImage(image, (*steps, *more))
+    name = visible(path, 1000)
+    if preprocess.channels in (1, 3) and preprocess.bits == 8:
+        image, steps = read_image(path, name, preprocess.channels, resized)
+        return DecodedImage(image, (*steps, *more))
+    pixels = decode(Files((path,)).read(0), name, preprocess.channels, preprocess.bits)
+    height, width = pixels.shape[-2:]
+    read_as = f"{width} x {height}, {counted(preprocess.channels, 'channel')} of {preprocess.bits} bits"
+    return DecodedImage(pixels, (read_as, *_steps(height, width, preprocess)))
+
+
+def _steps(height: int, width: int, preprocess: Preprocess) -> list[str]:
+    """Return how an image is resized and cropped or padded, in words."""
+    (tall, wide), shape, crop = (placed := _fit(height, width, preprocess)).size, preprocess.shape, preprocess.crop
+    steps = []
+    if (tall, wide) != placed.part[2:]:
+        is_plain = crop == "center" and shape[0] == shape[1]
+        steps.append(f"short side resized to {min(tall, wide)}" if is_plain else f"resized to {wide} x {tall}")
+    if (tall, wide) != shape:
+        steps.append(f"{'padded to' if crop == 'letterbox' else 'center'} {shape[1]} x {shape[0]}")
+    return steps
+
+
+def _fit(height: int, width: int, preprocess: Preprocess) -> Fit:
+    return fit(height, width, preprocess.shape, preprocess.resize, preprocess.crop)
 
 
 def _resized(image: Converted, preprocess: Preprocess) -> Image.Image:
@@ -89,12 +109,9 @@ def _resized(image: Converted, preprocess: Preprocess) -> Image.Image:
 
     Pillow resizes the rows of an image first, and then the columns of what that gave.
     """
-    side = preprocess.resize or preprocess.size
-    top, left, height, width = middle(image.height, image.width, side)
-    if min(height, width) == side:
+    (top, left, height, width), (tall, wide) = _fit(image.height, image.width, preprocess)
+    if (height, width) == (tall, wide):
         return image.part(left, top, left + width, top + height)
-    length = int(side * max(height, width) / min(height, width))  # as torchvision rounds it
-    wide, tall = (side, length) if width <= height else (length, side)
     how = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[preprocess.interpolation]
     narrow = Image.new("L" if preprocess.channels == 1 else "RGB", (wide, height))
     for first, last in image.strips(width, height):

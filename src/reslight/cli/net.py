@@ -113,7 +113,7 @@ def begin_with_weights(settings: Any, contents: Mapping[str, Any] | None) -> Non
         usual = plain(IMAGENET)
         for name, value in vars(data["preprocess"]).items():
             if plain(value) == usual[name]:  # the user's own settings are kept
-                data["preprocess"][name] = weights[name]
+                data["preprocess"][name] = weights.get(name, usual[name])  # weights have no fields with the default
 
 
 def _initial_weights(source: str) -> Record:

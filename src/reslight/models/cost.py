@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,8 +23,8 @@ class Cost:
     """Multiply-adds of the convolutions and of the classifier, which is what papers count."""
 
 
-def cost_of(config: ResNetConfig, input_size: int | None = None) -> Cost:
-    """Count the parameters, and the multiply-adds for one square image, exactly.
+def cost_of(config: ResNetConfig, input_size: int | Sequence[int] | None = None) -> Cost:
+    """Count the parameters, and the multiply-adds for one image, exactly.
 
     After its first block, all blocks of a stage have the same shape. So a copy with at most two blocks per stage runs on
     torch's meta device, which computes shapes only, and the counts of its second blocks are multiplied: a network of 1,202
@@ -31,17 +32,18 @@ def cost_of(config: ResNetConfig, input_size: int | None = None) -> Cost:
 
     Args:
         config: The network.
-        input_size: Height and width of the image, in pixels; `config.input_size` if None.
+        input_size: Height and width of the image, in pixels: one number for a square; `config.input_size` if None.
 
     Raises:
         UsageError: an image size below 1.
     """
     size = config.input_size if input_size is None else input_size
-    if size < 1:
+    shape = (size, size) if isinstance(size, int) else tuple(size)
+    if min(shape) < 1:
         raise UsageError(f"input_size is {size}: it must be at least 1.")
     short = _shortened(config).eval()
     with torch.device("meta"):
-        image = torch.empty(1, config.in_channels, size, size)
+        image = torch.empty(1, config.in_channels, *shape)
     return Cost(count_parameters(config), _repeat(_count_macs(short, image), config))
 
 

@@ -7,6 +7,7 @@ values that are saved, so exporting the same network twice writes the same bytes
 """
 
 import copy
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class Golden:
     @staticmethod
     def largest_file(preprocess: Preprocess, num_classes: int) -> int:
         """Return the size of the largest golden.safetensors of a network, in bytes."""
-        return 8 + _MAX_HEADER + IMAGES * (preprocess.channels * preprocess.size**2 + 4 * num_classes)
+        return 8 + _MAX_HEADER + IMAGES * (preprocess.channels * math.prod(preprocess.shape) + 4 * num_classes)
 
     @classmethod
     def read(cls, path: Path, net: ResNet, preprocess: Preprocess) -> "Golden":
@@ -61,7 +62,7 @@ class Golden:
             FileNotFoundError: a missing file.
             UsageError: a damaged file, or other shapes.
         """
-        size = (preprocess.channels, preprocess.size, preprocess.size)
+        size = (preprocess.channels, *preprocess.shape)
         expected = {"logits": Entry("F32", (IMAGES, net.config.num_classes)), "pixels": Entry("U8", (IMAGES, *size))}
         compare(read_header(path, _MAX_HEADER), expected, f"{path} does not fit the network of its config.json")
         return cls(**load_file(path))
@@ -73,7 +74,7 @@ class Golden:
 
 def golden_pixels(preprocess: Preprocess) -> Tensor:
     """Return the golden images, uint8 `(N, C, H, W)`: noise that is the same on every machine."""
-    shape = (IMAGES, preprocess.channels, preprocess.size, preprocess.size)
+    shape = (IMAGES, preprocess.channels, *preprocess.shape)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 

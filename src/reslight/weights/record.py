@@ -59,15 +59,69 @@ class EvalResult:
         if not self.total > 0 or not self.correct1 <= (self.total if self.correct5 is None else self.correct5) <= self.total:
             counts = f"{self.correct1} (top-1) and {self.correct5} (top-5) of {self.total}"
             raise UsageError(f"metrics count {counts} images correct: they must grow from top-1 to top-5 to the total.")
-        if type(self.nll) not in (int, float) or not math.isfinite(self.nll):
-            raise UsageError(f"metrics.nll is {self.nll!r}: it must be a finite number.")
-        if self.split not in ("test", "val"):
-            raise UsageError(f"metrics.split is {reprlib.repr(self.split)}: it must be test or val.")
-        if self.batch_size < 1:
-            raise UsageError("metrics.batch_size is 0: it must be at least 1.")
-        _check_text("metrics.precision", self.precision, 40)
-        if self.fingerprint is not None:
-            _check_sha256("metrics.fingerprint", self.fingerprint)
+        _check_conditions(self)
+
+    def in_words(self) -> str:
+        """Return the main result."""
+        return f"{self.correct1} of {self.total} correct"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelResult:
+    """The same as `EvalResult` for images with several labels each: each class is predicted if its probability is above 0.5."""
+
+    split: str
+    """`test` or `val`."""
+    total: int
+    """Number of images."""
+    exact: int
+    """Number of images of which the predicted classes are exactly the labels."""
+    tp: int
+    """Predicted classes that are labels, over all images."""
+    fp: int
+    """Predicted classes that are no labels."""
+    fn: int
+    """Labels that are not predicted."""
+    mAP: float
+    """Mean of the average precision of the classes that have images, 0 to 1."""
+    f1_macro: float
+    """Mean of F1 of the classes that have images, 0 to 1."""
+    nll: float
+    """Binary cross-entropy, averaged over the classes and summed over the images, in nats."""
+    precision: str
+    """Lightning's name of the precision, such as `32-true`."""
+    batch_size: int
+    """Number of images in a batch."""
+    fingerprint: str | None
+    """sha256 of the split's images and labels in canonical order; None if unknown."""
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            UsageError: a value of the wrong type, or an impossible one.
+        """
+        for name in ("total", "exact", "tp", "fp", "fn", "batch_size"):
+            _check_count(name, getattr(self, name))
+        if not (self.total > 0 and self.exact <= self.total):
+            raise UsageError(f"metrics count {self.exact} of {self.total} images exact: they must be at most the total, which is above 0.")
+        for name in ("mAP", "f1_macro"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value <= 1:
+                raise UsageError(f"metrics.{name} is {reprlib.repr(value)}: it must be a number from 0 to 1.")
+        _check_conditions(self)
+
+    @property
+    def f1_micro(self) -> float:
+        """F1 over all decisions, 0 to 1; 0 without any."""
+        return 2 * self.tp / (2 * self.tp + self.fp + self.fn) if self.tp + self.fp + self.fn else 0.0
+
+    def in_words(self) -> str:
+        """Return the main result."""
+        return f"mAP {100 * self.mAP:.2f} %, all labels of {self.exact} of {self.total} correct"
+
+
+AnyResult = EvalResult | MultiLabelResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +144,7 @@ class Record:
     """`average`: of the weights over training; `raw`: the weights of the last step; `other`: not known."""
     dtype: str = "float32"
     """dtype of the parameters and batch norm statistics."""
-    metrics: tuple[EvalResult, ...] = ()
+    metrics: tuple[AnyResult, ...] = ()
     """Evaluation results of these weights."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The training data: its name, sizes and fingerprints of the splits, and more."""
@@ -100,18 +154,23 @@ class Record:
     """Seed, steps, hardware and versions of the training run."""
     license: str | None = None
     """An SPDX identifier, such as apache-2.0; None if none was chosen."""
+    multi_label: bool = False
+    """Whether an image may have several classes: the sigmoid of a logit is then the probability of its class."""
 
     def __post_init__(self) -> None:
         """Check every field."""
         if self.preprocess.channels != self.net.in_channels:
             raise UsageError(f"preprocess has {counted(self.preprocess.channels, 'channel')}: the network takes {self.net.in_channels}.")
-        if (values := _largest_activation(self.net, self.preprocess.size)) > _MAX_ACTIVATION:
+        if (values := _largest_activation(self.net, self.preprocess.shape)) > _MAX_ACTIVATION:
             raise UsageError(
                 f"preprocess.size is {self.preprocess.size}: a layer of this network would return {values:,} values for an image: "
                 f"at most {_MAX_ACTIVATION:,} are allowed. Use a smaller size."
             )
-        if not (isinstance(self.metrics, tuple | list) and all(isinstance(one, EvalResult) for one in self.metrics)):
-            raise UsageError(f"metrics is {reprlib.repr(self.metrics)}: it must be a list of reslight.weights.EvalResult.")
+        if not isinstance(self.multi_label, bool):
+            raise UsageError(f"multi_label is {reprlib.repr(self.multi_label)}: it must be true or false.")
+        kind = MultiLabelResult if self.multi_label else EvalResult
+        if not (isinstance(self.metrics, tuple | list) and all(isinstance(one, kind) for one in self.metrics)):
+            raise UsageError(f"metrics is {reprlib.repr(self.metrics)}: it must be a list of reslight.weights.{kind.__name__}.")
         if len(self.metrics) > _MAX_RESULTS:
             raise UsageError(f"metrics has {len(self.metrics):,} results: at most {_MAX_RESULTS} are allowed. Leave some out.")
         if self.labels is not None:
@@ -140,6 +199,8 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain data for JSON; `from_dict` is the inverse."""
         values = {"format": FORMAT} | {one.name: getattr(self, one.name) for one in fields(self)}
+        if not self.multi_label:  # as earlier versions write and read it
+            del values["multi_label"]
         return values | {
             "net": self.net.to_dict(),
             "preprocess": self.preprocess.to_dict(),
@@ -159,7 +220,7 @@ class Record:
             fix = "Install a newer reslight." if newer else "The folder is damaged: get it again."
             raise UsageError(f"reslight.format is {reprlib.repr(written)}: this version of reslight reads {FORMAT}. {fix}")
         keys = ("format", *(one.name for one in fields(cls)))
-        check_keys(data, keys, keys, "reslight")
+        check_keys(data, keys, [key for key in keys if key != "multi_label"], "reslight")
         values = {key: value for key, value in data.items() if key != "format"}
         for name, kind in (("net", dict), ("preprocess", dict), ("metrics", list)):
             if not isinstance(values[name], kind):
@@ -175,12 +236,12 @@ class Record:
                 "net": ResNetConfig.from_dict(values["net"]),
                 "preprocess": Preprocess.from_dict(values["preprocess"]),
                 "labels": None if labels is None else tuple(labels),
-                "metrics": tuple(map(_eval_result, values["metrics"])),
+                "metrics": tuple(_eval_result(one, values.get("multi_label") is True) for one in values["metrics"]),
             }
         )
 
 
-def _largest_activation(net: ResNetConfig, size: int) -> int:
+def _largest_activation(net: ResNetConfig, shape: tuple[int, int]) -> int:
     """Return the largest number of values that a layer of a network returns for one image."""
     layers = [(1 if net.stem == "small" else 2, net.stem_width)]  # by how much the image was shrunk, and the channels
     for index, width in enumerate(net.widths):
@@ -188,15 +249,29 @@ def _largest_activation(net: ResNetConfig, size: int) -> int:
         first = 2 ** max(0, index - 1)  # a first block's first convolution may still have the size of the stage before
         stride = 1 if net.stem == "small" else 4
         layers += [(stride * first, inner), (stride * 2**index, width * net.expansion)]
-    return max((-(-size // shrunk)) ** 2 * channels for shrunk, channels in layers)
+    return max(math.prod(-(-side // shrunk) for side in shape) * channels for shrunk, channels in layers)
 
 
-def _eval_result(data: Any) -> EvalResult:
+def _check_conditions(result: AnyResult) -> None:
+    """Check the fields that results of all kinds have."""
+    if type(result.nll) not in (int, float) or not math.isfinite(result.nll):
+        raise UsageError(f"metrics.nll is {result.nll!r}: it must be a finite number.")
+    if result.split not in ("test", "val"):
+        raise UsageError(f"metrics.split is {reprlib.repr(result.split)}: it must be test or val.")
+    if result.batch_size < 1:
+        raise UsageError("metrics.batch_size is 0: it must be at least 1.")
+    _check_text("metrics.precision", result.precision, 40)
+    if result.fingerprint is not None:
+        _check_sha256("metrics.fingerprint", result.fingerprint)
+
+
+def _eval_result(data: Any, multi_label: bool) -> AnyResult:
     if not isinstance(data, dict):
         raise UsageError(f"reslight.metrics has {reprlib.repr(data)}: each entry must be an object.")
-    keys = tuple(one.name for one in fields(EvalResult))
+    kind = MultiLabelResult if multi_label else EvalResult
+    keys = tuple(one.name for one in fields(kind))
     check_keys(data, keys, keys, "reslight.metrics")
-    return EvalResult(**data)
+    return kind(**data)
 
 
 def check_sha256(sums: Any, names: tuple[str, ...]) -> dict[str, str]:

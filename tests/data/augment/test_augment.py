@@ -209,18 +209,18 @@ def test_bad_fields(settings, message):
 def test_bad_for_these_images():
     for mode in ("constant", "reflect"):
         with pytest.raises(ValueError, match=r"augment.pad is 8: images have 8 x 8 pixels. Use 7 or less"):
-            Augment(pad=8, pad_mode=mode).check(channels=3, size=8)
+            Augment(pad=8, pad_mode=mode).check(channels=3, shape=(8, 8))
     with pytest.raises(ValueError, match=r"augment.cutout is 9: images have 8 x 8 pixels. Use 8 or less"):
-        Augment(cutout=9).check(channels=3, size=8)
-    Augment(pad=7, cutout=8).check(channels=3, size=8)
+        Augment(cutout=9).check(channels=3, shape=(8, 8))
+    Augment(pad=7, cutout=8).check(channels=3, shape=(8, 8))
     with pytest.raises(ValueError, match=r"augment.fill is \(1, 2, 3\): .*1 value, or 2"):
-        Augment(fill=(1, 2, 3)).check(channels=2, size=8)
+        Augment(fill=(1, 2, 3)).check(channels=2, shape=(8, 8))
     with pytest.raises(ValueError, match=r"augment.policy is randaugment: .*1 or 3 channels, not 2. Use none"):
-        Augment(policy="randaugment").check(channels=2, size=8)
+        Augment(policy="randaugment").check(channels=2, shape=(8, 8))
     with pytest.raises(ValueError, match=r"augment.pca is 0.1: .*3 channels, not 1. Use 0"):
-        Augment(pca=0.1).check(channels=1, size=8)
-    Augment(pad=7, fill=(1, 2, 3), policy="trivialaugment", pca=0.1).check(channels=3, size=8)
-    Augment(policy="trivialaugment", random_erasing=0.5).check(channels=1, size=8)
+        Augment(pca=0.1).check(channels=1, shape=(8, 8))
+    Augment(pad=7, fill=(1, 2, 3), policy="trivialaugment", pca=0.1).check(channels=3, shape=(8, 8))
+    Augment(policy="trivialaugment", random_erasing=0.5).check(channels=1, shape=(8, 8))
 
 
 def test_is_immutable():

@@ -232,7 +232,7 @@ def convert(
         is_stride_assumed = net.config.block == "bottleneck" and library == "transformers"
         stride = "; bottlenecks are assumed to have their stride on the 3x3" if is_stride_assumed else ""
         print("network from the config.json beside the file" if is_described else f"network inferred from names and shapes{stride}")
-        print(f"images {preprocess.size} x {preprocess.size}, mean {list(preprocess.mean)}, std {list(preprocess.std)}, {origin}")
+        print(f"images {preprocess.shape[0]} x {preprocess.shape[1]}, mean {list(preprocess.mean)}, std {list(preprocess.std)}, {origin}")
     else:
         net = export_file(source, Path(output), library)
         print(f"written {output}, for load_state_dict of {library}")

@@ -77,49 +77,60 @@ class Augment:
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"data.augment.{name} is {getattr(self, name)}: it must be 0 (off) or more, and finite.")
 
-    def check(self, channels: int, size: int) -> None:
-        """Check that the settings fit images of `channels` and `size` x `size` pixels.
+    def check(self, channels: int, shape: tuple[int, int], bits: int = 8) -> None:
+        """Check that the settings fit images.
+
+        Args:
+            channels: Channels of the images.
+            shape: Their height and width, in pixels.
+            bits: Bits of a value, 8 or 16.
 
         Raises:
             UsageError: a field that does not fit.
         """
         # A wider border would give crops without a pixel of the image, and a larger square would leave none.
-        for name, most in (("pad", size - 1), ("cutout", size)):
+        for name, most in (("pad", min(shape) - 1), ("cutout", min(shape))):
             if (value := getattr(self, name)) > most:
-                raise UsageError(f"data.augment.{name} is {value}: images have {size} x {size} pixels. Use {most} or less.")
+                raise UsageError(f"data.augment.{name} is {value}: images have {shape[0]} x {shape[1]} pixels. Use {most} or less.")
         if len(self._fill_values) not in (1, channels):
             raise UsageError(f"data.augment.fill is {self.fill}: it must have 1 value, or {channels}, one for each channel.")
         if self.policy != "none" and channels not in (1, 3):
             raise UsageError(f"data.augment.policy is {self.policy}: it needs images with 1 or 3 channels, not {channels}. Use none.")
         if self.pca and channels != 3:
             raise UsageError(f"data.augment.pca is {self.pca}: it needs RGB images, with 3 channels, not {channels}. Use 0.")
+        for name, off in (("policy", "none"), ("pca", 0)):
+            if bits != 8 and (value := getattr(self, name)) != off:
+                raise UsageError(f"data.augment.{name} is {value}: it needs values of 8 bits, not {bits} (preprocess.bits). Use {off}.")
 
     def __call__(self, images: Tensor, indices: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Augment a batch.
 
         Args:
-            images: uint8 `(N, C, H, W)`; not changed.
+            images: uint8 or uint16 `(N, C, H, W)`; not changed.
             indices: int64 `(N,)` on the same device: each image's number in its split.
             seed: Seed of the run.
             epoch: Epoch, counted from 0.
 
         Returns:
-            uint8 `(N, C, H, W)`.
+            The dtype of the images, `(N, C, H, W)`.
         """
+        if images.dtype == torch.uint16:  # torch has few kernels for it, and none of the allowed steps computes with values
+            return self(images.view(torch.int16), indices, seed=seed, epoch=epoch).view(torch.uint16)
+        fill = self._fill_of(images.dtype)
         height, width = images.shape[-2:]
         drawn = self._drawn(indices, height, width, seed, epoch)
         if self.flip != "none":
             images = flip(images, drawn[Draw.FLIP])
         if self.pad:
-            images = crop(self._padded(images), drawn[Draw.CROP_Y], drawn[Draw.CROP_X], height, width)
+            images = crop(self._padded(images, fill), drawn[Draw.CROP_Y], drawn[Draw.CROP_X], height, width)
         if self.policy != "none":
             images = self._with_policy(images, indices, seed, epoch)
         if self.pca:
             images = pca_noise(images, indices, std=self.pca, seed=seed, epoch=epoch)
         if self.random_erasing:
-            images = random_erase(images, indices, probability=self.random_erasing, fill=self._fill_values, seed=seed, epoch=epoch)
+            images = random_erase(images, indices, probability=self.random_erasing, fill=fill, seed=seed, epoch=epoch)
         if self.cutout:
-            images = cutout(images, drawn[Draw.CUTOUT_Y], drawn[Draw.CUTOUT_X], self.cutout, self._fill_values)
+            images = cutout(images, drawn[Draw.CUTOUT_Y], drawn[Draw.CUTOUT_X], self.cutout, fill)
         return images
 
     def _drawn(self, indices: Tensor, height: int, width: int, seed: int, epoch: int) -> dict[Draw, Tensor]:
@@ -157,10 +168,16 @@ class Augment:
     def _fill_values(self) -> tuple[int, ...]:
         return (self.fill,) if isinstance(self.fill, int) else self.fill
 
-    def _padded(self, images: Tensor) -> Tensor:
+    def _fill_of(self, dtype: torch.dtype) -> tuple[int, ...]:
+        """Return the fill as values of a dtype; int16 has the bits of uint16."""
+        if dtype == torch.uint8:
+            return self._fill_values
+        return tuple((value * 257 + 2**15) % 2**16 - 2**15 for value in self._fill_values)
+
+    def _padded(self, images: Tensor, fill: tuple[int, ...]) -> Tensor:
         # When it reflects, torchvision refuses a fill for each channel, although it would not use it.
-        fill = list(self._fill_values) if self.pad_mode == "constant" else None
-        padded: Tensor = tvf.pad_image(images, [self.pad] * 4, fill=fill, padding_mode=self.pad_mode)
+        used = list(fill) if self.pad_mode == "constant" else None
+        padded: Tensor = tvf.pad_image(images, [self.pad] * 4, fill=used, padding_mode=self.pad_mode)
         return padded
 
 

@@ -1,21 +1,21 @@
 """Crops and resizing: the only steps that are applied to single images, before the batch.
 
 Random crops are functions of (seed, epoch, index of the image), as all augmentation: the numbers of a batch are drawn in
-one pass, and give a box when the image's size is known.
+one pass, and give a box when the image's size is known. The box is that of the whole image, even if a decoder returns a
+smaller one, see `reduction`.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tvf
 
 from reslight.data.rng import NEXT_DRAW, Draw, uniform
-from reslight.preprocess import Interpolation, middle
+from reslight.preprocess import Fitting, Interpolation, Size, center_to, fit, middle, resize_tensor, shape_of
 
 ATTEMPTS = 10
 """Random boxes that are tried, as in torchvision, before the center is taken."""
@@ -32,28 +32,67 @@ class Window(NamedTuple):
     """Height and width, in pixels."""
 
 
-class Geometry(Protocol):
+class Geometry(ABC):
     """A crop of an image to a fixed size."""
 
-    @property
-    def size(self) -> int:
-        """Height and width of the result, in pixels."""
+    size: Size
+    interpolation: Interpolation
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the result, in pixels."""
+        return shape_of(self.size)
+
+    @abstractmethod
     def draw(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
         """Return random numbers in [0, 1), float32 `(N, ...)`, for the images with these indices, int64 `(N,)`."""
 
-    def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
-        """Return uint8 `(C, size, size)` for an image, uint8 `(C, H, W)`, and its row of `draw`."""
+    @abstractmethod
+    def window(self, height: int, width: int, numbers: Sequence[Any]) -> Window:
+        """Return the part of an image of `height` x `width` pixels that is resized, for its row of `draw`."""
+
+    def finish(self, image: Tensor, numbers: Sequence[Any]) -> Tensor:
+        """Return the result of a resized part."""
+        return image
+
+    def reduction(self, height: int, width: int, numbers: Tensor) -> float:
+        """Return how many pixels of an image, in each direction, become one of the result, at least."""
+        window = self.window(height, width, numbers.tolist())
+        return min(window.height / window.size[0], window.width / window.size[1])
+
+    def largest_reduction(self, height: int, width: int) -> float:
+        """Return the largest `reduction` that an image of this size may have."""
+        return min(height / self.shape[0], width / self.shape[1])
+
+    def __call__(self, image: Tensor, numbers: Tensor, whole: tuple[int, int] | None = None) -> Tensor:
+        """Crop and resize.
+
+        Args:
+            image: uint8 or uint16 `(C, H, W)`.
+            numbers: Its row of `draw`.
+            whole: Height and width of the image from which a decoder made a smaller one; those of `image` if None.
+
+        Returns:
+            The dtype of the image, `(C, *shape)`.
+        """
+        drawn = numbers.tolist()
+        height, width = image.shape[-2:]
+        window = self.window(*(whole or (height, width)), drawn)
+        top, bottom, left, right = window.top, window.top + window.height, window.left, window.left + window.width
+        if whole:
+            top, bottom = (round(row * height / whole[0]) for row in (top, bottom))
+            left, right = (round(column * width / whole[1]) for column in (left, right))
+        return self.finish(resized(image[:, top:bottom, left:right], window.size, self.interpolation), drawn)
 
 
 @dataclass(frozen=True)
-class RandomResizedCrop:
+class RandomResizedCrop(Geometry):
     """Crops a box of random area and shape and resizes it (Szegedy et al. 2014, arXiv:1409.4842, section 6).
 
     The distribution is that of torchvision's transform of this name.
     """
 
-    size: int
+    size: Size
     """Height and width of the result, in pixels."""
     scale: tuple[float, float] = (0.08, 1.0)
     """Least and greatest share of the image's area."""
@@ -75,26 +114,20 @@ class RandomResizedCrop:
             ratio = math.exp(low + (high - low) * u_ratio)
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
-                return Window(int(u_y * (height - h + 1)), int(u_x * (width - w + 1)), h, w, (self.size, self.size))
+                return Window(int(u_y * (height - h + 1)), int(u_x * (width - w + 1)), h, w, self.shape)
         w, h = width, height
         if width / height < self.ratio[0]:
             h = max(1, round(width / self.ratio[0]))
         elif width / height > self.ratio[1]:
             w = max(1, round(height * self.ratio[1]))
-        return Window((height - h) // 2, (width - w) // 2, h, w, (self.size, self.size))
-
-    def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
-        """Crop and resize."""
-        window = self.window(image.shape[1], image.shape[2], numbers.tolist())
-        part = image[:, window.top : window.top + window.height, window.left : window.left + window.width]
-        return resized(part, window.size, self.interpolation)
+        return Window((height - h) // 2, (width - w) // 2, h, w, self.shape)
 
 
 @dataclass(frozen=True)
-class ScaleJitter:
-    """Resizes the short side to a random length and crops a random square: the paper's (section 3.4), after VGG."""
+class ScaleJitter(Geometry):
+    """Resizes the short side to a random length and crops a random part: the paper's (section 3.4), after VGG."""
 
-    size: int
+    size: Size
     """Height and width of the result, in pixels."""
     short_side: tuple[int, int] = (256, 480)
     """Least and greatest length of the short side, in pixels."""
@@ -104,37 +137,44 @@ class ScaleJitter:
         """Return float32 `(N, 3)`: length, row and column."""
         return uniform(seed, epoch, indices, (Draw.JITTER, Draw.RESIZED_Y, Draw.RESIZED_X)).T
 
-    def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
-        """Resize and crop."""
-        u_length, u_y, u_x = numbers.tolist()
+    def window(self, height: int, width: int, numbers: Sequence[Any]) -> Window:
+        """Return the whole image, and its random size."""
         low, high = self.short_side
-        image = resized(image, scaled_size(low + int(u_length * (high - low + 1)), *image.shape[-2:]), self.interpolation)
-        height, width = image.shape[-2:]
-        top, left = int(u_y * (height - self.size + 1)), int(u_x * (width - self.size + 1))
-        return image[:, top : top + self.size, left : left + self.size]
+        return Window(0, 0, height, width, scaled_size(low + int(numbers[0] * (high - low + 1)), height, width))
+
+    def finish(self, image: Tensor, numbers: Sequence[Any]) -> Tensor:
+        """Crop a random part."""
+        (height, width), (tall, wide) = image.shape[-2:], self.shape
+        top, left = int(numbers[1] * (height - tall + 1)), int(numbers[2] * (width - wide + 1))
+        return image[:, top : top + tall, left : left + wide]
 
 
 @dataclass(frozen=True)
-class Center:
-    """Resizes the short side and crops the center, as `Preprocess` does in evaluation."""
+class Center(Geometry):
+    """Resizes and crops the center, or pads, as `Preprocess` does in evaluation."""
 
-    size: int
+    size: Size
     """Height and width of the result, in pixels."""
-    resize: int
-    """Length of the short side, in pixels."""
+    resize: int | None
+    """Length of the short side that is resized for, in pixels; that of `size` if None."""
     interpolation: Interpolation = "bilinear"
+    how: Fitting = "center"
+    """See `Preprocess.crop`."""
+    fill: tuple[int, ...] = ()
+    """Value of added pixels, 0 to 255, for each channel."""
 
     def draw(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
         """Return float32 `(N, 0)`: the crop is not random."""
         return torch.empty(len(indices), 0)
 
-    def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
-        """Resize and crop."""
-        image = without_strip(image)
-        image = resized(image, scaled_size(self.resize, *image.shape[-2:]), self.interpolation)
-        height, width = image.shape[-2:]
-        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
-        return image[:, top : top + self.size, left : left + self.size]
+    def window(self, height: int, width: int, numbers: Sequence[Any]) -> Window:
+        """Return the whole image, or the middle of a very long one, and its size."""
+        part, size = fit(height, width, self.shape, self.resize, self.how)
+        return Window(*part, size)
+
+    def finish(self, image: Tensor, numbers: Sequence[Any]) -> Tensor:
+        """Crop the center, or pad."""
+        return center_to(image, self.shape, self.fill)
 
 
 def without_strip(image: Tensor) -> Tensor:
@@ -149,11 +189,9 @@ def scaled_size(side: int, height: int, width: int) -> tuple[int, int]:
 
 
 def resized(image: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """Resize uint8 `(C, H, W)`, antialiased; the result has the memory layout of a decoder's output, (H, W, C)."""
+    """Resize `(C, H, W)`, antialiased; the result has the memory layout of a decoder's output, (H, W, C)."""
     if tuple(image.shape[-2:]) == size:
         return image
     # torchvision's fast kernel needs a whole batch in channels_last; for a part of an image it works on planes, at half the speed.
     # The result is the same to the bit.
-    batch = image.permute(1, 2, 0).contiguous().permute(2, 0, 1).unsqueeze(0)
-    out: Tensor = tvf.resize_image(batch, list(size), InterpolationMode(interpolation), antialias=True)
-    return out[0]
+    return resize_tensor(image.permute(1, 2, 0).contiguous().permute(2, 0, 1).unsqueeze(0), size, interpolation)[0]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
 from reslight.data.augment.crop import resized, scaled_size, without_strip
-from reslight.preprocess import Interpolation
+from reslight.preprocess import Interpolation, Size, fit, shape_of
 
 
 class Views(NamedTuple):
@@ -28,17 +28,19 @@ class Views(NamedTuple):
 class TenCrop:
     """Crops the four corners and the center of the resized image, and mirrors them (Krizhevsky et al. 2012, section 4.1)."""
 
-    size: int
+    size: Size
     """Height and width, in pixels, of a crop."""
     resize: int
-    """Length of the short side, in pixels."""
+    """Length of the short side that is resized for, in pixels."""
     interpolation: Interpolation = "bilinear"
 
     def __call__(self, image: Tensor) -> list[Tensor]:
-        """Return one tensor, uint8 `(10, C, size, size)`, for an image, uint8 `(C, H, W)`."""
-        image = without_strip(image)
-        image = resized(image, scaled_size(self.resize, *image.shape[-2:]), self.interpolation)
-        return [torch.stack(tvf.ten_crop(image, [self.size, self.size]))]
+        """Return one tensor, uint8 `(10, C, *size)`, for an image, uint8 `(C, H, W)`."""
+        shape = shape_of(self.size)
+        height, width = image.shape[-2:]
+        (top, left, height, width), size = fit(height, width, shape, self.resize)
+        image = resized(image[:, top : top + height, left : left + width], size, self.interpolation)
+        return [torch.stack(tvf.ten_crop(image, list(shape)))]
 
 
 @dataclass(frozen=True)

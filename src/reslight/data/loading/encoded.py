@@ -105,7 +105,7 @@ class EncodedSplit:
     bits: int = 8
     """8, or 16 for images with values of 16 bits."""
     scaled_decode: bool = False
-    """Whether large JPEG images are decoded at a half, a quarter or an eighth of their sides, where the crop has more pixels than its result."""
+    """Whether JPEG images are decoded at a half, a quarter or an eighth of each side if the crop is so many times as large."""
     views: TenCrop | MultiScale | None = None
     """Several views of each image, instead of `geometry`."""
     bad: dict[int, str] = field(default_factory=dict)
@@ -208,7 +208,9 @@ class EncodedSplit:
             return self.views(decode(data, name, self.channels, self.bits))
         if self.scaled_decode and self.channels in (1, 3) and self.bits == 8:
             geometry = self.geometry
-            if smaller := decode_scaled(data, name, self.channels, lambda *size: geometry.scale(*size, drawn), geometry.largest_scale):
+            if smaller := decode_scaled(
+                data, name, self.channels, lambda height, width: geometry.reduction(height, width, drawn), geometry.largest_reduction
+            ):
                 return geometry(smaller[0], drawn, smaller[1])
         return self.geometry(decode(data, name, self.channels, self.bits), drawn)
 

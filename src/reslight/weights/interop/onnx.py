@@ -21,9 +21,10 @@ TOLERANCE = 1e-4
 
 
 def export_onnx(net: ResNet, path: Path, *, license: str | None = None) -> list[str]:
-    """Write a network as ONNX: `images` (batch, channels, size, size), normalized -> `logits` (batch, classes).
+    """Write a network as ONNX: `images` (batch, channels, height, width), normalized -> `logits` (batch, classes).
 
-    The batch may have any size. The file's metadata holds `net.preprocess` and `net.labels` as JSON.
+    The batch may have any size; height and width are those of `net.preprocess`. The file's metadata holds `net.preprocess` and
+    `net.labels` as JSON.
 
     Args:
         net: A network that `load` returned; it is not changed.
@@ -116,6 +117,5 @@ def _compare_with_onnxruntime(content: bytes, net: ResNet) -> LogitComparison | 
 
 
 def _images(net: ResNet, count: int) -> Tensor:
-    """Return noise that is the same on every call, float32 `(count, in_channels, size, size)`."""
-    size = net.preprocess.size
-    return torch.randn(count, net.config.in_channels, size, size, generator=torch.Generator().manual_seed(count))
+    """Return noise that is the same on every call, float32 `(count, in_channels, H, W)`."""
+    return torch.randn(count, net.config.in_channels, *net.preprocess.shape, generator=torch.Generator().manual_seed(count))

@@ -6,17 +6,19 @@ registers. Source: github.com/huggingface/pytorch-image-models, timm/models/_hub
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from reslight.messages import UsageError, visible
 from reslight.models import VARIANTS, ResNetConfig
 from reslight.models.config import with_fields
 from reslight.models.variants import without_training
-from reslight.preprocess import Preprocess
+from reslight.preprocess import Fitting, Preprocess
 from reslight.weights.interop.timm_models import timm_architecture, timm_config
 from reslight.weights.record import Record
 
+_CROP_MODES: dict[Fitting, str] = {"center": "center", "squash": "squash", "letterbox": "border"}
+"""timm's name for each `Preprocess.crop`."""
 IN_TIMM = "reslight_"
 """Prefix of reslight's architectures in timm, once `reslight.weights.timm` is imported."""
 
@@ -30,30 +32,40 @@ def native_architecture(config: ResNetConfig) -> str | None:
 
 
 def other_libraries(record: Record) -> dict[str, Any]:
-    """Return the keys of config.json other than `reslight`; without timm's if timm cannot preprocess the images."""
+    """Return the keys of config.json other than `reslight`; without timm's if timm cannot preprocess the images, see `timm_lacks`."""
     config, preprocess = record.net, record.preprocess
     labels = {} if record.labels is None else {"label_names": list(record.labels)}
-    if len(preprocess.mean) != preprocess.channels:  # timm has no mean image
+    if timm_lacks(preprocess):
         return {"architecture": record.name, "num_classes": config.num_classes} | labels
     native = native_architecture(config)
     architecture = {"architecture": native} if native else _registered(config)
     pretrained = {
         "tag": "reslight",
         "custom_load": False,
-        "input_size": [preprocess.channels, preprocess.size, preprocess.size],
+        "input_size": [preprocess.channels, *preprocess.shape],
         "fixed_input_size": False,
         "interpolation": preprocess.interpolation,
         "crop_pct": _crop_pct(preprocess),
-        "crop_mode": "center",
+        "crop_mode": _CROP_MODES[preprocess.crop],
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),
         "num_classes": config.num_classes,
-        "pool_size": [-(-preprocess.size // 32)] * 2,
+        "pool_size": [-(-side // 32) for side in preprocess.shape],
         "first_conv": first_conv(config),
         "classifier": "fc",
     }
     shape = {"num_classes": config.num_classes, "num_features": config.widths[-1] * config.expansion, "global_pool": "avg"}
     return architecture | shape | labels | {"pretrained_cfg": pretrained}
+
+
+def timm_lacks(preprocess: Preprocess) -> str | None:
+    """Return what timm cannot do of a preprocessing, as the end of a sentence; None if it can do all of it."""
+    if len(preprocess.mean) != preprocess.channels:
+        return "subtract a mean image"
+    usual = replace(preprocess, fill=None).fill_values
+    if preprocess.crop == "letterbox" and preprocess.fill_values != usual:
+        return f"pad with {list(preprocess.fill_values)}, only with the mean, {list(usual)}"
+    return "read values of 16 bits" if preprocess.bits == 16 else None
 
 
 def is_for_timm(record: Record) -> bool:
@@ -77,9 +89,10 @@ def from_timm_arguments(base: ResNetConfig, arguments: Mapping[str, Any]) -> Res
 
 def _crop_pct(preprocess: Preprocess) -> float:
     """Return size / resize, lowered until timm, which rounds down, computes the same resize from it."""
-    resize = preprocess.resize or preprocess.size
-    crop_pct = preprocess.size / resize
-    while math.floor(preprocess.size / crop_pct) < resize:
+    short = min(preprocess.shape)
+    resize = preprocess.resize or short
+    crop_pct = short / resize
+    while math.floor(short / crop_pct) < resize:
         crop_pct = math.nextafter(crop_pct, 0)
     return crop_pct
 
@@ -137,25 +150,27 @@ def is_registered(config: Mapping[str, Any]) -> bool:
 
 
 def _preprocess(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
-    """Return timm's preprocessing for evaluation: the short side is resized to size / crop_pct, rounded down, then a center crop.
+    """Return timm's preprocessing for evaluation: the image is resized for size / crop_pct, rounded down, then cropped or padded.
 
     Raises:
         UsageError: a missing value, or one that reslight does not have.
     """
     shape, crop_pct = pretrained_cfg.get("input_size", [3, 224, 224]), pretrained_cfg.get("crop_pct", 0.875)
-    if not (isinstance(shape, list) and len(shape) == 3 and shape[1] == shape[2] and type(shape[1]) is int and 1 <= shape[1] <= 4096):
-        raise UsageError(f"input_size is {visible(shape)}: it must be [channels, size, size], with a size from 1 to 4096.")
+    if not (isinstance(shape, list) and len(shape) == 3 and all(type(side) is int and 1 <= side <= 4096 for side in shape[1:])):
+        raise UsageError(f"input_size is {visible(shape)}: it must be [channels, height, width], each side from 1 to 4096.")
     if type(crop_pct) not in (int, float) or not 0.01 <= crop_pct <= 1:
         raise UsageError(f"crop_pct is {visible(crop_pct)}: it must be a number from 0.01 to 1.")
-    if (mode := pretrained_cfg.get("crop_mode", "center")) != "center":
-        raise UsageError(f"crop_mode is {str(mode)[:40]!r}: reslight has only center.")
+    modes = {theirs: ours for ours, theirs in _CROP_MODES.items()}
+    if (mode := pretrained_cfg.get("crop_mode") or "center") not in modes:
+        raise UsageError(f"crop_mode is {str(mode)[:40]!r}: reslight has only {', '.join(modes)}.")
     for name in ("mean", "std"):
         if not isinstance(value := pretrained_cfg.get(name), list):
             raise UsageError(f"{name} is {visible(value)}: it must be a list of one number for each channel.")
     return Preprocess(
-        size=shape[1],
+        size=(shape[1], shape[2]),
         mean=tuple(pretrained_cfg["mean"]),
         std=tuple(pretrained_cfg["std"]),
-        resize=math.floor(shape[1] / crop_pct),
+        resize=math.floor(min(shape[1:]) / crop_pct),
         interpolation=pretrained_cfg.get("interpolation", "bilinear"),
+        crop=modes[mode],
     )
