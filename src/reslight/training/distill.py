@@ -122,19 +122,23 @@ def load_teacher(source: str, config: ResNetConfig, data_info: Mapping[str, Any]
 def _conversion(name: str, data: Preprocess, teacher: Preprocess) -> tuple[Tensor, Tensor]:
     """Return the factor and the summand that bring the data's normalized images into the teacher's normalization."""
     is_mean_image = len(teacher.mean) > teacher.channels
-    if max(data.size, teacher.size) > min(data.size, teacher.size) * (1 if is_mean_image else _MOST_RESIZED):
+    most = 1 if is_mean_image else _MOST_RESIZED
+    if any(max(sides) > min(sides) * most for sides in zip(data.shape, teacher.shape, strict=True)):
         allowed = "the same size" if is_mean_image else f"at most {_MOST_RESIZED} times as large or small"
         raise UsageError(
-            f"{name}: it was trained for {teacher.size} pixels, and the data have {data.size}: they must be {allowed}. Choose another."
+            f"{name}: it was trained for {_pixels(teacher)}, and the data have {_pixels(data)}: they must be {allowed}. Choose another."
         )
     means, stds = zip(*((_mean(one), torch.tensor(one.std, dtype=torch.float64).view(-1, 1, 1)) for one in (data, teacher)), strict=True)
     return stds[0] / stds[1], (means[0] - means[1]) / stds[1]
 
 
+def _pixels(preprocess: Preprocess) -> str:
+    return f"{preprocess.size} pixels" if isinstance(preprocess.size, int) else f"{preprocess.shape[0]} x {preprocess.shape[1]} pixels"
+
+
 def _mean(preprocess: Preprocess) -> Tensor:
     mean = torch.tensor(preprocess.mean, dtype=torch.float64)
-    side = 1 if len(mean) == preprocess.channels else preprocess.size
-    return mean.view(-1, side, side)
+    return mean.view(-1, *((1, 1) if len(mean) == preprocess.channels else preprocess.shape))
 
 
 def _classes(name: str, net: ResNet, count: int, labels: Sequence[str] | None) -> Tensor | None:

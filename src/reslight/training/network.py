@@ -58,6 +58,7 @@ def check_data_info(config: ResNetConfig, data_info: Mapping[str, Any], preproce
         if has != wants:
             raise UsageError(f"model.{field} is {wants}: {name} has {has} {plural}. Set model.{field} to {has}.")
     size = data_info["image_size"]
+    size = size if isinstance(size, int) else min(size)
     if config.stem != "small" and size <= _SMALL_IMAGE:
         warnings.append(
             f"the {config.stem} stem halves images twice before the first block, which is too much for {size} pixels. "

@@ -36,7 +36,7 @@ ADDED = {
     "teacher_temperature": 4.0,
 }
 """Settings that the first checkpoints do not have, and the values that they were trained with."""
-ADDED_TO_DATA = {"class_weights": "none", "sampling": "uniform"}
+ADDED_TO_DATA = {"class_weights": "none", "sampling": "uniform", "scaled_decode": False}
 """The same of the information about the data."""
 SETTINGS = (
     *("net", "optim", "schedule", "ema", "label_smoothing", "loss", "freeze", "channels_last", "compile"),
