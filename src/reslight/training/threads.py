@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from reslight.cores import available_cores
 from reslight.messages import UsageError
 from reslight.models.cost import cost_of
-from reslight.preprocess import network_format
+from reslight.preprocess import Size, network_format, shape_of
 from reslight.training.classifier import ImageClassifier
 from reslight.training.loss import training_loss
 from reslight.training.optim import build_optimizer
@@ -137,14 +137,14 @@ def _least_with_clear_gain(seconds: Mapping[int, Sequence[float]]) -> int:
     return best
 
 
-def training_step(trainer: Trainer, module: ImageClassifier, batch: int, size: int) -> Callable[[], None]:
+def training_step(trainer: Trainer, module: ImageClassifier, batch: int, size: Size) -> Callable[[], None]:
     """Return a training step of a copy of the network on random images: weights, statistics and random numbers of the run stay the same.
 
     Args:
         trainer: The trainer, for its precision.
         module: Its module.
         batch: Images of a step.
-        size: Height and width of an image, in pixels.
+        size: Height and width of an image, in pixels: one number for a square, or both.
     """
     plugin = trainer.precision_plugin
     net = copy.deepcopy(module.net).train()
@@ -152,7 +152,7 @@ def training_step(trainer: Trainer, module: ImageClassifier, batch: int, size: i
     optimizer = build_optimizer(module.optim, net)
     generator = torch.Generator().manual_seed(0)
     dtype, layout = network_format(net)
-    shape = (batch, module.config.in_channels, size, size)
+    shape = (batch, module.config.in_channels, *shape_of(size))
     images = torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=layout)
     labels = torch.randint(module.config.num_classes, (batch,), generator=generator)
 
@@ -174,7 +174,7 @@ def _may_measure(trainer: Trainer, module: ImageClassifier) -> bool:
     return is_on_cpu and not is_trial and not module.compile_net and not torch.are_deterministic_algorithms_enabled()
 
 
-def _images_per_step(trainer: Trainer) -> tuple[int, int]:
+def _images_per_step(trainer: Trainer) -> tuple[int, Size]:
     """Return the images of a batch on one device, and their height and width; 0 for a user's own data."""
     data = getattr(trainer, "datamodule", None)
     plan = getattr(data, "batch_plan", None)
