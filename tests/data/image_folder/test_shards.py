@@ -306,7 +306,7 @@ COLUMNS: list[tuple[dict[str, list], str]] = [
     ({"picture": [b"a"], "label": [0], "other": [b"b"]}, "has the columns picture, label, other: .* img or image"),
     ({"image": [b"a"], "a": [0], "b": [1]}, "has the columns image, a, b: .* fine_label or label or labels"),
     ({"image": [[1, 2]], "label": [0]}, "has list<.*> in the column image: images must be bytes"),
-    ({"image": [{"path": "a"}], "label": [0]}, "has struct<path: string> in the column image: images must be bytes"),
+    ({"image": [{"path": "a"}], "label": [0]}, "row 0 of .*train.parquet names a: there is no such image in"),
     ({"image": [b"a"], "label": ["cat"]}, "has string in the column label: labels must be whole numbers"),
     ({"image": [b"a"], "label": [1_000_000]}, "has the label 1000000: labels must be below 1,000,000"),
 ]

@@ -1,6 +1,7 @@
 """The half of `check` that opens no image: which images a dataset has, and which problems its folders have."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from reslight.data.image_folder.folder import find_image_set
 from reslight.data.image_folder.hub_dataset import is_remote
 from reslight.data.image_folder.label_table import LabelColumns
 from reslight.data.image_folder.labelled_folder import find_label_files, read_labelled_folder
+from reslight.data.image_folder.saved_dataset import is_saved
+from reslight.data.image_folder.shards import label_files_of_shards
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, SplitName
 from reslight.data.imagenet.imagenet import KAGGLE, Layout, label_folders, tree_from_label_file
 from reslight.data.imagenet.label_file import META, NAMES
@@ -66,10 +69,10 @@ class Survey:
             return
         if self._has_label_files(labels, columns):
             return
-        base, folders = self._split_folders()
+        base, folders = (self._root, {}) if is_saved(self._root) else self._split_folders()
         if folders:
             self._add_folders(base, folders)
-        elif any(next(self._root.glob(pattern), None) for pattern in _SHARDS):
+        elif is_saved(self._root) or any(next(self._root.glob(pattern), None) for pattern in _SHARDS):
             try:
                 self._add_shards(root)
             except (OSError, UsageError) as error:
@@ -91,6 +94,9 @@ class Survey:
             return True
         except FileNotFoundError as error:
             raise FileNotFoundError(str(error).replace("data.labels is", "--labels is")) from error
+        if files is None:
+            with suppress(UsageError):  # what is wrong with the shards is found when they are read
+                files = label_files_of_shards(self._root, columns)
         if files is None:
             return False
         found = read_labelled_folder(files, self._report)

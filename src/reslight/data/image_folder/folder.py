@@ -17,6 +17,8 @@ from reslight.data.datamodule import SPLIT_SEED, ImageDataModule
 from reslight.data.image_folder.hub_dataset import fetch, is_remote
 from reslight.data.image_folder.label_table import LabelColumns
 from reslight.data.image_folder.labelled_folder import find_label_files, image_set_of_labels
+from reslight.data.image_folder.memory_dataset import image_set_in_memory, name_of
+from reslight.data.image_folder.saved_dataset import image_set_saved, is_saved
 from reslight.data.image_folder.shards import image_set_in_shards
 from reslight.data.image_folder.splits import ImageSet, SplitName, find_class_trees, image_set_of
 from reslight.data.loading.encoded import EncodedSplit, OnBadImage
@@ -99,16 +101,18 @@ class Crop:
 
 
 class Folder(ImageDataModule):
-    """Images in any format that Pillow reads: class folders, a label file, the Hub's parquet shards, or a dataset on the Hub.
+    """Images in any format that Pillow reads: class folders, a label file, parquet shards, a saved dataset, or one on the Hub.
 
     The layout is `ROOT/train/CLASS/IMAGE` with `val` or `test` beside `train`; or `ROOT/CLASS/IMAGE`; or shards such as
     `train-*.parquet`, in a folder or in the repository `OWNER/DATASET[@REVISION]`; or any folder of images with a label file, such as
-    the Hub's `metadata.csv`, which has a row for each image. The images stay encoded, and threads decode them when they are needed.
+    the Hub's `metadata.csv`, which has a row for each image; or what `save_to_disk` of the library `datasets` wrote. The images stay
+    encoded, and threads decode them when they are needed.
     Without a `val` split, `val_size` of the training images are set apart. `test` evaluates on the `test` split; without one, use
     `validate`.
 
     Args:
-        root: Folder of the images, or OWNER/DATASET[@REVISION] on the Hub.
+        root: Folder of the images, or OWNER/DATASET[@REVISION] on the Hub. In Python also a Dataset or DatasetDict of the library
+            datasets.
         preprocess: Preprocessing of the images: ImageNet's by default. On the command line, fields with ImageNet's values are taken
             from model.init_from.
         crop: The part of a training image that the network sees.
@@ -154,6 +158,10 @@ class Folder(ImageDataModule):
         augment: Augment = AUGMENT,
         **settings: Any,
     ) -> None:
+        self._dataset = None if isinstance(root, str | Path) else root
+        root = str(root) if self._dataset is None else name_of(root)
+        if self._dataset is not None and labels is not None:
+            raise UsageError(f"data.labels is {labels}: data.root must be a folder then, not a dataset in memory. Set data.labels to null.")
         if not root.strip():
             raise UsageError("data.root is empty: it must be the folder of your images, or OWNER/DATASET on the Hub. Set it.")
         if threads is not None and threads < 1:
@@ -190,6 +198,8 @@ class Folder(ImageDataModule):
 
     def find_image_set(self) -> ImageSet:
         """Return the splits of the dataset. A subclass may find them elsewhere."""
+        if self._dataset is not None:
+            return image_set_in_memory(self._dataset)
         return find_image_set(self.root, self.label_file, self.labels_columns)
 
     def class_names(self) -> tuple[str, ...]:
@@ -341,7 +351,7 @@ class Folder(ImageDataModule):
 
 
 def find_image_set(root: str, labels: str | None = None, columns: LabelColumns = LabelColumns()) -> ImageSet:
-    """Find the splits of a dataset: images with a label file, class folders or parquet shards in a folder, or the shards on the Hub.
+    """Find the splits of a dataset: images with a label file, a saved dataset, class folders, or shards in a folder or on the Hub.
 
     Args:
         root: The folder, or `OWNER/DATASET[@REVISION]`.
@@ -365,7 +375,9 @@ def find_image_set(root: str, labels: str | None = None, columns: LabelColumns =
     folder = Path(root).expanduser()
     if files := find_label_files(folder, labels, columns):
         return image_set_of_labels(files)
-    return image_set_in_shards(folder) or image_set_of(find_class_trees(folder))
+    if is_saved(folder):
+        return image_set_saved(folder)
+    return image_set_in_shards(folder, columns) or image_set_of(find_class_trees(folder))
 
 
 def _parse_fold(fold: str) -> tuple[int, int]:

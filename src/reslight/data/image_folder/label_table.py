@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from reslight.data.image_folder.class_tree import is_image
 from reslight.data.image_folder.label_sets import CELLS, is_yes, joined
-from reslight.data.loading.parquet import names_of, opened
+from reslight.data.loading.parquet import names_of, opened, path_in_struct
 from reslight.messages import UsageError, shortened, suggestion, visible
 from reslight.plain import plain
 from reslight.regular_file import read_regular
@@ -270,16 +270,24 @@ def _open_json_lines(file: Path) -> _Raw:
 def _open_parquet(file: Path) -> _Raw:
     with opened(file) as table:
         names, metadata = list(table.schema_arrow.names), table.schema_arrow.metadata or {}
+        in_structs = {name for name in names if path_in_struct(table.schema_arrow.field(name).type)}
 
     def read(wanted: Sequence[str]) -> Iterator[tuple[int, Sequence[Any]]]:
         with opened(file) as table:
-            columns = [table.read([name]).column(0).to_pylist() for name in wanted]
+            columns = [_cells(table, name, is_struct=name in in_structs) for name in wanted]
         for place, name in enumerate(wanted):
             if classes := names_of(file, metadata, name):  # the Hub's numbers of named classes
                 columns[place] = [_named(one, classes) for one in columns[place]]
         yield from enumerate(zip(*columns, strict=True))
 
     return _Raw(names, read, "row")
+
+
+def _cells(table: Any, name: str, *, is_struct: bool) -> list[Any]:
+    """Return the cells of a column; of the Hub's structs of an image and its path, the paths."""
+    if not is_struct:
+        return list(table.read([name]).column(0).to_pylist())
+    return [None if cell is None else cell["path"] for cell in table.read([f"{name}.path"]).column(0).to_pylist()]
 
 
 def _named(value: Any, classes: Sequence[str]) -> Any:

@@ -50,10 +50,12 @@ class LabelFiles:
     Attributes:
         root: The folder of the images.
         tables: The files that were read; beside each the split of its images, if its place determines it.
+        given: Whether the user named the file.
     """
 
     root: Path
     tables: Sequence[tuple[LabelTable, SplitName | None]]
+    given: bool = False
 
     @property
     def columns(self) -> LabelColumns:
@@ -148,7 +150,7 @@ def find_label_files(root: Path, labels: str | None, columns: LabelColumns = Lab
         found = next((one for one in (path, root / path) if one.exists()), None)
         if found is None:
             raise FileNotFoundError(f"data.labels is {labels}: there is no such file, and none in {root}. Set it to your label file.")
-        return LabelFiles(root, [(read_label_table(found, columns), None)])
+        return LabelFiles(root, [(read_label_table(found, columns), None)], given=True)
     if not root.is_dir():
         return None
     folders: dict[str, SplitName | None] = {"": None, **SPLIT_OF}
@@ -199,7 +201,7 @@ def image_set_of_labels(files: LabelFiles) -> ImageSet:
     found, root = read_labelled_folder(files), files.root
     if found.faults:
         more = len(found.faults) - 1
-        given = "" if files.tables[0][0].file.name in METADATA else f" --labels {files}"
+        given = f" --labels {files}" if files.given else ""
         hint = f" {more:,} more problems: `reslight data check {root}{given}` lists all." if more else ""
         raise UsageError(f"{found.faults[0]}{hint}")
     for (table, _), base in zip(files.tables, found.bases, strict=True):

@@ -1,6 +1,6 @@
 """Columns of tables with images, and what they say about each image: labels, paths and groups."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,15 @@ import numpy as np
 from reslight.data.image_folder.class_tree import class_name
 from reslight.data.image_folder.label_table import USUAL, usual_name
 from reslight.data.image_folder.rows import UNLABELLED, RowInfo, Texts
+from reslight.data.image_folder.splits import SplitName
 from reslight.data.loading.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, column_of_kind, holds_images, names_of
-from reslight.messages import UsageError
+from reslight.messages import UsageError, shortened, visible
 
 PACKED = b"reslight.packed"
 """The key in the schema's metadata of shards that `reslight data pack` wrote."""
+
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -31,24 +35,33 @@ class Columns:
     is_packed: bool
 
 
-def find_columns(file: Path, schema: Any) -> Columns:
+def find_columns(file: Path | str, schema: Any, *, texts: bool = False, paths: bool = False) -> Columns:
     """Find the columns of images and labels, those with the usual names or the only ones of a suitable type; and one of groups, if any.
 
     Args:
         file: The file, for messages.
         schema: The Arrow schema of the table.
+        texts: Whether labels may be texts, too.
+        paths: Whether images may be paths, too.
 
     Raises:
         UsageError: no such columns, or several.
     """
     from pyarrow import types
 
-    image = column_of_kind(file, schema, IMAGE_COLUMNS, holds_images, "images must be bytes, or structs of bytes and a path")
+    def is_image(kind: Any) -> bool:
+        return holds_images(kind) or (paths and is_text(kind))
+
+    def is_label(kind: Any) -> bool:
+        return bool(types.is_integer(kind)) or (texts and is_text(kind))
+
+    image = column_of_kind(file, schema, IMAGE_COLUMNS, is_image, "images must be bytes, or structs of bytes and a path")
     named = next((name for name in LABEL_COLUMNS if name in schema.names), None)
-    if named and is_list(kind := schema.field(named).type) and types.is_integer(kind.value_type):
+    if named and is_list(kind := schema.field(named).type) and is_label(kind.value_type):
         label = named
     else:
-        label = column_of_kind(file, schema, LABEL_COLUMNS, types.is_integer, "labels must be whole numbers")
+        allowed = "whole numbers or texts" if texts else "whole numbers"
+        label = column_of_kind(file, schema, LABEL_COLUMNS, is_label, f"labels must be {allowed}")
     kind, metadata = schema.field(image).type, schema.metadata or {}
     names = tuple(map(class_name, names_of(file, metadata, label) or ()))
     has_paths = types.is_struct(kind) and kind.get_field_index("path") >= 0
@@ -62,9 +75,16 @@ def group_column(schema: Any) -> str | None:
     by_usual = {
         usual_name(name): name
         for name, kind in zip(reversed(schema.names), reversed(schema.types), strict=True)
-        if types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)
+        if types.is_integer(kind) or is_text(kind)
     }
     return next((by_usual[name] for name in USUAL["group"] if name in by_usual), None)
+
+
+def is_text(kind: Any) -> bool:
+    """Return whether an Arrow type is text."""
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def is_list(kind: Any) -> bool:
@@ -74,26 +94,65 @@ def is_list(kind: Any) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def row_info(file: Path, columns: Columns, read: Callable[[str], Any]) -> RowInfo:
+def row_info(file: Path | str, columns: Columns, labels: Any, paths: Any, groups: Any) -> RowInfo:
     """Return what a table says about its images.
 
     Args:
         file: The file, for messages.
-        columns: The columns.
-        read: Returns a column, or `COLUMN.path` as a column of structs, as an Arrow ChunkedArray.
+        columns: The names of the columns.
+        labels: Arrow ChunkedArray of numbers, or of lists of numbers.
+        paths: Arrow ChunkedArray of text; None without paths.
+        groups: Arrow ChunkedArray of text or whole numbers; None without groups.
 
     Raises:
         UsageError: some images without a label.
     """
-    from pyarrow import compute
-
-    labels, counts = _labels(file, read(columns.label))
-    paths = texts_of(compute.struct_field(read(f"{columns.image}.path"), "path")) if columns.has_paths else None
-    groups = texts_of(read(columns.group)) if columns.group else None
-    return RowInfo(labels, counts, columns.names, paths, groups, columns.is_packed and paths is not None)
+    values, counts = _labels(file, labels)
+    of_paths, of_groups = (None if column is None else texts_of(column) for column in (paths, groups))
+    return RowInfo(values, counts, columns.names, of_paths, of_groups, columns.is_packed and of_paths is not None)
 
 
-def _labels(file: Path, column: Any) -> tuple[np.ndarray, np.ndarray | None]:
+def numbered(columns: Mapping[SplitName, Any], root: str) -> tuple[tuple[str, ...], dict[SplitName, Any]]:
+    """Return labels that are texts as numbers, and the names of the classes; labels that are numbers as they are, without names.
+
+    Args:
+        columns: The labels of each split, as Arrow ChunkedArrays.
+        root: The data set, for messages.
+
+    Raises:
+        UsageError: a class without training images.
+    """
+    import pyarrow as arrow
+
+    if not any(is_text(column.type.value_type if is_list(column.type) else column.type) for column in columns.values()):
+        return (), dict(columns)
+    values = {split: column.to_pylist() for split, column in columns.items()}
+    used = {split: {class_name(str(one)) for value in of_split for one in _each(value)} for split, of_split in values.items()}
+    names = tuple(sorted(used.get("train", ())))
+    numbers = {name: number for number, name in enumerate(names)}
+    for split, of_split in used.items():
+        if unknown := sorted(of_split - set(names)):
+            text = shortened([visible(name) for name in unknown], _SHOWN)
+            raise UsageError(f"{root} has classes in {split} that are missing in train: {text}. Add training images, or remove the rows.")
+
+    def number_of(value: Any) -> Any:
+        found = [numbers[class_name(str(one))] for one in _each(value)]
+        return found if isinstance(value, list) else found[0] if found else None
+
+    return names, {
+        split: arrow.chunked_array(
+            [arrow.array(map(number_of, of_split), arrow.list_(arrow.int64()) if is_list(columns[split].type) else arrow.int64())]
+        )
+        for split, of_split in values.items()
+    }
+
+
+def _each(value: Any) -> list[Any]:
+    """Return the labels of an image; none for a missing value."""
+    return [one for one in (value if isinstance(value, list) else [value]) if one is not None]
+
+
+def _labels(file: Path | str, column: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Return all labels, int64, and how many each image has; None if each has one.
 
     Raises:

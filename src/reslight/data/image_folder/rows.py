@@ -6,7 +6,7 @@ Where the rows have the paths that the images once had as files, order and finge
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor
 from reslight.data.image_folder.canonical import canonical_order
 from reslight.data.image_folder.class_tree import fingerprint_of
 from reslight.data.image_folder.label_sets import joined
-from reslight.data.image_folder.splits import ImageSet, LabelledImages, SplitName
-from reslight.data.loading.content import END, sampled_content
+from reslight.data.image_folder.splits import SPLIT_OF, ImageSet, LabelledImages, SplitName
+from reslight.data.loading.content import ends_of, sampled_content
 from reslight.data.loading.encoded import Images
-from reslight.messages import UsageError, shortened, unprintable
+from reslight.messages import UsageError, shortened, unprintable, visible
 
 UNLABELLED = -1
 """The label of an unlabelled image."""
@@ -137,11 +137,27 @@ class Reordered:
 
     def content(self) -> str:
         """Return what `Files.content` returns for the same images in files."""
-        return sampled_content(len(self), self._read_ends)
+        return sampled_content(len(self), lambda number: ends_of(self.read(number)))
 
-    def _read_ends(self, number: int) -> bytes:
-        data = bytes(self.read(number))
-        return data if len(data) <= 2 * END else data[:END] + data[-END:]
+
+def known_splits(given: Mapping[str, Any], root: str) -> tuple[list[str], dict[SplitName, tuple[str, Any]]]:
+    """Return a warning about splits of other names than training, validation and test have; and these, beside the name of each.
+
+    Args:
+        given: What belongs to each split, by its name.
+        root: The data set, for messages.
+
+    Raises:
+        UsageError: only splits of other names.
+    """
+    found: dict[SplitName, tuple[str, Any]] = {}
+    for name, one in given.items():
+        if (split := SPLIT_OF.get(name.lower())) is not None:
+            found.setdefault(split, (name, one))
+    others = shortened([visible(name) for name in given if name not in [known for known, _ in found.values()]], _SHOWN)
+    if not found:
+        raise UsageError(f"{root} has the splits {others}: one of them must be train. Rename it.")
+    return [f"{root} has splits of other names than train, validation and test, which are ignored: {others}"] if others else [], found
 
 
 def image_set_of_rows(splits: Mapping[SplitName, Rows], root: str) -> ImageSet:
@@ -235,7 +251,7 @@ def _label_tensor(info: RowInfo, classes: int) -> Tensor:
     if info.counts is None:
         return values
     labels = torch.zeros(len(info.counts), classes, dtype=torch.uint8)
-    labels[torch.arange(len(info.counts)).repeat_interleave(torch.from_numpy(info.counts)), values] = 1
+    labels[torch.arange(len(info.counts)).repeat_interleave(torch.tensor(info.counts)), values] = 1
     return labels
 
 

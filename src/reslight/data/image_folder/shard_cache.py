@@ -94,6 +94,14 @@ def open_shards(files: Sequence[Path], root: Path) -> dict[Path, CachedShard]:
     return {file: CachedShard(file, copy or _copy_to_cache(file, new[file][0])) for file, copy in copies.items()}
 
 
+def is_copied(file: Path) -> bool:
+    """Return whether the cache has a copy of a shard, damaged or not."""
+    try:
+        return _cache_path(file).exists()
+    except OSError:
+        return False
+
+
 def _cache_path(file: Path) -> Path:
     """Return the path of a shard's copy in the cache; it changes when the shard does."""
     return cache_folder() / "shards" / f"{_cache_key(file)}-{stamp_of([file])[:12]}.images"
@@ -136,8 +144,13 @@ def _copy_to_cache(file: Path, columns: Columns) -> ShardCopy:
 
 
 def _info(file: Path, columns: Columns) -> RowInfo:
+    from pyarrow import compute
+
     with opened(file) as shard:
-        return row_info(file, columns, lambda name: shard.read([name]).column(0))
+        labels = shard.read([columns.label]).column(0)
+        paths = compute.struct_field(shard.read([f"{columns.image}.path"]).column(0), "path") if columns.has_paths else None
+        groups = shard.read([columns.group]).column(0) if columns.group else None
+        return row_info(file, columns, labels, paths, groups)
 
 
 def _images(file: Path, columns: Columns, info: RowInfo) -> Iterator[list[bytes]]:

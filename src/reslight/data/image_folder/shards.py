@@ -2,16 +2,18 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from reslight.data.image_folder.label_table import LabelColumns, read_label_table
+from reslight.data.image_folder.labelled_folder import LabelFiles, image_set_of_labels
 from reslight.data.image_folder.rows import RowInfo, Rows, image_set_of_rows
-from reslight.data.image_folder.shard_cache import CachedShard, open_shards
+from reslight.data.image_folder.shard_cache import CachedShard, is_copied, open_shards
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, SplitName
-from reslight.data.loading.parquet import shards_in
+from reslight.data.loading.parquet import has_only_paths, opened, shards_in
 from reslight.messages import UsageError, shortened, unprintable, visible
 
 _SHOWN = 5
@@ -69,8 +71,37 @@ class Shards:
         return shard, number - self.starts[shard]
 
 
-def image_set_in_shards(root: Path) -> ImageSet | None:
+def label_files_of_shards(root: Path, columns: LabelColumns = LabelColumns()) -> LabelFiles | None:
+    """Return the shards of a dataset as label files, if they have the paths of images instead of the images.
+
+    Args:
+        root: See `image_set_in_shards`.
+        columns: The names of their columns, where they are not the usual ones.
+
+    Raises:
+        UsageError: shards that are damaged or incomplete, or without the columns of a label file.
+    """
+    return _as_label_files(root, _find_files(root), columns)
+
+
+def _as_label_files(root: Path, files: Mapping[SplitName, list[Path]], columns: LabelColumns) -> LabelFiles | None:
+    first = next((file for of_split in files.values() for file in of_split), None)
+    if first is None or is_copied(first):
+        return None
+    with opened(first) as shard:
+        if not has_only_paths(shard):
+            return None
+    return LabelFiles(root, [(read_label_table(file, columns), split) for split, of_split in files.items() for file in of_split])
+
+
+def image_set_in_shards(root: Path, columns: LabelColumns = LabelColumns()) -> ImageSet | None:
     """Find a dataset in shards, such as `train-*.parquet`, in `root`, in its folder `data`, or in its only folder that has shards.
+
+    Shards with the paths of images instead of the images are read as label files.
+
+    Args:
+        root: The folder.
+        columns: The names of the columns of shards with paths, where they are not the usual ones.
 
     Returns:
         The dataset; None if there are no shards.
@@ -82,10 +113,12 @@ def image_set_in_shards(root: Path) -> ImageSet | None:
     files = _find_files(root)
     if not files:
         return None
+    if labels := _as_label_files(root, files, columns):
+        return image_set_of_labels(labels)
     if "train" not in files:
         raise UsageError(f"{root} has shards of {' and '.join(files)}, but none of train. Add them, or set data.root to another dataset.")
-    opened = open_shards([file for of_split in files.values() for file in of_split], root)
-    shards = {split: Shards.of([opened[file] for file in of_split]) for split, of_split in files.items()}
+    copies = open_shards([file for of_split in files.values() for file in of_split], root)
+    shards = {split: Shards.of([copies[file] for file in of_split]) for split, of_split in files.items()}
     _check_same_names([shard for of_split in shards.values() for shard in of_split.shards])
     return image_set_of_rows({split: found.rows(str(files[split][0].parent)) for split, found in shards.items()}, str(root))
 

@@ -12,6 +12,11 @@ _SAMPLE, _READERS = 1024, 16
 """Images of a sample, and threads that read them: a disk in a network answers late."""
 
 
+def ends_of(data: bytes | bytearray) -> bytes:
+    """Return the first and the last `END` bytes of an image; all of one that has fewer than both."""
+    return bytes(data) if len(data) <= 2 * END else bytes(data[:END] + data[-END:])
+
+
 def sampled_content(count: int, read_ends: Callable[[int], bytes]) -> str:
     """Return a sha256, in hexadecimal, over the first and the last bytes of at most 1,024 images, spread evenly.
 

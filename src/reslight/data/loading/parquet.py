@@ -64,7 +64,7 @@ def opened(file: Path) -> Iterator[Any]:
         raise UsageError(f"{file} is damaged or cut short ({reason}). Delete it, and download it again.") from error
 
 
-def column_of(file: Path, names: Sequence[str], candidates: Sequence[str]) -> str:
+def column_of(file: Path | str, names: Sequence[str], candidates: Sequence[str]) -> str:
     """Return the first of the candidates that a shard has.
 
     Raises:
@@ -77,7 +77,7 @@ def column_of(file: Path, names: Sequence[str], candidates: Sequence[str]) -> st
     return found[0]
 
 
-def column_of_kind(file: Path, schema: Any, candidates: Sequence[str], fits: Callable[[Any], bool], required: str) -> str:
+def column_of_kind(file: Path | str, schema: Any, candidates: Sequence[str], fits: Callable[[Any], bool], required: str) -> str:
     """Return the column with one of these names, or else the only column that fits.
 
     Args:
@@ -109,7 +109,29 @@ def holds_images(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def names_of(file: Path, metadata: dict[bytes, bytes], column: str) -> list[str] | None:
+def path_in_struct(kind: Any) -> bool:
+    """Return whether a column of this Arrow type has the Hub's structs with the path of an image."""
+    from pyarrow import types
+
+    return bool(types.is_struct(kind) and kind.get_field_index("path") >= 0)
+
+
+def has_only_paths(shard: Any) -> bool:
+    """Return whether a shard, as `opened` yields it, has the paths of images instead of the images."""
+    from pyarrow import types
+
+    name = next((one for one in IMAGE_COLUMNS if one in shard.schema_arrow.names), None)
+    if name is None or (holds_images(kind := shard.schema_arrow.field(name).type) and not path_in_struct(kind)):
+        return False
+    if not holds_images(kind):
+        return bool(types.is_string(kind) or types.is_large_string(kind) or path_in_struct(kind))
+    footer = shard.metadata
+    leaf = next(place for place in range(footer.num_columns) if footer.schema.column(place).path == f"{name}.bytes")
+    chunks = [footer.row_group(group).column(leaf) for group in range(footer.num_row_groups)]
+    return footer.num_rows > 0 and all(one.statistics is not None and one.statistics.null_count == one.num_values for one in chunks)
+
+
+def names_of(file: Path | str, metadata: dict[bytes, bytes], column: str) -> list[str] | None:
     """Return the names of the classes, or None if the shard's schema has none.
 
     Raises:
