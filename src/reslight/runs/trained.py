@@ -7,7 +7,7 @@ from typing import Any
 from reslight.messages import UsageError
 from reslight.models import ResNet, ResNetConfig
 from reslight.preprocess import Preprocess
-from reslight.runs.folder import find_run_or_weights
+from reslight.runs.folder import Run, find_run_or_weights
 from reslight.training.checkpoint_file import check_fit, read_checkpoint
 from reslight.weights.catalog import CATALOG
 from reslight.weights.folder import read_description
@@ -77,12 +77,33 @@ def load_with_data_info(source: str) -> tuple[ResNet, Mapping[str, Any], str]:
         UsageError: damaged weights, or weights without information about their data.
     """
     if run := find_run_or_weights(source):
-        path = run.checkpoint()
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: the run has no checkpoint. Give another run.")
-        contents = read_checkpoint(path)
-        return trained_net(contents, path)[0], contents["reslight"]["data"], run.name
+        return *net_of_run(run), run.name
     net, record = load(source), read_description(locate(source)).record
     if "name" not in record.data:
         raise UsageError(f"{source} does not name the dataset it was trained on, so there are no images to run it on. Give other weights.")
     return net, record.data, source if source in CATALOG else record.name
+
+
+def load_net(source: str) -> ResNet:
+    """Load a network from a run, which means its last.ckpt, or from what `reslight.load` takes.
+
+    Raises:
+        OSError: no such run or weights, or a run without a checkpoint.
+        UsageError: damaged weights.
+    """
+    run = find_run_or_weights(source)
+    return net_of_run(run)[0] if run else load(source)
+
+
+def net_of_run(run: Run) -> tuple[ResNet, Mapping[str, Any]]:
+    """Return the network of a run's last.ckpt, and what is known of its training data.
+
+    Raises:
+        FileNotFoundError: a run without a checkpoint.
+        UsageError: a damaged checkpoint.
+    """
+    path = run.checkpoint()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the run has no checkpoint. Give another run.")
+    contents = read_checkpoint(path)
+    return trained_net(contents, path)[0], contents["reslight"]["data"]
