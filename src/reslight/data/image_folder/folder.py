@@ -260,8 +260,8 @@ class Folder(ImageDataModule):
             kept, taken = grouped_split(classes, groups, self.val_size, SPLIT_SEED, Draw.VAL_SPLIT)
         else:
             return super().validation_split(labels)
-        if absent := ((class_counts(labels, len(self.labels)) > 0) & (class_counts(labels[kept], len(self.labels)) == 0)).nonzero():
-            names = shortened([self.labels[int(number)] for number in absent])
+        if absent := ((class_counts(labels, len(self.labels)) > 0) & (class_counts(labels[kept], len(self.labels)) == 0)).nonzero().tolist():
+            names = shortened([self.labels[number] for (number,) in absent])
             log.warning("data.fold is %s: all images of %s are in this fold, so that training has none", self.fold, names)
         return kept, taken
 
