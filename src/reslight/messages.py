@@ -1,6 +1,7 @@
 """What error messages are made of: the error of a user's mistake, near names, lists that are cut short, names by strangers."""
 
 import difflib
+import re
 import reprlib
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
@@ -109,8 +110,12 @@ def as_sentence(text: object) -> str:
 
 
 @contextmanager
-def data_root_called(name: str) -> Iterator[None]:
-    """Call the folder of the images `name` in errors, as a command does that is not configured; a dataset calls it data.root.
+def data_root_called(name: str, labels: str = "--labels") -> Iterator[None]:
+    """Call the folder of the images and the label file in errors as a command does that is not configured.
+
+    Args:
+        name: What is data.root in a configuration.
+        labels: What is data.labels there.
 
     Raises:
         OSError: what was raised inside.
@@ -119,9 +124,10 @@ def data_root_called(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, UsageError) as error:
-        if "data.root" not in (text := str(error)):
+        text = re.sub(r"data\.labels\b", labels, str(error).replace("data.root", name))
+        if text == str(error):
             raise
-        raise type(error)(text.replace("data.root", name)) from error
+        raise type(error)(text) from error
 
 
 def check_number(name: str, value: object, *, whole: bool = False) -> None:

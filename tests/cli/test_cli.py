@@ -62,6 +62,11 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --model.optim Adam": ("such as --model.optim.name torch.optim.Adam.",),
     "fit --config digits --model.optim.options 3": ("model.optim.options is 3: it must be a mapping.",),
     "fit --config digits --model.optim.options {momentum:0.9}": ("needs a space behind each colon. Write '{momentum: 0.9}'.",),
+    "fit --config digits --data.class_weights {3:2.0}": (
+        "data.class_weights is {3:2.0}: ",
+        "needs a space behind each colon. Write '{3: 2.0}'.",
+    ),
+    "fit --config digits --data.class_weights 3:2.0": ("data.class_weights is ", "such as '{cat: 2, dog: 0.5}'"),
     "fit --config digits --model.optim {momentum:0.9}": ("model.optim is {momentum:0.9}: ", "Write '{momentum: 0.9}'."),
     "fit --config digits --optimizer Adam": ("optimizer is no setting. Use --model.optim.name NAME: sgd,",),
     "fit --config digits --lr_scheduler StepLR": ("lr_scheduler is no setting. Use --model.schedule.name NAME: cosine,",),

@@ -110,7 +110,7 @@ def image_batches(net: ResNet, data: Mapping[str, Any], root: str, images: int) 
     from reslight.analysis.verify import datamodule_of
     from reslight.data.loading.loaders import EvalLoader
 
-    with data_root_called("--data"):
+    with data_root_called("--data", labels="data.labels"):
         datamodule = datamodule_of(data, net.preprocess, root)
         datamodule.setup("test")
     normalizer = net.preprocess.normalizer("cpu", net.fc.weight.dtype)

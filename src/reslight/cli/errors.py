@@ -20,7 +20,10 @@ _WORDS = {
     "Mapping": "a mapping",
     "NoneType": "null",
 }
-_IN_WORDS = {"trainer.precision": "32-true, bf16-mixed, 16-mixed, bf16-true, 16-true or 64-true"}
+_IN_WORDS = {
+    "trainer.precision": "32-true, bf16-mixed, 16-mixed, bf16-true, 16-true or 64-true",
+    "data.class_weights": "balanced, a weight for each class, such as '{cat: 2, dog: 0.5}', or null",
+}
 """What a setting must be, where the types in jsonargparse's message say too much."""
 _LONGEST = 300
 
@@ -60,7 +63,7 @@ def explain(error: Exception, settings: Sequence[Setting], defaults: Any) -> str
     key = ""
     for name in re.findall(r'[Kk]ey "([\w.]+)"', message):  # from the outermost setting to the innermost, which may be there twice
         key = key if f".{key}".endswith(f".{name}") else f"{key}.{name}".lstrip(".")
-    for typed in (one for one in settings if one.key == key and one.file is None and str(one.value).startswith("{")):
+    for typed in (one for one in settings if f"{one.key}.".startswith(f"{key}.") and one.file is None and str(one.value).startswith("{")):
         check_colons(typed)
     detail = message[message.rfind('ey "') :]  # of the innermost setting
     given = re.search(r"(?:Got|Given) value: ([^\n]*)", detail)

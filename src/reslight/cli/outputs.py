@@ -78,8 +78,10 @@ def report_evaluation(model: ImageClassifier, split: str, checkpoint: Path, step
     counts, details = model.counts, model.details
     if counts is None or details is None or not model.trainer.is_global_zero:
         return
-    views = model.data_info.get("test_views", "center")
-    path = output_file(checkpoint, REPORTS[split] if views == "center" else REPORTS[split].replace(".json", f".{views}.json"))
+    views, info = model.data_info.get("test_views", "center"), model.data_info
+    # The run's own result, which a model card has, is of the images of its data.
+    parts = [*([info["name"]] if "root" in info else []), *([views] if views != "center" else []), "json"]
+    path = output_file(checkpoint, REPORTS[split].replace("json", ".".join(parts)))
     report = {"checkpoint": str(checkpoint), "step": step, **evaluation_report(split, counts, details, model)}
     others = {name: value for values in logged for name, value in values.items() if name not in report["metrics"]}
     report["metrics"] |= others

@@ -40,9 +40,14 @@ def changes_of_length(checkpoint: Path, trainer: Mapping[str, Any]) -> Iterator[
 
 def data_root_of(checkpoint: Path) -> str | None:
     """Return the folder of the data that a run was trained on; None without a run, or for a dataset without a folder."""
-    run = Run.of_checkpoint(checkpoint)
-    root = _settings(run.config, "data", "init_args").get("root") if run else None
+    root = data_settings_of(checkpoint).get("root")
     return root if isinstance(root, str) else None
+
+
+def data_settings_of(checkpoint: Path) -> Mapping[str, Any]:
+    """Return the settings of the data that a run was trained on; empty for a checkpoint outside of a run."""
+    run = Run.of_checkpoint(checkpoint)
+    return _settings(run.config, "data", "init_args") if run else {}
 
 
 def _settings(config: Path, *keys: str) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from reslight.cli.errors import Parser, ParsingError, explain, one_line, raise_i
 from reslight.cli.limits import check_checkpointing, check_monitors, check_strategy, check_trainer, environment_warning
 from reslight.cli.loggers import Loggers
 from reslight.cli.net import begin_with_weights, check_net_of_run, check_net_values
+from reslight.cli.other_images import use_other_images
 from reslight.cli.outputs import finish_fit, output_file, report_evaluation
 from reslight.cli.parser import TRAINER_COMMANDS
 from reslight.cli.refusals import Refusals
@@ -163,6 +164,8 @@ class CLI(LightningCLI):
         if self.init_from:
             begin_with_weights(config, self.contents)
 
+        if self.command != "fit" and self.checkpoint and self.contents:
+            use_other_images(config, self.command, self.checkpoint, self.contents)
     @cached_property
     def contents(self) -> dict[str, Any] | None:
         """What is in the checkpoint, read once: a running fit may replace the file at any time. None without a checkpoint."""

@@ -10,6 +10,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -122,6 +123,11 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def validation_split(self, labels: Tensor) -> tuple[Tensor, Tensor] | None:
         """Choose the training images that are set apart for validation.
+    @property
+    def has_training(self) -> bool:
+        """Whether there are training images; not so where a trained network is evaluated on images elsewhere."""
+        return True
+
 
         Args:
             labels: The labels of all training images, see `loading.labels`.
@@ -217,8 +223,9 @@ class ImageDataModule(LightningDataModule, ABC):
         if needed & {"train", "val"}:
             if (own := self.load_validation()) is not None:
                 self._splits["val"] = self._checked(own)
-            self._set_validation_apart(self._checked(self.load_split("train")))
-            self._splits["train"] = self.for_training(self._splits["train"])
+            if self.has_training:
+                self._set_validation_apart(self._checked(self.load_split("train")))
+                self._splits["train"] = self.for_training(self._splits["train"])
 
     def train_dataloader(self) -> TrainLoader:
         """Return the loader of random batches.
@@ -267,6 +274,10 @@ class ImageDataModule(LightningDataModule, ABC):
         images, labels, indices = batch
         dtype, memory_format = torch.float32, torch.contiguous_format
         trainer = self.trainer
+    def path_of(self, number: int) -> Path | None:
+        """Return the path of an image of `predict_dataloader`, by its number; None if it has no file of its own."""
+        return None
+
         if trainer is not None:
             dtype, memory_format = network_format(trainer.lightning_module)
             if trainer.training:

@@ -20,11 +20,12 @@ from reslight.data.image_folder.labelled_folder import find_label_files, image_s
 from reslight.data.image_folder.memory_dataset import image_set_in_memory, name_of
 from reslight.data.image_folder.saved_dataset import image_set_saved, is_saved
 from reslight.data.image_folder.shards import image_set_in_shards
-from reslight.data.image_folder.splits import ImageSet, SplitName, find_class_trees, image_set_of
-from reslight.data.loading.encoded import EncodedSplit, OnBadImage
+from reslight.data.image_folder.splits import ImageSet, LabelledImages, find_class_trees, image_set_of
+from reslight.data.image_folder.trained_classes import SKIPPED, OnUnknownClass, matched, used_classes
+from reslight.data.loading.encoded import EncodedSplit, Files, OnBadImage
 from reslight.data.loading.folds import folds, grouped_split
 from reslight.data.loading.labels import class_counts, strata
-from reslight.data.loading.loaders import AnySplit
+from reslight.data.loading.loaders import AnySplit, EvalLoader
 from reslight.data.rng import Draw
 from reslight.messages import UsageError, shortened, visible
 from reslight.plain import plain
@@ -124,6 +125,8 @@ class Folder(ImageDataModule):
         val_size: Without a val split, the training images to set apart for validation: their number, or their share if below 1; 0 for
             none.
         fold: K/N for cross-validation: the K-th of N folds of the training images is the val split, instead of val_size of them.
+        on_unknown_class: raise an error at validation or test images of a class that training does not have, or skip such images with a
+            warning.
         threads: Threads per device that decode images; if null, the cores that this process may use are divided among its devices.
         on_bad_image: raise an error at an image that cannot be read, or skip it with a warning.
         scaled_decode: In training, decode JPEG images at a half, a quarter or an eighth of each side if the crop is that many times as large
@@ -149,6 +152,7 @@ class Folder(ImageDataModule):
         labels_columns: LabelColumns = LabelColumns(),
         val_size: float = 0.2,
         fold: str | None = None,
+        on_unknown_class: OnUnknownClass = "raise",
         threads: int | None = None,
         on_bad_image: OnBadImage = "raise",
         scaled_decode: bool = True,
@@ -166,12 +170,13 @@ class Folder(ImageDataModule):
             raise UsageError("data.root is empty: it must be the folder of your images, or OWNER/DATASET on the Hub. Set it.")
         if threads is not None and threads < 1:
             raise UsageError(f"data.threads is {threads}: it must be at least 1. Use null for all cores.")
-        for name, value, allowed in (("on_bad_image", on_bad_image, get_args(OnBadImage)), ("test_views", test_views, get_args(TestViews))):
-            if value not in allowed:
+        choices = {"on_unknown_class": on_unknown_class, "on_bad_image": on_bad_image, "test_views": test_views}
+        for (name, value), kind in zip(choices.items(), (OnUnknownClass, OnBadImage, TestViews), strict=True):
+            if value not in (allowed := get_args(kind)):
                 raise UsageError(f"data.{name} is {value}: it must be one of {', '.join(allowed)}. Use {allowed[0]}, the default.")
         if not test_scales or min(test_scales) < 1:
             raise UsageError(f"data.test_scales is {list(test_scales)}: it must be lengths of 1 pixel or more. Use {list(SCALES)}.")
-        self.root, self.crop, self.on_bad_image = root, crop, on_bad_image
+        self.root, self.crop, self.on_bad_image, self.on_unknown_class = root, crop, on_bad_image, on_unknown_class
         self.test_views, self.test_scales = test_views, tuple(test_scales)
         self.label_file, self.labels_columns = labels, labels_columns
         self.fold, self._fold = fold, None if fold is None else _parse_fold(fold)
@@ -180,8 +185,8 @@ class Folder(ImageDataModule):
         if preprocess.channels != 3 and augment.fill == AUGMENT.fill:
             augment = replace(augment, fill=_GRAY if preprocess.channels == 1 else preprocess.fill_values)
         self._image_set = self.find_image_set()
-        has_own = "val" in self._image_set.splits
-        if fold is not None and has_own:
+        has_own = "val" in self._image_set.splits or "train" not in self._image_set.splits
+        if self.fold is not None and has_own:
             raise UsageError(
                 f"data.fold is {fold}: {root} has validation images of its own. Set data.fold to null, or remove the split val."
             )
@@ -189,7 +194,7 @@ class Folder(ImageDataModule):
             name=visible(Path(root).expanduser().absolute().name),
             labels=self.class_names(),
             preprocess=preprocess,
-            val_size=0 if has_own or fold is not None else self._validation_images(val_size),
+            val_size=0 if has_own or self.fold is not None else self._validation_images(val_size),
             augment=augment,
             **settings,
         )
@@ -200,7 +205,14 @@ class Folder(ImageDataModule):
         """Return the splits of the dataset. A subclass may find them elsewhere."""
         if self._dataset is not None:
             return image_set_in_memory(self._dataset)
-        return find_image_set(self.root, self.label_file, self.labels_columns)
+        if self.on_unknown_class == "raise":
+            return find_image_set(self.root, self.label_file, self.labels_columns)
+        found = find_image_set(self.root, self.label_file, self.labels_columns, partial=True)
+        train = found.splits.get("train")
+        used = [found.classes[number] for number in used_classes(train.labels, len(found.classes))] if train else []
+        if len(used) < 2:
+            raise UsageError(f"data.root is {self.root}: it needs training images of two classes or more. Add train/CLASS/IMAGE.")
+        return matched(found, used, self.root, skips=True)
 
     def class_names(self) -> tuple[str, ...]:
         """Return a name for each class, for people to read."""
@@ -210,6 +222,11 @@ class Folder(ImageDataModule):
     def multi_label(self) -> bool:
         """Whether an image may have several classes, or none."""
         return self._image_set.multi_label
+
+    @property
+    def has_training(self) -> bool:
+        """Whether there are training images."""
+        return "train" in self._image_set.splits
 
     @property
     def has_validation(self) -> bool:
@@ -222,16 +239,27 @@ class Folder(ImageDataModule):
         return "test" in self._image_set.splits
 
     def setup(self, stage: str | None = None) -> None:
-        """Prepare the splits of a stage.
+        """Prepare the splits of a stage. `predict` uses the test images, which need no labels.
 
         Raises:
             UsageError: no images for the stage.
         """
-        if stage in ("test", "predict") and not self.has_test:
-            raise UsageError(f"data.root is {self.root}: it has no test images. Add the folder test, or use `reslight validate`.")
-        for warning in self._image_set.warnings if not self._splits else ():
+        unlabelled = self._image_set.unlabelled
+        if not self.has_test and (stage == "test" or (stage == "predict" and unlabelled is None)):
+            has = "it has no test images" if unlabelled is None else "its test images have no labels"
+            use = (
+                "Add the folder test, or use `reslight validate`."
+                if unlabelled is None
+                else "Use `reslight validate` or `reslight predict`."
+            )
+            raise UsageError(f"data.root is {self.root}: {has}. {use}")
+        has_warned = self._splits or (stage == "predict" and unlabelled is not None)
+        for warning in self._image_set.warnings if not has_warned else ():
             log.warning("%s", warning)
-        super().setup(stage if stage or self.has_test else "fit")
+        if stage == "predict" and unlabelled is not None:
+            self._splits["predict"] = replace(self._encoded(unlabelled, None), on_bad_image="skip")
+        else:
+            super().setup(stage if stage or self.has_test else "fit")
         # Splits that an earlier command loaded are updated, too: it may have used other views.
         for name, split in self.splits.items():
             if name != "train" and isinstance(split, EncodedSplit):
@@ -239,11 +267,23 @@ class Folder(ImageDataModule):
 
     def load_split(self, split: Literal["train", "test"]) -> EncodedSplit:
         """Return the images of a split."""
-        return self._encoded(split)
+        found = self._image_set.splits[split]
+        return self._encoded(found, found.content)
 
     def load_validation(self) -> EncodedSplit | None:
         """Return the images of the split val; None if there is none."""
-        return self._encoded("val") if "val" in self._image_set.splits else None
+        found = self._image_set.splits.get("val")
+        return None if found is None else self._encoded(found, found.content)
+
+    def predict_dataloader(self) -> EvalLoader:
+        """Return the loader of the images to predict: those without labels, if there are any, or else the test split."""
+        return self._eval_loader("predict" if "predict" in self._splits else "test")
+
+    def path_of(self, number: int) -> Path | None:
+        """Return the path of an image of `predict_dataloader`, by its number; None for an image in a shard."""
+        split = self._splits["predict" if "predict" in self._splits else "test"]
+        assert isinstance(split, EncodedSplit)
+        return split.images.paths[int(split.numbers[number])] if isinstance(split.images, Files) else None
 
     def validation_split(self, labels: Tensor) -> tuple[Tensor, Tensor] | None:
         """Choose the training images that are set apart for validation: a fold, or `val_size` of them, by whole groups if there are groups.
@@ -260,7 +300,11 @@ class Folder(ImageDataModule):
             kept, taken = grouped_split(classes, groups, self.val_size, SPLIT_SEED, Draw.VAL_SPLIT)
         else:
             return super().validation_split(labels)
-        if absent := ((class_counts(labels, len(self.labels)) > 0) & (class_counts(labels[kept], len(self.labels)) == 0)).nonzero().tolist():
+        if (
+            absent := ((class_counts(labels, len(self.labels)) > 0) & (class_counts(labels[kept], len(self.labels)) == 0))
+            .nonzero()
+            .tolist()
+        ):
             names = shortened([self.labels[number] for (number,) in absent])
             log.warning("data.fold is %s: all images of %s are in this fold, so that training has none", self.fold, names)
         return kept, taken
@@ -279,9 +323,9 @@ class Folder(ImageDataModule):
         columns = self._image_set.label_columns
         return info | ({"fold": self.fold} if self.fold else {}) | ({"labels_columns": columns.info()} if columns else {})
 
-    def _encoded(self, name: SplitName) -> EncodedSplit:
-        found, preprocess = self._image_set.splits[name], self.preprocess
-        return EncodedSplit(
+    def _encoded(self, found: LabelledImages, content: str | None) -> EncodedSplit:
+        preprocess = self.preprocess
+        split = EncodedSplit(
             images=found.images,
             numbers=torch.arange(len(found.labels)),
             labels=found.labels,
@@ -291,8 +335,10 @@ class Folder(ImageDataModule):
             bits=preprocess.bits,
             threads=self._decoding_threads(),
             on_bad_image=self.on_bad_image,
-            content=found.content,
+            content=content,
         )
+        skipped = found.labels == SKIPPED
+        return split.subset((~skipped).nonzero().flatten()) if skipped.ndim == 1 and skipped.any() else split
 
     def _current_views(self) -> TenCrop | MultiScale | None:
         """Return the views for a command that evaluates; validation during training uses the center only."""
@@ -350,7 +396,7 @@ class Folder(ImageDataModule):
         return self._threads or min(_MAX_THREADS, available_cores(devices))
 
 
-def find_image_set(root: str, labels: str | None = None, columns: LabelColumns = LabelColumns()) -> ImageSet:
+def find_image_set(root: str, labels: str | None = None, columns: LabelColumns = LabelColumns(), *, partial: bool = False) -> ImageSet:
     """Find the splits of a dataset: images with a label file, a saved dataset, class folders, or shards in a folder or on the Hub.
 
     Args:
@@ -358,6 +404,7 @@ def find_image_set(root: str, labels: str | None = None, columns: LabelColumns =
         labels: The label file; None for `metadata.csv` and the like, if there is one.
         columns: The columns of the label file, where their names are not the usual ones.
 
+        partial: Whether training images, or images of some classes, may be missing.
     Raises:
         OSError: a missing folder or dataset, or one that cannot be opened.
         UsageError: a dataset without training images, or with classes that do not fit together.
@@ -374,10 +421,10 @@ def find_image_set(root: str, labels: str | None = None, columns: LabelColumns =
         return found
     folder = Path(root).expanduser()
     if files := find_label_files(folder, labels, columns):
-        return image_set_of_labels(files)
+        return image_set_of_labels(files, partial=partial)
     if is_saved(folder):
         return image_set_saved(folder)
-    return image_set_in_shards(folder, columns) or image_set_of(find_class_trees(folder))
+    return image_set_in_shards(folder, columns) or image_set_of(find_class_trees(folder, partial=partial), partial=partial)
 
 
 def _parse_fold(fold: str) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from reslight.data.image_folder.label_table import Fault, LabelColumns, LabelTab
 from reslight.data.image_folder.listed_images import ListedImages
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, SPLIT_OF, ImageSet, LabelledImages, SplitName
 from reslight.data.loading.encoded import Files
-from reslight.messages import UsageError, did_you_mean, shortened, unprintable, visible
+from reslight.messages import UsageError, counted, did_you_mean, shortened, unprintable, visible
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ class LabelledFolder:
         splits: The images of each split that exists, in canonical order: class by class, as class folders have them.
         faults: Mistakes that training refuses.
         unlisted: Images without a row, relative to the root.
+        unlabelled: Images without a row in the folder of test images, if no row is of that split: they are there to be predicted.
         repeated: Rows that repeat another one.
         shared_groups: Groups that are in more than one split.
         bases: For each label file the folder to which its paths are relative.
@@ -97,6 +98,7 @@ class LabelledFolder:
     """Beside each image its name as in class folders: the label, and the path below the label's folder."""
     faults: list[Fault] = field(default_factory=list)
     unlisted: list[str] = field(default_factory=list)
+    unlabelled: list[str] = field(default_factory=list)
     repeated: list[Fault] = field(default_factory=list)
     shared_groups: list[Fault] = field(default_factory=list)
     bases: list[Path] = field(default_factory=list)
@@ -118,6 +120,9 @@ class LabelledFolder:
         if self.unlisted:
             names = shortened([visible(name) for name in self.unlisted], _SHOWN)
             found.append(f"{files.root} has images without a row in {files}, which are ignored: {names}")
+        if self.unlabelled:
+            images = counted(len(self.unlabelled), "image")
+            found.append(f"{files.root} has {images} without labels in test, which only `reslight predict` uses")
         for split, images in self.splits.items():
             if without := sum(not image.label for _, image in images):
                 found.append(f"{files} has {without:,} of {len(images):,} {split} images without a class")
@@ -162,12 +167,13 @@ def find_label_files(root: Path, labels: str | None, columns: LabelColumns = Lab
     return LabelFiles(root, tables) if tables else None
 
 
-def read_labelled_folder(files: LabelFiles, report: Report | None = None) -> LabelledFolder:
+def read_labelled_folder(files: LabelFiles, report: Report | None = None, *, partial: bool = False) -> LabelledFolder:
     """Find the image of each row of the label files; no image is opened.
 
     Args:
         files: The label files.
         report: See `list_folder`.
+        partial: Whether training images may be missing: then the classes are those of all splits, and may be few.
 
     Raises:
         OSError: a folder that cannot be opened, without `report`.
@@ -181,24 +187,32 @@ def read_labelled_folder(files: LabelFiles, report: Report | None = None) -> Lab
             if (first := images.setdefault(image.path, image)) is not image:
                 _add_repeated(first, image, faults, found.repeated)
         found.faults += sorted(faults, key=lambda fault: fault.number)
-    found.unlisted = [name for name in folder.names if name not in images]
+    without = [name for name in folder.names if name not in images]
+    is_test = {name: name.partition("/")[0] in SPLIT_FOLDERS["test"] for name in without}
+    if not any(image.split == "test" for image in images.values()):
+        found.unlabelled = [name for name in without if is_test[name]]
+    found.unlisted = [name for name in without if not (found.unlabelled and is_test[name])]
     by_split: dict[SplitName, list[_Image]] = {}
     for image in images.values():
         by_split.setdefault(image.split, []).append(image)
     found.splits = {split: _in_canonical_order(by_split[split], several=files.several) for split in SPLIT_FOLDERS if split in by_split}
-    _check_classes(found)
+    _find_classes(found, partial=partial)
     _check_groups(found)
     return found
 
 
-def image_set_of_labels(files: LabelFiles) -> ImageSet:
-    """Return the splits that label files give.
+def image_set_of_labels(files: LabelFiles, *, partial: bool = False) -> ImageSet:
+    """Return the splits that label files give. Images without a row in the folder `test` are unlabelled, if no row is of this split.
+
+    Args:
+        files: The label files.
+        partial: See `read_labelled_folder`.
 
     Raises:
         OSError: a folder that cannot be opened.
         UsageError: a mistake in a label file.
     """
-    found, root = read_labelled_folder(files), files.root
+    found, root = read_labelled_folder(files, partial=partial), files.root
     if found.faults:
         more = len(found.faults) - 1
         given = f" --labels {files}" if files.given else ""
@@ -214,7 +228,10 @@ def image_set_of_labels(files: LabelFiles) -> ImageSet:
         labels = _label_numbers([image.label for _, image in images], found.classes, several=files.several)
         names = FilePaths.below(Path(), (name for name, _ in images)).relative
         splits[split] = LabelledImages(Files(paths), labels, name, *_group_numbers(images), names)
-    return ImageSet(found.classes, splits, tuple(found.warnings()), files.columns)
+    unlabelled = None
+    if found.unlabelled:
+        unlabelled = LabelledImages.unlabelled(Files(FilePaths.below(root, found.unlabelled)), found.unlabelled)
+    return ImageSet(found.classes, splits, tuple(found.warnings()), files.columns, unlabelled)
 
 
 def _label_numbers(labels: Sequence[str], classes: Sequence[str], *, several: bool) -> torch.Tensor:
@@ -262,14 +279,15 @@ def _in_canonical_order(images: Sequence[_Image], *, several: bool) -> list[tupl
     return [(name, images[number]) for number, name in ordered]
 
 
-def _check_classes(found: LabelledFolder) -> None:
+def _find_classes(found: LabelledFolder, *, partial: bool) -> None:
     """Find the classes; add faults of the dataset as a whole, after those of rows."""
     file, by_column = str(found.files), isinstance(found.files.columns.label, tuple)
     labels = {split: found.classes_in(split) for split in found.splits}
-    found.classes = tuple(sorted(labels.get("train", ())))
-    for name in unprintable(sorted(set().union(*labels.values()))):
+    all_classes = sorted(set().union(*labels.values()))
+    found.classes = tuple(all_classes if partial else sorted(labels.get("train", ())))
+    for name in unprintable(all_classes):
         found.faults.append(Fault(file, f"has the label {name}: it must be one line of printable text. Rename the class."))
-    if found.faults:
+    if found.faults or partial:
         return  # rows are missing, so that classes may be, too
     if "train" not in labels:
         found.faults.append(Fault(file, f"has images of {' and '.join(labels)}, but none of train. Add rows of train."))

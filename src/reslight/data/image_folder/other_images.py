@@ -1,0 +1,119 @@
+"""Images elsewhere than those of training, for a trained network: to evaluate it, or to predict their classes."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reslight.data.image_folder.folder import Folder, find_image_set
+from reslight.data.image_folder.pictures import find_pictures
+from reslight.data.image_folder.splits import ImageSet, LabelledImages, SplitName
+from reslight.data.image_folder.trained_classes import matched
+from reslight.data.imagenet.synsets import names_of
+from reslight.data.loading.encoded import Files
+from reslight.messages import UsageError, counted
+
+log = logging.getLogger(__name__)
+
+
+class EvaluationFolder(Folder):
+    """Images to evaluate a trained network on, whose classes are found by the network's names of them.
+
+    The root is read as by `Folder`, but it may lack training images, classes and splits. Images without splits are all evaluated, by
+    `validate` as by `test`. A root with the images of training, such as a copy, has the splits that it had in training.
+
+    Args:
+        root: Folder of the images, or OWNER/DATASET[@REVISION] on the Hub.
+        classes: Names of the network's classes, in its order.
+        trained_on: What identifies the contents of the training images, see `Images.content`. If it is not known (None),
+            training images in root are taken for them.
+        has_synsets: Whether folders are named after ImageNet's synsets, and the network's classes after their names.
+
+    Raises:
+        OSError: a missing folder, or one that cannot be opened.
+        UsageError: a setting that is out of range, folders in another layout, or classes that the network does not know.
+    """
+
+    def __init__(
+        self, root: str, classes: Sequence[str], *, trained_on: str | None = None, has_synsets: bool = False, **settings: Any
+    ) -> None:
+        self._classes, self._trained_on, self._has_synsets = tuple(classes), trained_on, has_synsets
+        super().__init__(root, **settings)
+
+    def find_image_set(self) -> ImageSet:
+        """Return the splits to evaluate, with the network's classes; for a copy of the training images its training split, too."""
+        found = find_image_set(self.root, self.label_file, self.labels_columns, partial=True)
+        if self._has_synsets:
+            found = replace(found, classes=names_of(found.classes, Path(self.root).expanduser()))
+        train, skips = found.splits.get("train"), self.on_unknown_class == "skip"
+        if train is not None and self._trained_on in (None, train.content):
+            return matched(found, self._classes, self.root, skips=skips)
+        self.fold = self._fold = None
+        splits: dict[SplitName, LabelledImages] = {name: images for name, images in found.splits.items() if name != "train"}
+        if train is not None and not splits:
+            log.info("data.root is %s: it is not split, so that all its images are evaluated", self.root)
+            splits = {"test": train}
+        found = matched(replace(found, splits=splits), self._classes, self.root, skips=skips)
+        splits = dict(found.splits)
+        if train is not None and splits.keys() == {"test"} and train.images is splits["test"].images:
+            splits["val"] = splits["test"]
+        elif self._has_synsets and "val" in splits:
+            splits["test"] = splits["val"]  # ImageNet's validation images are its test
+        return replace(found, splits=splits)
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the network's names of the classes."""
+        return self._classes
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are validation images."""
+        return "val" in self._image_set.splits or ("train" in self._image_set.splits and super().has_validation)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Prepare the images of a stage.
+
+        Raises:
+            UsageError: no images for the stage.
+        """
+        splits = self._image_set.splits
+        if stage == "validate" and not self.has_validation:
+            raise UsageError(f"data.root is {self.root}: it has no validation images. Add the folder val, or use `reslight test`.")
+        super().setup(stage)
+        if stage in ("validate", "test") and "train" not in splits:
+            split = self._splits["val" if stage == "validate" else "test"]
+            log.info("data   %s: %s, fingerprint %s", self.root, counted(len(split), "image"), split.fingerprint[:12])
+
+    def data_info(self) -> dict[str, Any]:
+        """Return what `Folder.data_info` does, and the folder of the images."""
+        return super().data_info() | {"root": self.root}
+
+
+class Pictures(Folder):
+    """Images to predict: files, and images in folders at any depth. They need no labels, and those that cannot be read are skipped.
+
+    Args:
+        paths: The files and folders.
+        classes: Names of the network's classes, in its order. The label of an image in a folder that is named after one is known.
+
+    Raises:
+        OSError: a missing file or folder, or one that cannot be opened.
+        UsageError: a setting that is out of range, or no images.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], classes: Sequence[str], **settings: Any) -> None:
+        self._paths, self._classes = [Path(path).expanduser() for path in paths], tuple(classes)
+        super().__init__(str(self._paths[0]) if self._paths else "", **settings)
+
+    def find_image_set(self) -> ImageSet:
+        """Return the images, in no split."""
+        self.fold = self._fold = None
+        paths, labels, left_out = find_pictures(self._paths, self._classes)
+        if left_out:
+            log.info("left out: %s without an image extension", counted(left_out, "file"))
+        return ImageSet(self._classes, {}, unlabelled=LabelledImages.unlabelled(Files(paths), paths.relative(), labels))
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the network's names of the classes."""
+        return self._classes
