@@ -204,8 +204,7 @@ class Preprocess:
 
     def _resize_pillow(self, image: "Image") -> Tensor:
         """Resize with Pillow, as the pipelines of published accuracies do, and return uint8 or uint16 `(C, H, W)`."""
-        tvf, modes_of_resizing = _torchvision()
-        from PIL import Image  # comes with torchvision
+        from PIL import Image  # comes with torchvision, which itself takes as long to import as torch
 
         if not isinstance(image, Image.Image):
             raise TypeError(f"image is a {type(image).__name__}: it must be a Pillow image or a uint8 tensor.")
@@ -217,7 +216,7 @@ class Preprocess:
                 "Give a uint8 tensor."
             )
         if self.channels in (2, 4):  # Pillow would weight the other channels with the last one
-            return self._resize_tensor(tvf.pil_to_tensor(image))
+            return self._resize_tensor(_pixels(image))
         if image.mode in _DEEP_MODES:
             return self._resize_tensor(self._from_deep(image))
         if image.mode != mode:  # no copies that are not needed: an image may have hundreds of megabytes
@@ -227,13 +226,12 @@ class Preprocess:
         if (height, width) != (image.height, image.width):
             image = image.crop((left, top, left + width, top + height))
         if size != (height, width):
-            image = tvf.resize(image, list(size), modes_of_resizing(self.interpolation))
-        tensor: Tensor = tvf.pil_to_tensor(image)
-        return tensor
+            image = image.resize(size[::-1], Image.Resampling[self.interpolation.upper()])
+        return _pixels(image)
 
     def _from_deep(self, image: "Image") -> Tensor:
         """Return the values of a gray image of 16 bits; Pillow would clip them at 255."""
-        values = _torchvision()[0].pil_to_tensor(image).double()
+        values = _pixels(image, "float64")
         if values.min() < 0 or values.max() > 65535 or image.mode == "F":
             raise UsageError(
                 f"image is a Pillow image of mode {image.mode}: its values must be whole numbers from 0 to 65535. Give a uint8 tensor."
@@ -313,6 +311,14 @@ def center_to(image: Tensor, shape: tuple[int, int], fill: tuple[int, ...]) -> T
     # Rounded as in torchvision, whose published accuracies depend on it.
     top, left = round((height - shape[0]) / 2), round((width - shape[1]) / 2)
     return image[..., top : top + shape[0], left : left + shape[1]]
+
+
+def _pixels(image: "Image", dtype: str = "uint8") -> Tensor:
+    """Return the values of a Pillow image, `(C, H, W)`."""
+    import numpy as np
+
+    values = torch.from_numpy(np.array(image, dtype=dtype))  # a copy, which torch may write to
+    return values.movedim(-1, 0).contiguous() if values.ndim == 3 else values[None]
 
 
 def _torchvision() -> tuple[Any, Any]:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import decode_png
 
 from reslight.messages import MissingPackageError, UsageError, counted
 
@@ -69,6 +68,8 @@ def decode_bands(data: bytearray, name: str, channels: int, bits: int = 8) -> Te
     elif is_tiff(data):
         values, orientation = _with_tifffile(data, name, channels)
     else:
+        from torchvision.io import decode_png  # takes as long to import as torch
+
         values = decode_png(torch.frombuffer(data, dtype=torch.uint8)).permute(1, 2, 0).numpy()
     result = _turned(to_bits(_with_channels(values, name, channels), bits), orientation)
     return torch.from_numpy(np.require(result, requirements=("C", "W"))).permute(2, 0, 1)

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from reslight.data.loading.bands import decode_bands, is_tiff
 from reslight.data.loading.converted import Converted
@@ -55,6 +54,8 @@ def decode(data: bytearray, name: str, channels: int = 3, bits: int = 8) -> Tens
         return found
     if size := jpeg_size(data):
         _check_size(*size, name)
+        from torchvision.io import ImageReadMode, decode_jpeg  # takes as long to import as torch
+
         try:
             mode = ImageReadMode.RGB if channels == 3 else ImageReadMode.GRAY
             pixels: Tensor = decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), mode, apply_exif_orientation=True)
