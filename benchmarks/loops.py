@@ -31,6 +31,7 @@ from reslight.cli.trainer import run
 from reslight.metrics import TrainingSums
 from reslight.models import ResNet, ResNetConfig
 from reslight.training import OptimConfig
+from reslight.training.loss import is_correct
 from reslight.training.optim import build_optimizer
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -213,7 +214,7 @@ def bare_loop(
         scaler.step(stepper)
         scaler.update()
         if sums:
-            counted.update(loss, logits, labels)
+            counted.update(loss, is_correct(logits, labels))
         clock.tick()
         if first is not None and clock.done == 1:
             first.append(clock.now() - begun)

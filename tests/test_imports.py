@@ -17,6 +17,7 @@ OURS = {
     "preprocess": {"plain", "messages"},
     "metrics": {"messages"},
     "atomic": set(),
+    "multi_label": set(),
     "file_lock": set(),
     "messages": set(),
     "regular_file": {"messages"},
@@ -32,11 +33,11 @@ OURS = {
     "weights": {"plain", "models", "preprocess", "hub", "atomic", "messages", "regular_file", "version"},
     "data": {"cores", "lazy", "plain", "preprocess", "hub", "atomic", "messages", "regular_file", "lightning_private"} | {"file_lock"},
     "training": {"cores", "plain", "models", "weights", "metrics", "preprocess", "atomic", "messages", "renamed", "lightning_private"}
-    | {"regular_file"},
+    | {"regular_file", "multi_label"},
     "runs": {"renamed", "training", "weights", "models", "metrics", "preprocess", "atomic", "messages", "regular_file"}
-    | {"file_lock", "lightning_private"},
-    "analysis": {"atomic", "runs", "weights", "data", "models", "metrics", "preprocess", "messages", "regular_file"},
-    "paper": {"atomic", "analysis", "runs", "training", "models", "messages"},
+    | {"file_lock", "lightning_private", "multi_label"},
+    "analysis": {"multi_label", "atomic", "runs", "weights", "data", "models", "metrics", "preprocess", "messages", "regular_file"},
+    "paper": {"atomic", "analysis", "runs", "training", "models", "messages", "weights"},
     "cli": {"atomic", "cores", "interrupts", "lightning_private", "plain"}
     | {"renamed", "paper", "analysis", "runs", "training", "data", "weights", "models", "hub", "preprocess", "messages", "version"},
     "__init__": {"lazy", "models", "preprocess", "weights", "messages", "version"},

@@ -35,6 +35,11 @@ class EvalCounts:
     correct5: int | None
     nll: float
 
+    def behind(self) -> dict[str, str]:
+        """Return the integers behind the fractions, in words."""
+        correct = {"acc1": self.correct1, "acc5": self.correct5}
+        return {name: f"{hits} of {self.total}" for name, hits in correct.items()}
+
     def fractions(self) -> dict[str, float]:
         """Return `loss` (mean negative log-likelihood), `acc1` and, with more than five classes, `acc5`."""
         result = {"loss": self.nll / self.total, "acc1": self.correct1 / self.total}
@@ -140,11 +145,14 @@ class Evaluator:
         rows = torch.stack([torch.ones_like(highest), (predictions == labels).double(), highest], dim=1)
         self._bins.index_add_(0, torch.bucketize(highest, edges), rows)  # a bin includes its upper edge
 
-    def counts(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> EvalCounts:
+    def counts(
+        self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor, gather: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    ) -> EvalCounts:
         """Return the counts so far.
 
         Args:
             reduce: Sums a tensor over the devices of the run; each device has seen a part of the images.
+            gather: Not used; a `MultiLabelEvaluator` needs it.
         """
         total, correct1, correct5 = (int(n) for n in reduce(self._integers.clone()))
         return EvalCounts(total, correct1, correct5 if self._k > 1 else None, float(reduce(self._nll.clone())))
@@ -183,9 +191,13 @@ class TrainingSums:
 
     Unlike an `Evaluator`, it takes the training loss (with smoothed or mixed labels), and its state is saved in checkpoints, so
     that a resumed epoch reports all of its batches.
+
+    Args:
+        accuracy: Name of the fraction of correct images.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, accuracy: str = "acc1") -> None:
+        self._accuracy = accuracy
         self.reset()
 
     def reset(self) -> None:
@@ -195,18 +207,18 @@ class TrainingSums:
         self._correct: Tensor | int = 0
 
     @torch.no_grad()
-    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: its mean loss, logits `(N, num_classes)` and labels `(N,)`."""
-        self.total += len(labels)
+    def update(self, loss: Tensor, is_correct: Tensor) -> None:
+        """Add a batch: its mean loss, and whether the prediction of each image is correct, `(N,)`."""
+        self.total += len(is_correct)
         # In the network's own dtype the sum of an epoch would be inexact (bfloat16) or infinite (float16).
-        self._loss = self._loss + loss.detach().to(_sum_dtype(loss.device)) * len(labels)
-        self._correct = self._correct + (logits.argmax(dim=1) == labels).sum()
+        self._loss = self._loss + loss.detach().to(_sum_dtype(loss.device)) * len(is_correct)
+        self._correct = self._correct + is_correct.sum()
 
     def fractions(self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor, device: torch.device | str = "cpu") -> dict[str, float]:
-        """Return `loss` and `acc1`, over all devices if `reduce` sums over them; an empty dict before the first batch."""
+        """Return `loss` and the accuracy, over all devices if `reduce` sums over them; an empty dict before the first batch."""
         sums = self.state_dict(reduce, device)
         total = sums["total"]
-        return {"loss": sums["loss"] / total, "acc1": sums["correct"] / total} if total else {}
+        return {"loss": sums["loss"] / total, self._accuracy: sums["correct"] / total} if total else {}
 
     def state_dict(
         self, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor, device: torch.device | str = "cpu"

@@ -17,7 +17,7 @@ from reslight.data.augment import mixup
 from reslight.metrics import Evaluator, TrainingSums
 from reslight.preprocess import Preprocess
 from reslight.training import Checkpoints, ImageClassifier, Progress
-from reslight.training.loss import class_of, training_loss
+from reslight.training.loss import is_correct, training_loss
 from reslight.training.warmup import ErrorWarmup
 
 TINY = {"depths": [1, 1], "widths": [4, 8], "stem": "small", "stem_width": 4, "drop_path": 0.1}
@@ -107,8 +107,9 @@ def test_input_loss_and_sums_stay_on_the_gpu(fake_gpu):
     sums, warmup = TrainingSums(), ErrorWarmup(0.8)
     for target in (labels, mixed_labels):
         loss = training_loss(logits, target, "cross_entropy", 0.1)
-        sums.update(loss, logits, class_of(target))
-        warmup.update(logits, class_of(target))
+        correct = is_correct(logits, target)
+        sums.update(loss, correct)
+        warmup.update(correct)
     assert loss.device == fake_gpu
     assert sums._loss.device == sums._correct.device == warmup._correct.device == fake_gpu
 

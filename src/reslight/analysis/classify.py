@@ -33,25 +33,28 @@ class DecodedImage:
 
 
 @torch.inference_mode()
-def classify(net: ResNet, image: DecodedImage) -> list[tuple[str, float]]:
-    """Return the most probable classes, at most five, with their probabilities; a class without a name is called by its number.
+def classify(net: ResNet, image: DecodedImage, threshold: float = 0.5) -> list[tuple[str, float]]:
+    """Return the most probable classes with their probabilities, the highest first; a class without a name is called by its number.
 
     Args:
-        net: A network with its `preprocess`, in eval mode.
+        net: A network with its `preprocess`, in eval mode. If it has one label for each image, at most five classes are returned.
         image: The image.
+        threshold: With several labels, the classes whose probability is above it are returned.
 
     Raises:
         UsageError: probabilities that are not numbers.
     """
     pixels = net.preprocess(image.image)[None].to(net.fc.weight.dtype)
-    probabilities = net(pixels)[0].double().softmax(dim=0)
+    logits = net(pixels)[0].double()
+    probabilities = logits.sigmoid() if net.multi_label else logits.softmax(dim=0)
     if not bool(probabilities.isfinite().all()):
         raise UsageError(
             "the network's probabilities are not finite numbers: its weights are too large. Get the weights again, or retrain."
         )
     best = probabilities.sort(descending=True, stable=True)
     names = net.labels or range(net.config.num_classes)
-    pairs = zip(best.indices[:TOP].tolist(), best.values[:TOP].tolist(), strict=True)
+    count = int((best.values > threshold).sum()) if net.multi_label else TOP
+    pairs = zip(best.indices[:count].tolist(), best.values[:count].tolist(), strict=True)
     return [(str(names[number]), probability) for number, probability in pairs]
 
 

@@ -1,4 +1,4 @@
-"""Plot the confusion matrix or the most confused classes, the accuracy of each class and the calibration."""
+"""Plot the confusion matrix or the most confused classes, the accuracy of each class and the calibration; or AP and F1 of each class."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
@@ -24,12 +24,16 @@ _SHORT = 20
 def draw_evaluation(report: Mapping[str, Any]) -> "Figure":
     """Draw the report of an evaluation: the confusion matrix or the most confused classes, the accuracy of each, and the calibration.
 
+    With several labels for each image, where no class is confused with one other: average precision and F1 of each class.
+
     Args:
         report: The content of test.json or validate.json.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
+    if "calibration" not in report:
+        return _draw_several_labels(report)
     figure = new_figure(15, 5)
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -42,6 +46,23 @@ def draw_evaluation(report: Mapping[str, Any]) -> "Figure":
         _draw_pairs(confusion, _most_confused(report), [row["label"] for row in report["per_class"]])
     _draw_classes(classes, [row["accuracy"] for row in report["per_class"]], names)
     _draw_calibration(calibration, report["calibration"])
+    return figure
+
+
+def _draw_several_labels(report: Mapping[str, Any]) -> "Figure":
+    known = sorted((row for row in report["per_class"] if row["positives"]), key=lambda row: -float(row["ap"]))
+    shown = known[-MAX_NAMES:]  # the worst ones
+    figure = new_figure(7.2, 1.6 + 0.34 * max(4, len(shown)))
+    axes = figure.subplots()
+    places = range(len(shown))
+    for key, name, shift, color in (("ap", "average precision", -0.2, BLUE), ("f1", "F1 at 0.5", 0.2, RED)):
+        axes.barh([place + shift for place in places], [100 * row[key] for row in shown], 0.38, color=color, label=name)
+    axes.set_yticks(places, [f"{_shown(row['label'], 30)} ({row['positives']:,})" for row in shown])
+    axes.invert_yaxis()
+    title = "Classes and their images" if len(shown) == len(known) else f"The {len(shown)} worst of {len(known)} classes, and their images"
+    axes.set(xlim=(0, 100), xlabel="%", title=title)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12 - 0.5 / len(shown)) if shown else (0.5, -0.2), ncols=2, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -95,6 +95,9 @@ def draw(runs: Sequence[History]) -> "Figure":
     """
     if not runs:
         raise UsageError("there are no runs to draw. Give one, such as runs/digits.")
+    if len({run.multi_label for run in runs}) > 1:
+        one, other = (next(run.folder for run in runs if run.multi_label is several) for several in (True, False))
+        raise UsageError(f"{one} has several labels for each image, and {other} has one: their errors differ. Draw them one by one.")
     return draw_panels([Panel("", runs, names_of(runs))])
 
 
@@ -113,7 +116,7 @@ def draw_panels(panels: Sequence[Panel], x: str = "") -> "Figure":
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for number, (run, name) in enumerate(zip(panel.runs, panel.names, strict=True)):
             _draw_run(axes, run, name, number)
-        _scale(axes, runs, x)
+        _scale(axes, runs, x, "100 - mAP (%)" if any(run.multi_label for run in runs) else "error (%)")
         _add_legend(axes, panel)
         axes.set_title(panel.title, fontsize=FONT)
     return figure
@@ -137,7 +140,7 @@ def _draw_run(axes: "Axes", run: History, name: str, number: int) -> None:
             axes.plot(curve.steps, curve.errors, label=f"{name} {split}", **look)
 
 
-def _scale(axes: "Axes", runs: Sequence[History], x: str) -> None:
+def _scale(axes: "Axes", runs: Sequence[History], x: str, y: str) -> None:
     """Set the limits, the labels and the ticks of the axes."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -145,7 +148,7 @@ def _scale(axes: "Axes", runs: Sequence[History], x: str) -> None:
     is_long = longest >= LONG_RUN
     axes.set_xlim(0, max(longest, 1))
     axes.set_ylim(bottom - (top - bottom) / 50, top)  # a line at the bottom stays visible
-    label_axes(axes, f"{x or 'iter.'} (1e4)" if is_long else x or "iteration", "error (%)")
+    label_axes(axes, f"{x or 'iter.'} (1e4)" if is_long else x or "iteration", y)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e4:g}" if is_long else f"{x:,.0f}"))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
 

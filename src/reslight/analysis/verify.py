@@ -4,7 +4,8 @@ import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,18 +13,21 @@ import torch
 from reslight.messages import UsageError, data_root_called, shortened, visible
 from reslight.metrics import EvalCounts, Evaluator
 from reslight.models import ResNet
+from reslight.multi_label import MultiLabelCounts, MultiLabelEvaluator
 from reslight.preprocess import Preprocess
 from reslight.regular_file import is_regular
-from reslight.weights import EvalResult, Record
+from reslight.weights import Record
 from reslight.weights.card import numbers_in
 from reslight.weights.folder import CARD, CONFIG, MODEL, Description, check_for_other_libraries, load_network, read_card, read_golden
 from reslight.weights.golden import TOLERANCE
+from reslight.weights.record import AnyResult
 
+Counts = EvalCounts | MultiLabelCounts
 if TYPE_CHECKING:
     from reslight.data import ImageDataModule
 
 _NLL_TOLERANCE = 1e-4
-"""The relative tolerance of the loss; the counts must be equal."""
+"""The relative tolerance of the loss, and that of mAP and macro F1; the counts must be equal."""
 _ROOT = "data"
 _BATCH = 500
 _IMAGENET = 1000
@@ -76,10 +80,14 @@ def verify(description: Description, root: str | None = None, labels: str | None
         yield Check(f"{CARD} has {'the numbers of' if is_same else 'other numbers than'} config.json", is_same)
     data = _data_of(record, root or _ROOT, labels)
     for claimed in record.metrics:
-        yield _compare(claimed, evaluate(net, record, data, claimed.split, claimed.precision, claimed.batch_size), data)
+        split = claimed.split if claimed.split in data.splits else next(iter(data.splits))
+        if split in {one.split for one in record.metrics} - {claimed.split}:
+            yield Check(f"{claimed.split}: {data.name} has no such images", good=False)
+            continue
+        yield _compare(claimed, split, evaluate(net, record, data, split, claimed.precision, claimed.batch_size), data)
 
 
-def evaluate(net: ResNet, record: Record, data: "ImageDataModule", split: str, precision: str, batch_size: int) -> EvalCounts:
+def evaluate(net: ResNet, record: Record, data: "ImageDataModule", split: str, precision: str, batch_size: int) -> Counts:
     """Evaluate a network on a split.
 
     Args:
@@ -106,21 +114,22 @@ def evaluate(net: ResNet, record: Record, data: "ImageDataModule", split: str, p
         network.to(dtype)
     weights = network.fc.weight.dtype
     normalizer = record.preprocess.normalizer("cpu", weights)
-    evaluator = Evaluator(record.net.num_classes)
+    evaluator = MultiLabelEvaluator(record.net.num_classes) if record.multi_label else Evaluator(record.net.num_classes)
     with torch.inference_mode(), mixed:
         for images, labels, _ in EvalLoader(data.splits[split], batch_size=batch_size, rank=0, devices=1):
             evaluator.update(network(normalizer(images, layout)), labels)
     return evaluator.counts()
 
 
-def _compare(claimed: EvalResult, counts: EvalCounts, data: "ImageDataModule") -> Check:
-    fingerprint = data.splits[claimed.split].fingerprint
-    if claimed.fingerprint not in (None, fingerprint):
-        return Check(f"{claimed.split}: not the images of the card, their fingerprint is {fingerprint[:12]}...", good=False)
-    is_same = (counts.total, counts.correct1, counts.correct5) == (claimed.total, claimed.correct1, claimed.correct5)
-    is_same &= math.isclose(claimed.nll, counts.nll, rel_tol=_NLL_TOLERANCE)
-    found = f"{counts.correct1} of {counts.total} correct, mean NLL {counts.nll / counts.total:.4f}"
-    claim = "as on the card" if is_same else f"the card says {claimed.correct1} of {claimed.total}, {claimed.nll / claimed.total:.4f}"
+def _compare(claimed: AnyResult, split: str, counts: Counts, data: "ImageDataModule") -> Check:
+    fingerprint = data.splits[split].fingerprint
+    if split != claimed.split or claimed.fingerprint not in (None, fingerprint):
+        found = _in_words(counts, percent=True)
+        return Check(f"{split}: not the images of the card, their fingerprint is {fingerprint[:12]}...: {found}", good=False)
+    values = ((getattr(claimed, name), value) for name, value in asdict(counts).items())
+    is_same = all(math.isclose(a, b, rel_tol=_NLL_TOLERANCE) if isinstance(b, float) else a == b for a, b in values)
+    found = _in_words(counts)
+    claim = "as on the card" if is_same else f"the card says {claimed.in_words()}, {claimed.nll / claimed.total:.4f}"
     return Check(f"{claimed.split}: {found}; {claim}", is_same)
 
 
@@ -132,8 +141,15 @@ def _first_result(net: ResNet, record: Record, root: str | None, labels: str | N
     data = _data_of(record, root or _ROOT, labels)
     split = next(iter(data.splits))
     counts = evaluate(net, record, data, split, "64-true" if record.dtype == "float64" else "32-true", _BATCH)
-    accuracy = f"{counts.correct1} of {counts.total} correct ({100 * counts.correct1 / counts.total:.2f} %)"
-    return Check(f"{split} of {data.name}: {accuracy}, mean NLL {counts.nll / counts.total:.4f}; {nothing}", good=True)
+    return Check(f"{split} of {data.name}: {_in_words(counts, percent=True)}; {nothing}", good=True)
+
+
+def _in_words(counts: Counts, *, percent: bool = False) -> str:
+    loss = f"{counts.nll / counts.total:.4f}"
+    if isinstance(counts, MultiLabelCounts):
+        return f"mAP {100 * counts.mAP:.2f} %, all labels of {counts.exact} of {counts.total} correct, mean BCE {loss}"
+    share = f" ({100 * counts.correct1 / counts.total:.2f} %)" if percent else ""
+    return f"{counts.correct1} of {counts.total} correct{share}, mean NLL {loss}"
 
 
 def _training_data(record: Record) -> Mapping[str, Any]:
@@ -190,7 +206,7 @@ def _data_of(record: Record, root: str, labels: str | None = None) -> "ImageData
         UsageError: a dataset with other classes or channels than the weights.
     """
     with data_root_called("--data"):
-        made = datamodule_of(_training_data(record), record.preprocess, root, labels)
+        made = _other_images(record, root, labels) or datamodule_of(_training_data(record), record.preprocess, root, labels)
     if missing := [visible(name) for name in record.labels or () if name not in made.labels]:
         classes = "classes" if len(missing) > 1 else "class"
         raise UsageError(f"{root} has no {classes} {shortened(missing)}, which the card has. Give the card's dataset as --data.")
@@ -204,11 +220,40 @@ def _data_of(record: Record, root: str, labels: str | None = None) -> "ImageData
             f"{made.name} has {made.num_classes} classes and {made.in_channels} channels: the network has {record.net.num_classes} and "
             f"{record.net.in_channels}. Give the card's dataset as --data."
         )
+    if getattr(made, "multi_label", False) != record.multi_label:
+        kinds = ("several labels", "one label") if record.multi_label else ("one label", "several labels")
+        raise UsageError(f"{root} has {kinds[1]} for each image: the weights are for {kinds[0]}. Give the card's dataset as --data.")
     needed = {result.split for result in record.metrics} or {"test" if getattr(made, "has_test", True) else "val"}
     if not record.metrics and "val" in needed and not made.has_validation:
         raise UsageError(f"--data is {root}: it has neither test nor validation images. Put them into its folder test or val.")
     with data_root_called("--data"):
-        for split, stage in (("val", "validate"), ("test", "test")):
+        stages = {"val": ("validate", made.has_validation), "test": ("test", getattr(made, "has_test", True))}
+        there = {split for split, (_, is_there) in stages.items() if is_there}
+        needed = needed & there or there or needed  # other images than the card's may be in another split
+        for split, (stage, _) in stages.items():
             if split in needed:
                 made.setup(stage)
     return made
+
+
+def _other_images(record: Record, root: str, labels: str | None) -> "ImageDataModule | None":
+    """Return the dataset for weights that were trained on a folder of images: its classes are found by their names, and may be few.
+
+    Returns:
+        The dataset; None for weights of another dataset or without names of classes, and for ImageNet's own folders.
+    """
+    from reslight.data.image_folder.label_table import LabelColumns
+    from reslight.data.image_folder.other_images import EvaluationFolder
+    from reslight.data.imagenet.imagenet import layout_in
+
+    data = record.data
+    is_imagenet = data.get("kind") == "ImageNet"
+    if record.labels is None or data.get("kind") not in ("Folder", "ImageNet") or type(data.get("val_size", 0)) is not int:
+        return None
+    if is_imagenet and Path(root).is_dir() and layout_in(Path(root)):
+        return None
+    content = data.get("splits", {}).get("train", {}).get("content")
+    settings = {"val_size": data.get("val_size", 0), "fold": data.get("fold"), "labels": labels, "preprocess": record.preprocess}
+    settings["on_unknown_class"] = "skip"
+    columns = LabelColumns.of_card(data.get("labels_columns"))
+    return EvaluationFolder(root, record.labels, trained_on=content, has_synsets=is_imagenet, labels_columns=columns, **settings)

@@ -89,7 +89,7 @@ SETTINGS: Mapping[str, Completer] = {
     "trainer.logger": _choice("CSVLogger", "TensorBoardLogger", "WandbLogger", "MLFlowLogger", "CometLogger"),
     "trainer.profiler": _choice("simple", "advanced", "pytorch"),
     "trainer.default_root_dir": FILES,
-    "checkpoint.monitor": _choice("val/acc1", "val/loss"),
+    "checkpoint.monitor": _choice("val/acc1", "val/loss", "val/mAP"),
     "checkpoint.every_n_train_steps": NUMBER,
 }
 """The settings of fit, validate, test and predict that are used most, and what completes their values."""

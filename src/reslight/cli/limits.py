@@ -132,12 +132,13 @@ def check_checkpointing(callbacks: Iterable[Any], *, enabled: bool) -> None:
         raise UsageError(f"trainer.enable_checkpointing is false: {found[0]} in trainer.callbacks saves checkpoints. Remove one of them.")
 
 
-def check_monitors(callbacks: Sequence[Callback], *, classes: int, validates: bool) -> None:
+def check_monitors(callbacks: Sequence[Callback], *, classes: int, multi_label: bool, validates: bool) -> None:
     """Check that callbacks watch metrics that a training of ImageClassifier has.
 
     Args:
         callbacks: The callbacks of the run. One of the user's own may log more metrics, so then nothing is checked.
         classes: Number of classes.
+        multi_label: Whether images have several labels, or none.
         validates: Whether there are validation images.
 
     Raises:
@@ -145,8 +146,11 @@ def check_monitors(callbacks: Sequence[Callback], *, classes: int, validates: bo
     """
     if not all(type(one).__module__.startswith(("lightning.", "reslight.")) for one in callbacks):
         return
-    names = ["val/loss", "val/acc1", *(["val/acc5"] if classes > 5 else [])] if validates else []
-    names += ["train/loss", "train/acc1", "lr"]
+    of_val = ["loss", "acc1", *(["acc5"] if classes > 5 else [])]
+    if multi_label:
+        of_val = ["loss", "mAP", "f1_micro", "f1_macro", "subset_acc"]
+    names = [f"val/{name}" for name in of_val] if validates else []
+    names += ["train/loss", "train/subset_acc" if multi_label else "train/acc1", "lr"]
     for one in callbacks:
         monitor = one.monitor if isinstance(one, EarlyStopping | ModelCheckpoint) else None
         if monitor and monitor not in names and not monitor.startswith("lr-"):  # LearningRateMonitor's

@@ -35,7 +35,7 @@ CHOICES: Mapping[str, tuple[type, ModuleType, str]] = {
     "trainer.strategy": (Strategy, strategies, "strategy"),
 }
 """Settings whose value is a class: its base class, the module that has the classes with a bare name, and the word for it in messages."""
-FROM_DATA = ("model.num_classes", "model.in_channels")
+FROM_DATA = ("model.num_classes", "model.in_channels", "model.multi_label")
 OTHER_WORDS: Mapping[str, str] = {
     "num_workers": "data.threads is the number of decoding threads of Folder and ImageNet; other datasets are in memory and need none.",
     "workers": "data.threads is the number of decoding threads of Folder and ImageNet; other datasets are in memory and need none.",

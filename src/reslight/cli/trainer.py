@@ -108,7 +108,7 @@ class CLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the settings that are not Lightning's; the network's input channels and classes come from the data."""
+        """Add the settings that are not Lightning's; the network's input channels and classes, and the kind of labels, come from the data."""
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         # All commands have both, since they read the configuration of a run.
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_PATH)
@@ -117,6 +117,7 @@ class CLI(LightningCLI):
         parser.add_argument("--threads", type=int | None, default=None, help=THREADS)
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
         parser.link_arguments("data.in_channels", "model.in_channels", apply_on="instantiate")
+        parser.link_arguments("data.multi_label", "model.multi_label", apply_on="instantiate")
         for action in parser._actions:
             action.help = HELP.get(action.dest, action.help)
 
@@ -163,9 +164,9 @@ class CLI(LightningCLI):
         self.init_from = config.model.init_from
         if self.init_from:
             begin_with_weights(config, self.contents)
-
         if self.command != "fit" and self.checkpoint and self.contents:
             use_other_images(config, self.command, self.checkpoint, self.contents)
+
     @cached_property
     def contents(self) -> dict[str, Any] | None:
         """What is in the checkpoint, read once: a running fit may replace the file at any time. None without a checkpoint."""
@@ -176,7 +177,8 @@ class CLI(LightningCLI):
         trainer = self.config.trainer
         if self.command == "fit":
             validates = self.datamodule.has_validation and trainer.limit_val_batches != 0
-            check_monitors(callbacks_of(self.trainer), classes=self.datamodule.num_classes, validates=validates)
+            kind: dict[str, Any] = {"classes": self.datamodule.num_classes, "multi_label": self.datamodule.multi_label}
+            check_monitors(callbacks_of(self.trainer), **kind, validates=validates)
         contents = self.contents
         if self.checkpoint is None or contents is None:
             return

@@ -20,7 +20,7 @@ from torch import Tensor
 from reslight.data.augment.augment import Augment
 from reslight.data.augment.mixup import Mix
 from reslight.data.augment.views import Views
-from reslight.data.loading.balance import ClassWeights, Sampling, checked_class_weights, imbalance, loss_weights
+from reslight.data.loading.balance import ClassWeights, Sampling, checked_class_weights, imbalance, loss_weights, positive_weights
 from reslight.data.loading.labels import class_counts
 from reslight.data.loading.loaders import AnySplit, BatchPlan, EvalLoader, Position, TrainLoader, position_of
 from reslight.data.loading.split import Batch, Split, stratified_split
@@ -55,7 +55,9 @@ class ImageDataModule(LightningDataModule, ABC):
         augment: Augmentation of training images.
         mix: Mixtures of training images (mixup, cutmix).
         class_weights: Weight of each class in the training loss, by its name, and 1 for classes that are not named; balanced for weights
-            that are inversely proportional to the number of training images; null for equal weights. Evaluation has no weights.
+            that are inversely proportional to the number of training images; null for equal weights. With several labels for each image
+            it is the weight of the images that have the class, balanced if it is the number of those without it for each that has it.
+            Evaluation has no weights.
         sampling: uniform draws all training images equally often; balanced draws all classes equally often, in as many images an epoch.
     """
 
@@ -96,6 +98,11 @@ class ImageDataModule(LightningDataModule, ABC):
         augment.check(preprocess.channels, preprocess.shape, preprocess.bits)
         if sampling not in get_args(Sampling):
             raise UsageError(f"data.sampling is {sampling}: it must be {' or '.join(get_args(Sampling))}. Use uniform, the default.")
+        if self.multi_label and sampling == "balanced":
+            raise UsageError(
+                "data.sampling is balanced: each image has several labels, or none, so that no order of images has all classes equally "
+                "often. Use uniform, with data.class_weights balanced."
+            )
         self.name, self.labels = name, tuple(labels)
         self.preprocess = preprocess
         self.batch_size = batch_size
@@ -117,17 +124,17 @@ class ImageDataModule(LightningDataModule, ABC):
         return None
 
     @property
+    def has_training(self) -> bool:
+        """Whether there are training images; not so where a trained network is evaluated on images elsewhere."""
+        return True
+
+    @property
     def has_validation(self) -> bool:
         """Whether there are validation images."""
         return self.val_size > 0
 
     def validation_split(self, labels: Tensor) -> tuple[Tensor, Tensor] | None:
         """Choose the training images that are set apart for validation.
-    @property
-    def has_training(self) -> bool:
-        """Whether there are training images; not so where a trained network is evaluated on images elsewhere."""
-        return True
-
 
         Args:
             labels: The labels of all training images, see `loading.labels`.
@@ -267,6 +274,10 @@ class ImageDataModule(LightningDataModule, ABC):
         """Return the loader of the test split."""
         return self._eval_loader("test")
 
+    def path_of(self, number: int) -> Path | None:
+        """Return the path of an image of `predict_dataloader`, by its number; None if it has no file of its own."""
+        return None
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment and mix, in training only, and normalize for the network; all of it on the device."""
         if not (isinstance(batch, tuple | list) and len(batch) == 3):  # of a loader of the user's own, such as images alone for predictions
@@ -274,10 +285,6 @@ class ImageDataModule(LightningDataModule, ABC):
         images, labels, indices = batch
         dtype, memory_format = torch.float32, torch.contiguous_format
         trainer = self.trainer
-    def path_of(self, number: int) -> Path | None:
-        """Return the path of an image of `predict_dataloader`, by its number; None if it has no file of its own."""
-        return None
-
         if trainer is not None:
             dtype, memory_format = network_format(trainer.lightning_module)
             if trainer.training:
@@ -325,13 +332,16 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.class_weights == "balanced" and "train" not in self._splits:
             return "balanced"
         counts = self._class_counts() if self.class_weights == "balanced" else torch.zeros(0)
+        if self.multi_label:
+            return positive_weights(self.class_weights, self.labels, counts, len(self._splits["train"]) if len(counts) else 0)
         return loss_weights(self.class_weights, self.labels, counts)
 
     def _report_imbalance(self) -> None:
         if not (text := imbalance(self._class_counts(), self.labels)):
             return
         if self.class_weights is None and self.sampling == "uniform":
-            log.warning("%s. To train for all classes equally, set data.class_weights or data.sampling to balanced.", text)
+            keys = "data.class_weights" if self.multi_label else "data.class_weights or data.sampling"
+            log.warning("%s. To train for all classes equally, set %s to balanced.", text, keys)
         else:
             log.info("%s", text)
 

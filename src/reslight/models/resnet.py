@@ -40,6 +40,7 @@ class ResNet(nn.Module):
         config: The configuration; `ResNet(net.config)` has the same architecture.
         preprocess: What to do to an image first (a `reslight.Preprocess`); None unless it came with the weights.
         labels: Name of each class; None unless they came with the weights.
+        multi_label: Whether an image may have several classes: the sigmoid of a logit is then the probability of its class.
 
     Raises:
         UsageError: an argument that is not a `ResNetConfig`.
@@ -49,6 +50,7 @@ class ResNet(nn.Module):
 
     preprocess: Any
     labels: tuple[str, ...] | None
+    multi_label = False
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()

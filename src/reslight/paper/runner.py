@@ -27,6 +27,7 @@ from reslight.runs.fork import fork_run
 from reslight.runs.trained import load_with_data_info
 from reslight.training.checkpoint_file import read_checkpoint
 from reslight.training.optim import OptimConfig, ScheduleConfig, as_config
+from reslight.weights import EvalResult
 
 log = logging.getLogger(__name__)
 RunCommand = Callable[[list[str]], object]
@@ -118,7 +119,7 @@ def find_finished(plan: Plan) -> list[Finished]:
         for seed, run in sorted(_runs_by_seed(plan, condition).items()):
             if run.step != plan.steps(condition)[1]:
                 continue
-            if test := next((result for result in eval_results_of(run) if result.split == "test"), None):
+            if test := next((result for result in eval_results_of(run) if isinstance(result, EvalResult) and result.split == "test"), None):
                 known = _responses(plan, condition, run) if plan.experiment.figure == "responses" else None
                 found.append(Finished(condition, seed, read_run(run), test.correct1, test.total, known))
     return found

@@ -190,10 +190,11 @@ class RunFolder(Callback):
             self._release()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write summary.json, and the last accuracy as the metric of TensorBoard's hyper-parameters."""
+        """Write summary.json, and the last accuracy or mAP as the metric of TensorBoard's hyper-parameters."""
         if self.run is None or not trainer.is_global_zero or not isinstance(pl_module, ImageClassifier):
             return
-        final = pl_module.recorded.get("val/acc1", pl_module.recorded.get("train/acc1"))
+        names = ("val/mAP", "train/subset_acc") if pl_module.multi_label else ("val/acc1", "train/acc1")
+        final = next((pl_module.recorded[name] for name in names if name in pl_module.recorded), None)
         for logger in trainer.loggers:
             if final is not None and has_hp_metric(logger):
                 logger.log_metrics({"hp_metric": final}, step=trainer.global_step)

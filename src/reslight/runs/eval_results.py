@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
@@ -12,34 +12,56 @@ from reslight.atomic import write_files
 from reslight.messages import UsageError
 from reslight.metrics import ConfusionAndCalibration, EvalCounts
 from reslight.models import ResNet
+from reslight.multi_label import ClassResults, MultiLabelCounts
 from reslight.renamed import new_value
 from reslight.runs.folder import REPORTS, Run
 from reslight.runs.json_file import read_json_file
 from reslight.runs.trained import trained_net
 from reslight.training.checkpoint_file import read_checkpoint
 from reslight.training.classifier import ImageClassifier
-from reslight.weights.record import EvalResult
+from reslight.weights.record import AnyResult, EvalResult, MultiLabelResult
 from reslight.weights.saving import model_bytes
 
 MAX_MATRIX = 1000
 """The most classes whose confusion is saved as a matrix; of more classes, as the pairs that occurred."""
 
 
-def score_lines(split: str, counts: EvalCounts, details: ConfusionAndCalibration) -> list[str]:
+Counts = EvalCounts | MultiLabelCounts
+Details = ConfusionAndCalibration | ClassResults
+
+
+def score_lines(split: str, counts: Counts, details: Details) -> list[str]:
     """Return a line for each metric of a split, with the counts behind it."""
-    correct = {"acc1": counts.correct1, "acc5": counts.correct5}
-    behind = {name: f" ({hits} of {counts.total})" for name, hits in correct.items()}
+    behind = {name: f" ({text})" for name, text in counts.behind().items()}
     return [f"{split}/{name} {value:.4f}{behind.get(name, '')}" for name, value in _fractions(counts, details).items()]
 
 
-def evaluation_report(split: str, counts: EvalCounts, details: ConfusionAndCalibration, model: ImageClassifier) -> dict[str, Any]:
-    """Return the content of test.json or validate.json: metrics, counts, classes, confusion and calibration."""
+def evaluation_report(split: str, counts: Counts, details: Details, model: ImageClassifier) -> dict[str, Any]:
+    """Return the content of test.json or validate.json: metrics, counts, classes and, with one label, confusion and calibration."""
     names = model.data_info.get("labels") or range(model.config.num_classes)
-    classes = zip(names, details.totals, details.correct, details.per_class, strict=True)
-    bins = [(int(images), hits, probability) for images, hits, probability in details.bins.tolist()]
     return {
         "metrics": {f"{split}/{name}": value for name, value in _fractions(counts, details).items()},
         "counts": asdict(counts),
+        **(_of_classes(names, details) if isinstance(details, ClassResults) else _of_confusion(names, details)),
+        "data": model.data_info,
+        "precision": str(model.trainer.precision),
+        "batch_size": getattr(getattr(model.trainer, "datamodule", None), "eval_batch_size", None),
+        "sha256": weights_sha256(model.net),
+    }
+
+
+def _of_classes(names: Iterable[Any], results: ClassResults) -> dict[str, Any]:
+    """Return the results of each class of images with several labels."""
+    keys = ("label", "positives", "predicted", "correct", "ap", "f1")
+    rows = zip(names, results.positives, results.predicted, results.correct, results.ap, results.f1, strict=True)
+    return {"per_class": [dict(zip(keys, row, strict=True)) for row in rows]}
+
+
+def _of_confusion(names: Iterable[Any], details: ConfusionAndCalibration) -> dict[str, Any]:
+    """Return the accuracy of each class, the confusion and the calibration."""
+    classes = zip(names, details.totals, details.correct, details.per_class, strict=True)
+    bins = [(int(images), hits, probability) for images, hits, probability in details.bins.tolist()]
+    return {
         "per_class": [{"label": name, "total": total, "correct": hits, "accuracy": share} for name, total, hits, share in classes],
         **_confusion(details),
         "calibration": {
@@ -49,10 +71,6 @@ def evaluation_report(split: str, counts: EvalCounts, details: ConfusionAndCalib
                 for images, hits, probability in bins
             ],
         },
-        "data": model.data_info,
-        "precision": str(model.trainer.precision),
-        "batch_size": getattr(getattr(model.trainer, "datamodule", None), "eval_batch_size", None),
-        "sha256": weights_sha256(model.net),
     }
 
 
@@ -75,9 +93,11 @@ def save_report(report: dict[str, Any], path: Path) -> None:
 def _to_json(report: dict[str, Any]) -> str:
     """Return a report as readable JSON: one line for each row of the matrix or each pair, each class and each bin."""
     rows: dict[str, list[Any]] = {name: report[name] for name in ("confusion", "confusion_pairs", "per_class") if name in report}
-    marks = {name: name for name in rows} | {"calibration": report["calibration"] | {"bins": "bins"}}
+    marks: dict[str, Any] = {name: name for name in rows}
+    if "calibration" in report:
+        marks["calibration"] = report["calibration"] | {"bins": "bins"}
+        rows["bins"] = report["calibration"]["bins"]
     text = json.dumps(report | marks, indent=2)
-    rows["bins"] = report["calibration"]["bins"]
     for name, values in rows.items():
         indent = " " * (6 if name == "bins" else 4)
         lines = ",\n".join(f"{indent}{json.dumps(value)}" for value in values)
@@ -85,14 +105,14 @@ def _to_json(report: dict[str, Any]) -> str:
     return text + "\n"
 
 
-def eval_results_of(run: Run) -> tuple[EvalResult, ...]:
+def eval_results_of(run: Run) -> tuple[AnyResult, ...]:
     """Return the results of a run's last weights on whole splits, as `reslight test` and `validate` saved them."""
     contents = read_checkpoint(run.checkpoint())
     net, _ = trained_net(contents, run.checkpoint())
     return eval_results_for(run, weights_sha256(net), contents["reslight"]["data"]["preprocess"])
 
 
-def eval_results_for(run: Run | None, sha256: str, preprocess: Mapping[str, Any]) -> tuple[EvalResult, ...]:
+def eval_results_for(run: Run | None, sha256: str, preprocess: Mapping[str, Any]) -> tuple[AnyResult, ...]:
     """Return the results that a run saved of the weights with this sha256.
 
     Args:
@@ -111,9 +131,10 @@ def eval_results_for(run: Run | None, sha256: str, preprocess: Mapping[str, Any]
     return tuple(found)
 
 
-def _eval_result(split: str, report: Mapping[str, Any]) -> EvalResult:
+def _eval_result(split: str, report: Mapping[str, Any]) -> AnyResult:
+    kind = MultiLabelResult if report["data"].get("multi_label") else EvalResult
     how = {"precision": report["precision"], "batch_size": report["batch_size"]}
-    return EvalResult(split=split, fingerprint=report["data"]["splits"][split]["fingerprint"], **report["counts"], **how)
+    return kind(split=split, fingerprint=report["data"]["splits"][split]["fingerprint"], **report["counts"], **how)
 
 
 def why_no_results(run: Run | None, splits: Mapping[str, Any]) -> str:
@@ -163,5 +184,5 @@ def _reports(run: Run | None) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _fractions(counts: EvalCounts, details: ConfusionAndCalibration) -> dict[str, float]:
-    return counts.fractions() | {"ece": details.ece}
+def _fractions(counts: Counts, details: Details) -> dict[str, float]:
+    return counts.fractions() | ({"ece": details.ece} if isinstance(details, ConfusionAndCalibration) else {})

@@ -10,7 +10,7 @@ from reslight.training.checkpoint_file import read_checkpoint
 from reslight.weights.folder import FILES
 from reslight.weights.loading import save
 
-DATA_KEYS = ("name", "kind", "splits", "val_size", "fold", "labels_columns", "normalize")
+DATA_KEYS = ("name", "kind", "splits", "val_size", "fold", "labels_columns", "multi_label", "normalize")
 """What config.json says of the training data."""
 RECIPE_KEYS = ("batch_size", "augment", "crop", "mix", "repeated_augmentation", "class_weights", "sampling")
 """Settings of the data that are part of the recipe."""
@@ -52,5 +52,5 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
     save(net, folder, preprocess=net.preprocess, labels=net.labels, metrics=results, **about)
     size = sum((folder / name).stat().st_size for name in FILES)
     lines = [f"written {folder}: {size / 1e6:.2f} MB, the {about['weights']} weights of step {contents['global_step']}"]
-    lines += [f"{one.split}: {one.correct1} of {one.total} correct" for one in results]
+    lines += [f"{one.split}: {one.in_words()}" for one in results]
     return lines if results else [*lines, f"without evaluation results: {why_no_results(run, data.get('splits', {}))}"]

@@ -40,6 +40,7 @@ class History:
         training: Error on the training images, a mean over each epoch.
         validation: Error on the validation images; empty if there are none.
         test: Error on the test images, at the step of the last `reslight test`; empty before the first.
+        multi_label: Whether images have several labels: the errors are then 100 % - mAP, which training batches do not have.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class History:
     training: Curve
     validation: Curve
     test: Curve
+    multi_label: bool = False
 
     @property
     def curves(self) -> tuple[Curve, Curve, Curve]:
@@ -89,11 +91,15 @@ def read_run(run: Run) -> History:
         raise FileNotFoundError(f"{run.metrics} is missing: the run has not logged anything yet. {_another(run)}")
     rows = _whole_rows(run.metrics)
     training, validation = _curve(rows, "train/acc1"), _curve(rows, "val/acc1")
+    if several := any("train/subset_acc" in row for row in rows):
+        validation = _curve(rows, "val/mAP")
+        if not validation.steps and _curve(rows, "train/subset_acc").steps:
+            raise UsageError(f"{run.folder} has no val/mAP, by which runs with several labels are drawn. {_another(run)}")
     ends = {*training.steps[-1:], *validation.steps[-1:]}
     if not ends:
         raise UsageError(f"{run.folder} has no finished epoch yet. Wait for its first epoch to end. {_another(run)}")
     epochs = max(int(row["epoch"]) for row in rows if int(row["step"]) in ends)
-    return History(run.folder, _net(run), epochs, training, validation, _test(run))
+    return History(run.folder, _net(run), epochs, training, validation, _test(run, "mAP" if several else "acc1"), several)
 
 
 def _another(run: Run) -> str:
@@ -148,7 +154,7 @@ def _net(run: Run) -> str | None:
         return None  # the name only tells runs apart in a figure
 
 
-def _test(run: Run) -> Curve:
+def _test(run: Run, metric: str) -> Curve:
     """Return the result of the last `reslight test` as a curve of one point."""
     path = run.folder / REPORTS["test"]
     if not path.is_file():
@@ -156,6 +162,6 @@ def _test(run: Run) -> Curve:
     fix = f"Run `reslight test --config {quote(str(run.config))}` again."
     report = read_json_file(path, fix)
     try:
-        return Curve((int(report["step"]),), (100 * (1 - float(report["metrics"]["test/acc1"])),))
+        return Curve((int(report["step"]),), (100 * (1 - float(report["metrics"][f"test/{metric}"])),))
     except (ValueError, KeyError, TypeError, OverflowError):
-        raise UsageError(f"{path} is damaged: it has no step or no metric test/acc1. {fix}") from None
+        raise UsageError(f"{path} is damaged: it has no step or no metric test/{metric}. {fix}") from None

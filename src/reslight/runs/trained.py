@@ -37,6 +37,7 @@ def trained_net(contents: Mapping[str, Any], checkpoint: Path, *, raw: bool = Fa
         raise UsageError(f"{checkpoint} has no average of weights (model.ema): its weights are the raw ones. Leave out --raw.")
     net = network_of(contents, checkpoint, raw=raw)
     net.preprocess, net.labels = Preprocess.from_dict(data["preprocess"]), data["labels"]
+    net.multi_label = bool(contents["hyper_parameters"].get("multi_label"))
     return net, has_average and not raw
 
 

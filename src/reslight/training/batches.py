@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     images: Any
     """`(N, C, H, W)`, floating point; in a test possibly a list of views, see `average_views`."""
     labels: Tensor
-    """int64 `(N,)`, or the probability of each class `(N, num_classes)` in training."""
+    """int64 `(N,)`, or the probability of each class `(N, num_classes)` in training; float32 `(N, num_classes)` for several labels."""
     indices: Tensor | None
     """int64 `(N,)`: the number of each image in its split; None if the loader gives none."""
 
@@ -106,3 +106,30 @@ def checked_labels(labels: Any, images: Any, classes: int, *, probabilities: boo
                 f"labels are from {low} to {high}: they must be 0 to {classes - 1}. Number the classes from 0, or set model.num_classes."
             )
     return labels.long() if numbers else labels
+
+
+def checked_label_sets(labels: Any, images: Any, classes: int, *, mixed: bool, reads: bool) -> Tensor:
+    """Return the labels of images that have several, or none, as float32.
+
+    Args:
+        labels: The labels of a batch.
+        images: Its images, checked.
+        classes: Number of classes.
+        mixed: Whether values between 0 and 1 are allowed.
+        reads: Whether to check the values, which waits for a device.
+
+    Raises:
+        UsageError: labels of another shape or kind, or other values.
+    """
+    allowed = f"{'0 to 1' if mixed else '0 or 1'} for each class, (N, {classes})"
+    count = len(images) if isinstance(images, Tensor) else len(labels)
+    if not isinstance(labels, Tensor) or labels.shape != (count, classes):
+        what = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else f"a {type(labels).__name__}"
+        raise UsageError(f"labels are {what} for {count} images: with several labels they must be {allowed}. Use torch.zeros and set ones.")
+    values: Tensor = labels.float()
+    if reads and len(values):
+        low, high = float(values.min()), float(values.max())
+        is_whole = mixed or bool(((values == 0) | (values == 1)).all())
+        if not (low >= 0 and high <= 1 and is_whole):
+            raise UsageError(f"labels are from {low:g} to {high:g}: with several labels they must be {allowed}. Correct the dataset.")
+    return values

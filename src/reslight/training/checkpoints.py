@@ -64,7 +64,8 @@ class Checkpoints(Checkpoint):
     Args:
         every_n_train_steps: Interval of last.ckpt in optimizer steps, besides the ends of epochs; none if null.
         every_n_epochs: Interval of last.ckpt in epochs. It is always written at the end of the run.
-        monitor: The metric of the best checkpoint: the highest accuracy or the lowest loss. The earlier one wins a tie.
+        monitor: The metric of the best checkpoint: the highest accuracy or the lowest loss; if null, val/acc1, or val/mAP for several
+            labels of each image. The earlier one wins a tie.
         best: Write best.ckpt.
 
     Attributes:
@@ -79,7 +80,7 @@ class Checkpoints(Checkpoint):
         self,
         every_n_train_steps: int | None = None,
         every_n_epochs: int = 1,
-        monitor: Literal["val/acc1", "val/loss"] = "val/acc1",
+        monitor: Literal["val/acc1", "val/loss", "val/mAP"] | None = None,
         best: bool = True,
     ) -> None:
         for name, value in (("every_n_train_steps", every_n_train_steps), ("every_n_epochs", every_n_epochs)):
@@ -88,13 +89,28 @@ class Checkpoints(Checkpoint):
         self.folder: Path | str | None = None
         self._used = Path()  # of this training
         self.signals = StopSignals()
-        self.monitor = monitor
+        self._chosen_monitor = monitor
+        self.monitor: str = monitor or "val/acc1"
         self.best_score: float | None = None
         self.best_step: int | None = None
         self._every_steps, self._every_epochs, self._best = every_n_train_steps, every_n_epochs, best
         self._step = self._saved_step = -1
         self._is_validating = False
         self._group: Any = None  # of processes, through which they share signals; None for the one of the run
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose the metric of the best checkpoint.
+
+        Raises:
+            UsageError: a metric that images with one label, or with several, do not have.
+        """
+        several = getattr(pl_module, "multi_label", False)
+        usual, other = ("val/mAP", "val/acc1") if several else ("val/acc1", "val/mAP")
+        if self._chosen_monitor == other:
+            raise UsageError(
+                f"checkpoint.monitor is {other}: each image has {'several labels' if several else 'one label'}. Use val/loss or {usual}."
+            )
+        self.monitor = self._chosen_monitor or usual
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Handle signals in place of Lightning."""

@@ -22,8 +22,8 @@ from reslight.training.distill import Teacher, check_distillation, distillation_
 from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
 from reslight.training.lightning_callbacks import leave_out_tuners, refuse_callbacks
-from reslight.training.loss import Loss, class_of, training_loss
-from reslight.training.network import NetSetting, check_data_info
+from reslight.training.loss import Loss, is_correct, multi_label_loss, training_loss
+from reslight.training.network import NetSetting, check_data_info, check_kind_of_labels
 from reslight.training.numbering import report_rare_values
 from reslight.training.optim import OptimConfig, ScheduleConfig
 from reslight.training.optimization import OptimizationModule
@@ -46,7 +46,8 @@ class ImageClassifier(OptimizationModule):
         ema: Decay per step of the exponential moving average of the weights, for example 0.999; no average if null. With an average,
             validation and test evaluate it; the checkpoint keeps the raw weights too.
         label_smoothing: Fraction of the target that is spread evenly over the classes, from 0 to below 1.
-        loss: cross_entropy, or bce: binary cross-entropy of each class on its own.
+        loss: cross_entropy, or bce: binary cross-entropy of each class on its own. If null, bce for several labels of each image, which
+            have no other, and cross_entropy for one.
         init_from: Initial weights, which get a new classifier: a name of `reslight weights`, a folder, OWNER/NAME[@REVISION] on the
             Hub, or timm/NAME.
         teacher: A trained network whose predictions this one learns to give (distillation), named as in init_from; none if null.
@@ -59,6 +60,8 @@ class ImageClassifier(OptimizationModule):
             default (the same as true); reduce-overhead, which replays CUDA graphs; or max-autotune, which also tries kernels.
         num_classes: Classes of the data, which the command line fills in. None: as in `net`.
         in_channels: Channels of the images, which the command line fills in. None: as in `net`.
+        multi_label: Whether images have several labels, or none, which the command line fills in: labels are then 0 or 1 for each class,
+            and each class is predicted if its probability is above 0.5.
 
     Raises:
         UsageError: a setting that is not allowed, or a `net` that contradicts `num_classes` or `in_channels`.
@@ -72,7 +75,7 @@ class ImageClassifier(OptimizationModule):
         ema: float | None = None,
         *,
         label_smoothing: float = 0.0,
-        loss: Loss = "cross_entropy",
+        loss: Loss | None = None,
         init_from: str | None = None,
         teacher: str | None = None,
         teacher_weight: float = 0.9,
@@ -82,11 +85,16 @@ class ImageClassifier(OptimizationModule):
         compile: bool | CompileMode = False,
         num_classes: int | None = None,
         in_channels: int | None = None,
+        multi_label: bool = False,
     ) -> None:
         super().__init__(optim, schedule)
         _check_settings(label_smoothing, ema, loss, compile)
+        if multi_label:
+            _check_for_several_labels(loss, teacher, schedule)
+        self.multi_label, loss = multi_label, loss or ("bce" if multi_label else "cross_entropy")
         check_distillation(teacher_weight, teacher_temperature)
         self.net = initial_net(init_from, net, num_classes, in_channels)
+        self.net.multi_label = multi_label
         self.config = self.net.config
         freeze = new_value("model.freeze", freeze)
         self.frozen = frozen_parts(self.net, freeze)
@@ -97,6 +105,7 @@ class ImageClassifier(OptimizationModule):
         settings: dict[str, Any] = {"net": self.config.to_dict(), "optim": plain(self.optim), "schedule": plain(self.schedule)}
         settings |= {"label_smoothing": label_smoothing, "loss": loss, "init_from": init_from, "freeze": freeze, "ema": ema}
         settings |= {"channels_last": channels_last, "compile": compile}
+        settings |= {"multi_label": True} if multi_label else {}
         settings |= {"teacher": teacher, "teacher_weight": teacher_weight, "teacher_temperature": teacher_temperature}
         self.save_hyperparameters(settings)
         if channels_last:
@@ -105,7 +114,7 @@ class ImageClassifier(OptimizationModule):
         self._teacher_source, self._teacher_weight, self._teacher_temperature = teacher, teacher_weight, teacher_temperature
         self._teacher: Teacher | None = None  # loaded for training only
         self._class_weights: Tensor | None = None  # of the data, for training only
-        self.training_sums = TrainingSums()
+        self.training_sums = TrainingSums("subset_acc" if multi_label else "acc1")
         self._steps_seen, self._trained, self._has_reported = 0, False, False
         self._step_losses: list[Tensor] = []  # of the batches of the present step
 
@@ -131,6 +140,7 @@ class ImageClassifier(OptimizationModule):
         if isinstance(self.trainer.strategy, ModelParallelStrategy) and self.hparams["channels_last"]:
             raise UsageError("model.channels_last is True: ModelParallelStrategy cannot shard weights in this order. Set it to False.")
         if self.data_info:
+            check_kind_of_labels(self.multi_label, self.data_info)
             for warning in check_data_info(self.config, self.data_info, self.net.preprocess):
                 log.warning("%s", warning)
         if self._teacher_source and stage == "fit":
@@ -170,16 +180,19 @@ class ImageClassifier(OptimizationModule):
         images, labels, _ = self._checked(batch, batch_idx, probabilities=True)
         self._warmup.check(self.global_step, self._sum_over_devices)
         logits = self(images)
-        loss = training_loss(logits, labels, self.loss, self.label_smoothing, self._class_weights)
+        if self.multi_label:
+            loss = multi_label_loss(logits, labels, self.label_smoothing, self._class_weights)
+        else:
+            loss = training_loss(logits, labels, self.loss, self.label_smoothing, self._class_weights)
         if self._teacher:
             soft = distillation_loss(logits, self._teacher.logits(images), self._teacher_temperature)
             loss = (1 - self._teacher_weight) * loss + self._teacher_weight * soft
-        labels = class_of(labels)
+        correct = is_correct(logits, labels, multi_label=self.multi_label)
         # Reading the loss waits for the device. This costs nothing on the CPU; other devices are read in `record_step` only.
         if loss.device.type == "cpu" and not self._in_trial:  # a LearningRateFinder tries rates that are too high
             check_loss(float(loss.detach()), self.global_step + 1, self._last_lr())
-        self.training_sums.update(loss, logits, labels)
-        self._warmup.update(logits, labels)
+        self.training_sums.update(loss, correct)
+        self._warmup.update(correct)
         self._step_losses.append(loss.detach())
         return loss
 
@@ -272,7 +285,25 @@ class ImageClassifier(OptimizationModule):
                 self._plateau.load_state_dict(state["plateau"])
 
 
-def _check_settings(label_smoothing: float, ema: float | None, loss: str, compile: bool | str) -> None:
+def _check_for_several_labels(loss: Loss | None, teacher: str | None, schedule: ScheduleConfig) -> None:
+    """Check the settings that are for one label of each image.
+
+    Raises:
+        UsageError: such a setting.
+    """
+    why = "the images have several labels, or none"
+    if loss == "cross_entropy":
+        raise UsageError(f"model.loss is cross_entropy: it is for one label of each image, and {why}. Use bce, the default for them.")
+    if teacher is not None:
+        raise UsageError(f"model.teacher is {teacher}: distillation is for one label of each image, and {why}. Use null.")
+    if schedule.warmup_until_error is not None:
+        raise UsageError(
+            f"model.schedule.warmup_until_error is {schedule.warmup_until_error:g}: the error is for one label of each image, and {why}. "
+            "Use model.schedule.warmup."
+        )
+
+
+def _check_settings(label_smoothing: float, ema: float | None, loss: str | None, compile: bool | str) -> None:
     if not isinstance(compile, bool) and compile not in get_args(CompileMode):
         raise UsageError(f"model.compile is {compile}: it must be true, false, {', '.join(get_args(CompileMode))}.")
     check_number("model.label_smoothing", label_smoothing)
@@ -282,7 +313,7 @@ def _check_settings(label_smoothing: float, ema: float | None, loss: str, compil
         check_number("model.ema", ema)
     if ema is not None and not 0 < ema < 1:
         raise UsageError(f"model.ema is {ema}: it must be between 0 and 1, for example 0.999, or null.")
-    if loss not in get_args(Loss):
+    if loss not in (None, *get_args(Loss)):
         raise UsageError(f"model.loss is {loss}: it must be {' or '.join(get_args(Loss))}.")
 
 

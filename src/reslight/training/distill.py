@@ -100,6 +100,8 @@ def load_teacher(source: str, config: ResNetConfig, data_info: Mapping[str, Any]
         net = load(source)
     except (OSError, UsageError) as error:
         raise UsageError(f"{name}: {as_sentence(error)} Training needs it at the start and at each resume; null trains without.") from error
+    if net.multi_label:
+        raise UsageError(f"{name}: it was trained on several labels for each image, and the data have one. Choose another.")
     if (channels := net.config.in_channels) != config.in_channels:
         raise UsageError(
             f"{name}: it takes images with {counted(channels, 'channel')}, and the data have {config.in_channels}. Choose another."

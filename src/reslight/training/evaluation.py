@@ -14,7 +14,8 @@ from reslight import lightning_private
 from reslight.messages import UsageError
 from reslight.metrics import ConfusionAndCalibration, EvalCounts, Evaluator
 from reslight.models import ResNetConfig
-from reslight.training.batches import Batch, checked_images, checked_labels, parts_of
+from reslight.multi_label import ClassResults, MultiLabelCounts, MultiLabelEvaluator
+from reslight.training.batches import Batch, checked_images, checked_label_sets, checked_labels, parts_of
 from reslight.training.guards import check_total
 from reslight.training.lightning_callbacks import report_batch_size
 from reslight.training.numbering import epoch_of, epoch_of_batch, number_loggers, restore_loggers
@@ -30,18 +31,20 @@ class EvaluationModule(LightningModule):
         data_info: The data module's information about the data; empty if it has none.
         recorded: The last value of each metric.
         counts: Counts of the last evaluation.
-        details: Confusion and calibration of the last evaluation outside training.
+        details: Confusion and calibration, or the results of each class, of the last evaluation outside training.
+        multi_label: Whether images have several labels, or none.
     """
 
     config: ResNetConfig
+    multi_label = False
 
     def __init__(self) -> None:
         super().__init__()
         self.data_info: dict[str, Any] = {}
         self.recorded: dict[str, float] = {}
-        self.counts: EvalCounts | None = None
-        self.details: ConfusionAndCalibration | None = None
-        self._evaluator: Evaluator | None = None
+        self.counts: EvalCounts | MultiLabelCounts | None = None
+        self.details: ConfusionAndCalibration | ClassResults | None = None
+        self._evaluator: Evaluator | MultiLabelEvaluator | None = None
         self._predicted = 0
         self._has_indices = True
 
@@ -69,7 +72,7 @@ class EvaluationModule(LightningModule):
         self._evaluate_batch(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Record val/loss, val/acc1 and val/acc5."""
+        """Record val/loss, val/acc1 and val/acc5; see `MultiLabelCounts.fractions` for several labels of each image."""
         self._finish_evaluation("val")
 
     def on_test_epoch_start(self) -> None:
@@ -81,7 +84,7 @@ class EvaluationModule(LightningModule):
         self._evaluate_batch(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Record test/loss, test/acc1 and test/acc5."""
+        """Record test/loss, test/acc1 and test/acc5; see `MultiLabelCounts.fractions` for several labels of each image."""
         self._finish_evaluation("test")
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
@@ -92,7 +95,8 @@ class EvaluationModule(LightningModule):
         """
         images, _, indices = parts_of(batch, labeled=False)
         images = self._checked_images(images)
-        probabilities = self._logits_of(images, 0 if indices is None else len(indices)).float().softmax(dim=1).cpu()
+        logits = self._logits_of(images, 0 if indices is None else len(indices)).float()
+        probabilities = (logits.sigmoid() if self.multi_label else logits.softmax(dim=1)).cpu()
         if batch_idx == 0:
             self._predicted = 0
         if indices is None:
@@ -130,7 +134,10 @@ class EvaluationModule(LightningModule):
             )
         if self.trainer.state.fn != "fit":
             report_batch_size(self.trainer, {})
-        self._evaluator = Evaluator(self.config.num_classes, self.device, details=self.trainer.state.fn != "fit")
+        if self.multi_label:
+            self._evaluator = MultiLabelEvaluator(self.config.num_classes, self.device)
+        else:
+            self._evaluator = Evaluator(self.config.num_classes, self.device, details=self.trainer.state.fn != "fit")
 
     def _checked_images(self, images: Any) -> Any:
         return checked_images(images, self.config.in_channels, next(self.parameters()).dtype)
@@ -140,7 +147,10 @@ class EvaluationModule(LightningModule):
         images, labels, indices = parts_of(batch)
         images = self._checked_images(images)
         reads = batch_idx == 0 or self.device.type == "cpu"
-        labels = checked_labels(labels, images, self.config.num_classes, probabilities=probabilities, reads=reads)
+        if self.multi_label:
+            labels = checked_label_sets(labels, images, self.config.num_classes, mixed=probabilities, reads=reads)
+        else:
+            labels = checked_labels(labels, images, self.config.num_classes, probabilities=probabilities, reads=reads)
         return Batch(images, labels, indices)
 
     def _evaluate_batch(self, batch: Any, batch_idx: int) -> None:
@@ -159,14 +169,14 @@ class EvaluationModule(LightningModule):
     def _logits_of(self, images: Any, count: int) -> Tensor:
         """Return logits `(N, num_classes)` of a batch with one view or several views of each of `count` images."""
         if isinstance(images, list):
-            return average_views(self, images, count, self.config.num_classes)
+            return average_views(self, images, count, self.config.num_classes, multi_label=self.multi_label)
         logits: Tensor = self(images)
         return logits
 
     def _finish_evaluation(self, split: str) -> None:
         if self._evaluator is None or self.trainer.sanity_checking:
             return
-        self.counts = self._evaluator.counts(self._sum_over_devices)
+        self.counts = self._evaluator.counts(self._sum_over_devices, self._gather_from_devices)
         self.details = self._evaluator.details(self._sum_over_devices, self._gather_from_devices)
         self._check_total(split, self.counts.total)
         if not math.isfinite(self.counts.nll):
@@ -205,8 +215,15 @@ class EvaluationModule(LightningModule):
         return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
 
 
-def average_views(net: Callable[[Tensor], Tensor], views: Sequence[tuple[Tensor, Tensor]], images: int, num_classes: int) -> Tensor:
-    """Return the logarithm of the mean probabilities over the views of each image.
+def average_views(
+    net: Callable[[Tensor], Tensor],
+    views: Sequence[tuple[Tensor, Tensor]],
+    images: int,
+    num_classes: int,
+    *,
+    multi_label: bool = False,
+) -> Tensor:
+    """Return logits of the mean probabilities over the views of each image.
 
     Args:
         net: From images `(M, C, H, W)` to logits `(M, num_classes)`.
@@ -214,15 +231,17 @@ def average_views(net: Callable[[Tensor], Tensor], views: Sequence[tuple[Tensor,
             of a batch have the same number of views.
         images: Images in the batch.
         num_classes: Classes of the network.
+        multi_label: Whether the probability of each class is a sigmoid of its own.
 
     Returns:
-        `(images, num_classes)`, float32; their softmax is the mean probabilities.
+        `(images, num_classes)`, float32; their softmax, or sigmoid, is the mean probabilities.
     """
     if not views:
         return torch.zeros(images, num_classes)
     device = views[0][1].device
     total, seen = torch.zeros(images, num_classes, device=device), torch.zeros(images, 1, device=device)
     for pixels, owners in views:
-        total.index_add_(0, owners, net(pixels).float().softmax(dim=1))
+        logits = net(pixels).float()
+        total.index_add_(0, owners, logits.sigmoid() if multi_label else logits.softmax(dim=1))
         seen.index_add_(0, owners, torch.ones(len(owners), 1, device=device))
-    return (total / seen).log()
+    return (total / seen).logit() if multi_label else (total / seen).log()

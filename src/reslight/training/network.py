@@ -38,6 +38,18 @@ def net_config(net: NetSetting, **data: int | None) -> ResNetConfig:
     return resolve_config(ResNetConfig(depths=fields.pop("depths"), widths=fields.pop("widths")), **fields)
 
 
+def check_kind_of_labels(multi_label: bool, data_info: Mapping[str, Any]) -> None:
+    """Check that a classifier is for the kind of labels that the data have.
+
+    Raises:
+        UsageError: several labels of each image, and a classifier for one; or one label, and a classifier for several.
+    """
+    has = bool(data_info.get("multi_label"))
+    if has != multi_label:
+        kind = "several labels for each image" if has else "one label for each image"
+        raise UsageError(f"model.multi_label is {multi_label}: {data_info['name']} has {kind}. Set model.multi_label to {has}.")
+
+
 def check_data_info(config: ResNetConfig, data_info: Mapping[str, Any], preprocess: Preprocess | None = None) -> list[str]:
     """Check that a network can be trained or evaluated on some data.
 

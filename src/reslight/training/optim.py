@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 Config = TypeVar("Config", "OptimConfig", "ScheduleConfig")
 ScheduleName = Literal["cosine", "multistep", "constant", "plateau"]
 Unit = Literal["step", "epoch"]
-Monitor = Literal["val/loss", "val/acc1", "val/acc5"]
+Monitor = Literal["val/loss", "val/acc1", "val/acc5", "val/mAP"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class ScheduleConfig:
     min_lr: float = 0.0
     """Learning rate at the end of a cosine; the lowest one of plateau."""
     monitor: Monitor = "val/loss"
-    """With plateau, the metric of each validation after the warm-up."""
+    """With plateau, the metric of each validation after the warm-up; val/mAP is for several labels of each image."""
     patience: int = 10
     """With plateau, validations in a row without an improvement that are allowed before a drop."""
     threshold: float = 1e-4

@@ -116,8 +116,12 @@ class OptimizationModule(EvaluationModule):
                 f"an epoch has {batches} batches: it had {saved} in the checkpoint, and a run cannot resume with longer or shorter epochs. "
                 "Set data.batch_size, data.val_size and trainer.limit_train_batches as they were."
             )
+        monitor = self.schedule.monitor
         if self.schedule.name == "plateau":
             self._check_validation()
+        if self.schedule.name == "plateau" and monitor != "val/loss" and self.multi_label != (monitor == "val/mAP"):
+            kind, other = ("several labels", "val/mAP") if self.multi_label else ("one label", "val/acc1")
+            raise UsageError(f"model.schedule.monitor is {monitor}: each image has {kind}. Use val/loss or {other}.")
         if self.schedule.name == "plateau" and self.schedule.monitor == "val/acc5" and self.config.num_classes <= 5:
             raise UsageError(f"model.schedule.monitor is val/acc5: {self.config.num_classes} classes have no val/acc5. Use val/acc1.")
         total = self.trainer.estimated_stepping_batches

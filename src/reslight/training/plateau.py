@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-METRICS = {"val/loss": "min", "val/acc1": "max", "val/acc5": "max"}
-"""Metrics of each validation, and whether the lowest or the highest value is the best."""
+METRICS = {"val/loss": "min", "val/acc1": "max", "val/acc5": "max", "val/mAP": "max"}
+"""Metrics of each validation, and whether the lowest or the highest value is the best; mAP is for several labels of each image."""
 
 
 class Plateau:

@@ -215,7 +215,7 @@ def _epoch_metrics(trainer: Trainer, validated: bool) -> str:
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     parts = [f"lr {values['lr']:<8.3g}"] if "lr" in values else []
     for split in ("train", "val") if validated else ("train",):
-        numbers = [f"{name} {values[f'{split}/{name}']:.4f}" for name in ("loss", "acc1") if f"{split}/{name}" in values]
+        numbers = [f"{name} {values[f'{split}/{name}']:.4f}" for name in ("loss", "acc1", "mAP") if f"{split}/{name}" in values]
         parts += [f"{split} {' '.join(numbers)}"] if numbers else []
     return "   ".join([*parts, *_logged_for_bar(trainer)])
 

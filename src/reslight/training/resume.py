@@ -94,6 +94,9 @@ def check_resumable(path: str | Path | None, contents: Mapping[str, Any], settin
     if net:
         fields = "; ".join(f"{key.removeprefix('net.')} is {saved} there and {now} here" for key, (saved, now) in net.items())
         raise UsageError(f"{path} holds another network: {fields}. Set model.net as it was, or choose another ckpt_path.")
+    if bool(contents["hyper_parameters"].get("multi_label")) != bool(settings.get("multi_label")):
+        kinds = ("several labels", "one label") if settings.get("multi_label") else ("one label", "several labels")
+        raise UsageError(f"{path} holds a network for {kinds[1]} of each image: the data have {kinds[0]}. Choose another ckpt_path.")
     if not resume:
         return
     if "optimizer_states" not in contents:

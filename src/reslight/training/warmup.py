@@ -26,16 +26,15 @@ class ErrorWarmup:
         self._total = 0
         self._checked = 0
 
-    def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Count the correct predictions of a training batch.
+    def update(self, is_correct: Tensor) -> None:
+        """Count a training batch.
 
         Args:
-            logits: `(N, num_classes)`, any floating dtype.
-            labels: `(N,)`, int64.
+            is_correct: `(N,)`: whether the prediction of each image is correct.
         """
         if self.warm_at is None:
-            self._correct = self._correct + (logits.detach().argmax(dim=1) == labels).sum()
-            self._total += len(labels)
+            self._correct = self._correct + is_correct.sum()
+            self._total += len(is_correct)
 
     def check(self, step: int, reduce: Callable[[Tensor], Tensor]) -> None:
         """Decide every `WINDOW` steps whether the warm-up is over, with the same result on all devices.

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from reslight.models.variants import architecture_of
     from reslight.weights.catalog import list_weights
     from reslight.weights.loading import load, save
-    from reslight.weights.record import EvalResult, Record
+    from reslight.weights.record import EvalResult, MultiLabelResult, Record
 
 _MODULES = {
     "EvalResult": "reslight.weights.record",
+    "MultiLabelResult": "reslight.weights.record",
     "Record": "reslight.weights.record",
     "architecture_of": "reslight.models.variants",
     "list_weights": "reslight.weights.catalog",
@@ -22,7 +23,7 @@ _MODULES = {
     "save": "reslight.weights.loading",
 }
 
-__all__ = ["EvalResult", "Record", "architecture_of", "list_weights", "load", "save"]
+__all__ = ["EvalResult", "MultiLabelResult", "Record", "architecture_of", "list_weights", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:

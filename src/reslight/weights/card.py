@@ -162,7 +162,8 @@ def _intro(record: Record, nbytes: int) -> str:
     lines = [
         f"A {'plain network' if net.shortcut == 'none' else 'residual network'} of {sum(net.depths)} {net.block} blocks"
         f"{'' if net.shortcut == 'none' else f', shortcut {net.shortcut}'}, saved by reslight.",
-        f"Input: {preprocess.channels} x {preprocess.shape[0]} x {preprocess.shape[1]}{_fitted(preprocess)}; {net.num_classes} classes; "
+        f"Input: {preprocess.channels} x {preprocess.shape[0]} x {preprocess.shape[1]}{_fitted(preprocess)}; {net.num_classes} classes"
+        f"{', any number of which an image may have' if record.multi_label else ''}; "
         f"{nbytes / 1e6:.2f} MB of {record.dtype}. "
         f"Weights: {kinds[record.weights]}.",
     ]
@@ -213,7 +214,7 @@ Or with timm{before}{"; FOLDER is the folder of this card" if here else ""}:
 ```python
 {"" if alone else "import reslight.weights.timm" + chr(10)}import timm
 
-net = timm.create_model("{"local-dir:FOLDER" if here else f"hf-hub:{place}"}", pretrained=True).eval()
+net = timm.create_model("{"local-dir:FOLDER" if here else f"hf-hub:{place}"}", pretrained=True).eval(){"  # logits, as above" if record.multi_label else ""}
 ```"""
 
 

@@ -217,7 +217,7 @@ def load_network(description: Description) -> ResNet:
     state = {name: tensor.reshape(value.shape) for (name, value), tensor in zip(empty.items(), tensors, strict=True)}
     check_values(state, str(path))
     net.load_state_dict(state, strict=True, assign=True)
-    net.preprocess, net.labels = record.preprocess, record.labels
+    net.preprocess, net.labels, net.multi_label = record.preprocess, record.labels, record.multi_label
     return net.eval()
 
 

@@ -28,7 +28,7 @@ _WRAPPED = ("_orig_mod", "module", "net")
 
 
 def load(source: str | os.PathLike[str], *, num_classes: int | None = None) -> ResNet:
-    """Load a network with its weights, in eval mode, on the CPU; `net.preprocess` and `net.labels` come with it.
+    """Load a network with its weights, in eval mode, on the CPU; `net.preprocess`, `net.labels` and `net.multi_label` come with it.
 
     Args:
         source: A folder that `reslight export` or `save` wrote, the name of a published weight (`reslight weights`), or `OWNER/NAME`
@@ -44,7 +44,7 @@ def load(source: str | os.PathLike[str], *, num_classes: int | None = None) -> R
     if num_classes is not None and num_classes != net.config.num_classes:
         before = net.config.num_classes
         net.reset_head(num_classes)
-        net.labels = None
+        net.labels, net.multi_label = None, False
         log.warning("replaced the %d-class head with a new %d-class head (random weights); fine-tune before use", before, num_classes)
     return net
 
@@ -67,7 +67,8 @@ def save(
         preprocess: What the network expects to be done to an image; `net.preprocess` if None.
         labels: Name of each class; `net.labels` if None.
         name: Name of the architecture, for display; from the table of architectures if None.
-        **about: Other fields of `reslight.weights.Record`, such as metrics, data, recipe, run and license.
+        **about: Other fields of `reslight.weights.Record`, such as metrics, data, recipe, run and license; multi_label is
+            `net.multi_label` if it is not given.
 
     Raises:
         TypeError: `net` is not a ResNet.
@@ -87,7 +88,7 @@ def save(
         labels=None if known is None else tuple(known),
         name=name or architecture_of(net.config) or "custom",
         dtype="float64" if net.fc.weight.dtype == torch.float64 else "float32",
-        **{key: plain(value) if isinstance(value, dict) else value for key, value in about.items()},
+        **{key: plain(value) if isinstance(value, dict) else value for key, value in ({"multi_label": net.multi_label} | about).items()},
     )
     write_folder(net, Path(folder), record)
 

@@ -32,7 +32,7 @@ def add_parsers(commands: Commands) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="threads that open images (default: all cores)")
     about = "label file of the images, as data.labels (default: metadata.csv and the like, if there is one)"
     parser.add_argument("--labels", metavar="FILE", help=about)
-    about = "columns of the label file, as data.labels_columns, such as path=where label=species"
+    about = "columns of the label file, as data.labels_columns, such as path=where label=species, label=[cat,dog] or separator=|"
     parser.add_argument("--columns", nargs="+", default=[], metavar="KIND=NAME", help=about)
     runs(parser, check_data)
     about = "draw training images as the network gets them, and a histogram of the classes"
@@ -133,11 +133,15 @@ def _label_columns(words: Sequence[str]) -> "LabelColumns":
     from reslight.data.image_folder.label_table import USUAL, LabelColumns
 
     pairs = dict(word.partition("=")[::2] for word in words)
-    if bad := [word for word in words if word.partition("=")[0] not in USUAL or not word.partition("=")[2]]:
+    if bad := [word for word in words if word.partition("=")[0] not in (*USUAL, "separator") or not word.partition("=")[2]]:
         raise UsageError(
-            f"--columns is {visible(bad[0])}: it must be KIND=NAME, with a KIND of {', '.join(USUAL)}. Use label=species, say."
+            f"--columns is {visible(bad[0])}: it must be KIND=NAME, with a KIND of {', '.join(USUAL)}, or separator=TEXT. "
+            "Use label=species, say."
         )
-    return LabelColumns(**pairs)
+    columns: dict[str, Any] = dict(pairs)
+    if pairs.get("label", "").startswith("["):  # as on the command line of fit
+        columns["label"] = tuple(name.strip() for name in pairs["label"].strip("[]").split(","))
+    return LabelColumns(**columns)
 
 
 def show_data(root: str | None, config: Sequence[str], settings: Sequence[str], output: str, images: int) -> None:
@@ -164,6 +168,7 @@ def show_data(root: str | None, config: Sequence[str], settings: Sequence[str], 
     from reslight.cli.datamodule import data_module
 
     _check_figure(output, "--output")
+    from reslight.data.loading.labels import class_counts
     if root is not None:
         config, settings = config or ["finetune"], [f"--data.root={root}", *settings]
     data = data_module([*(word for name in config for word in ("--config", name)), *settings])
@@ -174,7 +179,7 @@ def show_data(root: str | None, config: Sequence[str], settings: Sequence[str], 
     count, total = min(images, len(batch.labels)), len(split)
     title = f"{visible(data.name)}: {count} of {total:,} training images, as in the first step"
     shown = pixels(batch.images[:count], data.preprocess)
-    counts = split.labels.bincount(minlength=data.num_classes).tolist()
+    counts = class_counts(split.labels, data.num_classes).tolist()
     save(draw_sheet(shown, captions(batch.labels[:count], data.labels), data.labels, counts, title), Path(output))
     print(f"written {output}: {count} of {total:,} training images, and {counted(data.num_classes, 'class', 'classes')}")
     if count < images:

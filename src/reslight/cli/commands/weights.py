@@ -54,6 +54,8 @@ def _add_verify_and_classify(commands: Commands) -> None:
     parser = commands.add_parser("classify", help="print the most probable classes of image files")
     parser.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]", help=WEIGHTS)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files that Pillow reads")
+    about = "with weights for several labels for each image, print the classes with a probability above this (default: %(default)s)"
+    parser.add_argument("--threshold", type=float, default=0.5, metavar="P", help=about)
     runs(parser, classify)
 
 
@@ -149,21 +151,26 @@ def deepen(source: str, output: str, to: str) -> None:
     print(f"checked on the golden images: {same}")
 
 
-def classify(source: str, images: Sequence[str]) -> bool:
-    """Print the most probable classes of image files, and how each image was preprocessed.
+def classify(source: str, images: Sequence[str], threshold: float = 0.5) -> bool:
+    """Print the most probable classes of image files, or all above a threshold, and how each image was preprocessed.
 
     Args:
         source: A folder of weights, the name of a published weight, or a repository on the Hub.
         images: Image files.
+        threshold: With weights for several labels for each image, the probability above which a class is printed.
 
     Returns:
         False if a file could not be read; stderr gets a line for each.
 
     Raises:
         FileNotFoundError: none of the files exists.
+        UsageError: a threshold that is not 0 to 1.
     """
     from reslight.analysis.classify import classify, read
     from reslight.weights import load
+
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"--threshold is {threshold:g}: it must be 0 to 1, a probability. Use 0.5, the default.")
 
     if not any(Path(name).exists() for name in images):
         raise FileNotFoundError(f"{shortened(images)} {'are' if len(images) > 1 else 'is'} missing. Give paths of image files.")
@@ -176,8 +183,11 @@ def classify(source: str, images: Sequence[str]) -> bool:
             print(f"reslight: error: {visible(error, _LINE)}", file=sys.stderr)
             continue
         print(f"{visible(name, _LINE)}  ({', '.join(image.steps)})")
-        for label, probability in classify(net, image):
+        found = classify(net, image, threshold)
+        for label, probability in found:
             print(f"  {probability:7.2%}  {visible(label)}")
+        if not found:
+            print(f"  no class has a probability above {threshold:.2%}")
     return all_read
 
 

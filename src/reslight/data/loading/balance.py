@@ -58,6 +58,21 @@ def loss_weights(weights: ClassWeights, labels: Sequence[str], counts: Tensor) -
     return [float(f"{images / (classes * count):.6g}") if count else 1.0 for count in counts.tolist()]
 
 
+def positive_weights(weights: ClassWeights, labels: Sequence[str], counts: Tensor, images: int) -> list[float]:
+    """Return the weight in the loss of the images that have a class, where an image may have several.
+
+    Args:
+        weights: A weight for some classes, and 1 for the others; or balanced: images without the class for each that has it, as in the
+            documentation of torch.nn.BCEWithLogitsLoss (`pos_weight`). A class that no image has, or that all have, has weight 1.
+        labels: Name of each class.
+        counts: int64 `(K,)`: training images of each class.
+        images: Training images.
+    """
+    if isinstance(weights, Mapping):
+        return [float(weights.get(label, 1)) for label in labels]
+    return [float(f"{(images - count) / count:.6g}") if 0 < count < images else 1.0 for count in counts.tolist()]
+
+
 def imbalance(counts: Tensor, labels: Sequence[str]) -> str:
     """Return the rarest and the most frequent class as text; empty if the ratio of their images is below `IMBALANCE`."""
     rarest, most = int(counts.argmin()), int(counts.argmax())

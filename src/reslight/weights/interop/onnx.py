@@ -24,7 +24,7 @@ def export_onnx(net: ResNet, path: Path, *, license: str | None = None) -> list[
     """Write a network as ONNX: `images` (batch, channels, height, width), normalized -> `logits` (batch, classes).
 
     The batch may have any size; height and width are those of `net.preprocess`. The file's metadata holds `net.preprocess` and
-    `net.labels` as JSON.
+    `net.labels` as JSON, and with several labels for each image `activation`: the sigmoid of a logit is the probability of its class.
 
     Args:
         net: A network that `load` returned; it is not changed.
@@ -45,7 +45,13 @@ def export_onnx(net: ResNet, path: Path, *, license: str | None = None) -> list[
         raise FileNotFoundError(f"the folder of {path} is missing. Create {path.parent}.")
     single = copy.deepcopy(net).float().eval()
     model = _trace(single)
-    metadata = {"preprocess": json.dumps(net.preprocess.to_dict()), "labels": net.labels and json.dumps(net.labels), "license": license}
+    kind = "sigmoid" if net.multi_label else None  # without it, softmax, as in files of earlier versions
+    metadata = {
+        "activation": kind,
+        "preprocess": json.dumps(net.preprocess.to_dict()),
+        "labels": net.labels and json.dumps(net.labels),
+        "license": license,
+    }
     for key, value in metadata.items():
         if value:
             model.metadata_props.add(key=key, value=value)

@@ -19,6 +19,8 @@ from reslight.weights.record import Record
 
 _CROP_MODES: dict[Fitting, str] = {"center": "center", "squash": "squash", "letterbox": "border"}
 """timm's name for each `Preprocess.crop`."""
+MULTI_LABEL = "multi_label_classification"
+"""The key `problem_type` of transformers with which its pipeline takes the sigmoid of each logit."""
 IN_TIMM = "reslight_"
 """Prefix of reslight's architectures in timm, once `reslight.weights.timm` is imported."""
 
@@ -34,7 +36,9 @@ def native_architecture(config: ResNetConfig) -> str | None:
 def other_libraries(record: Record) -> dict[str, Any]:
     """Return the keys of config.json other than `reslight`; without timm's if timm cannot preprocess the images, see `timm_lacks`."""
     config, preprocess = record.net, record.preprocess
-    labels = {} if record.labels is None else {"label_names": list(record.labels)}
+    labels: dict[str, Any] = {} if record.labels is None else {"label_names": list(record.labels)}
+    if record.multi_label:
+        labels["problem_type"] = MULTI_LABEL
     if timm_lacks(preprocess):
         return {"architecture": record.name, "num_classes": config.num_classes} | labels
     native = native_architecture(config)
@@ -141,6 +145,7 @@ def record_of(config: Mapping[str, Any]) -> Record:
         preprocess=_preprocess(pretrained_cfg),
         labels=tuple(labels) if isinstance(labels, list) else None,
         name=name[:100],
+        multi_label=config.get("problem_type") == MULTI_LABEL,
     )
 
 
