@@ -11,6 +11,7 @@ from reslight.data.image_folder.hub_dataset import is_remote
 from reslight.data.image_folder.other_images import EvaluationFolder, Pictures
 from reslight.data.image_folder.splits import SPLIT_FOLDERS
 from reslight.data.imagenet.imagenet import layout_in
+from reslight.data.imagenet.other_images import ImageNetEvaluation
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,8 @@ def use_other_images(settings: Any, command: str, checkpoint: Path, contents: Ma
         kind: type = Pictures
     else:
         content = trained.get("splits", {}).get("train", {}).get("content")
-        arguments |= {"trained_on": content, "has_synsets": is_imagenet}
-        kind = EvaluationFolder
+        arguments["trained_on"] = content
+        kind = ImageNetEvaluation if is_imagenet else EvaluationFolder
     data["class_path"], data["init_args"] = f"{kind.__module__}.{kind.__name__}", type(data)(**arguments)
 
 

@@ -11,6 +11,7 @@ from tests.data.image_folder.test_folder import PREPROCESS, fill
 from reslight.data import Folder
 from reslight.data.image_folder.other_images import EvaluationFolder, Pictures
 from reslight.data.image_folder.pictures import UNLABELLED, find_pictures
+from reslight.data.imagenet.other_images import ImageNetEvaluation
 from reslight.messages import UsageError
 
 CLASSES = ("cat", "ant", "bee")
@@ -105,7 +106,7 @@ def test_a_copy_of_the_training_images_is_split_as_in_training(tmp_path: Path):
 def test_synsets(tmp_path: Path):
     fill(tmp_path / "set" / "val", n01443537=2, n01440764=1)
     names = ("goldfish", "great white shark", "tench")
-    data = EvaluationFolder(str(tmp_path / "set"), names, preprocess=PREPROCESS, has_synsets=True)
+    data = ImageNetEvaluation(str(tmp_path / "set"), names, preprocess=PREPROCESS)
     data.setup("test")
     assert [data.labels[label] for label in data.splits["test"].labels.tolist()] == ["tench", "goldfish", "goldfish"]
 

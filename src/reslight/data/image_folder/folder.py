@@ -246,13 +246,10 @@ class Folder(ImageDataModule):
         """
         unlabelled = self._image_set.unlabelled
         if not self.has_test and (stage == "test" or (stage == "predict" and unlabelled is None)):
-            has = "it has no test images" if unlabelled is None else "its test images have no labels"
-            use = (
-                "Add the folder test, or use `reslight validate`."
-                if unlabelled is None
-                else "Use `reslight validate` or `reslight predict`."
-            )
-            raise UsageError(f"data.root is {self.root}: {has}. {use}")
+            text = "it has no test images. Add the folder test, or use `reslight validate`."
+            if unlabelled is not None:
+                text = "its test images have no labels. Use `reslight validate` or `reslight predict`."
+            raise UsageError(f"data.root is {self.root}: {text}")
         has_warned = self._splits or (stage == "predict" and unlabelled is not None)
         for warning in self._image_set.warnings if not has_warned else ():
             log.warning("%s", warning)
@@ -403,9 +400,9 @@ def find_image_set(root: str, labels: str | None = None, columns: LabelColumns =
         root: The folder, or `OWNER/DATASET[@REVISION]`.
         labels: The label file; None for `metadata.csv` and the like, if there is one.
         columns: The columns of the label file, where their names are not the usual ones.
-
         partial: Whether training images, or images of some classes, may be missing.
     Raises:
+
         OSError: a missing folder or dataset, or one that cannot be opened.
         UsageError: a dataset without training images, or with classes that do not fit together.
     """

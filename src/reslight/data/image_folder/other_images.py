@@ -10,7 +10,6 @@ from reslight.data.image_folder.folder import Folder, find_image_set
 from reslight.data.image_folder.pictures import find_pictures
 from reslight.data.image_folder.splits import ImageSet, LabelledImages, SplitName
 from reslight.data.image_folder.trained_classes import matched
-from reslight.data.imagenet.synsets import names_of
 from reslight.data.loading.encoded import Files
 from reslight.messages import UsageError, counted
 
@@ -28,24 +27,23 @@ class EvaluationFolder(Folder):
         classes: Names of the network's classes, in its order.
         trained_on: What identifies the contents of the training images, see `Images.content`. If it is not known (None),
             training images in root are taken for them.
-        has_synsets: Whether folders are named after ImageNet's synsets, and the network's classes after their names.
 
     Raises:
         OSError: a missing folder, or one that cannot be opened.
         UsageError: a setting that is out of range, folders in another layout, or classes that the network does not know.
     """
 
-    def __init__(
-        self, root: str, classes: Sequence[str], *, trained_on: str | None = None, has_synsets: bool = False, **settings: Any
-    ) -> None:
-        self._classes, self._trained_on, self._has_synsets = tuple(classes), trained_on, has_synsets
+    def __init__(self, root: str, classes: Sequence[str], *, trained_on: str | None = None, **settings: Any) -> None:
+        self._classes, self._trained_on = tuple(classes), trained_on
         super().__init__(root, **settings)
+
+    def find_images(self) -> ImageSet:
+        """Return all images with classes of their own."""
+        return find_image_set(self.root, self.label_file, self.labels_columns, partial=True)
 
     def find_image_set(self) -> ImageSet:
         """Return the splits to evaluate, with the network's classes; for a copy of the training images its training split, too."""
-        found = find_image_set(self.root, self.label_file, self.labels_columns, partial=True)
-        if self._has_synsets:
-            found = replace(found, classes=names_of(found.classes, Path(self.root).expanduser()))
+        found = self.find_images()
         train, skips = found.splits.get("train"), self.on_unknown_class == "skip"
         if train is not None and self._trained_on in (None, train.content):
             return matched(found, self._classes, self.root, skips=skips)
@@ -58,8 +56,6 @@ class EvaluationFolder(Folder):
         splits = dict(found.splits)
         if train is not None and splits.keys() == {"test"} and train.images is splits["test"].images:
             splits["val"] = splits["test"]
-        elif self._has_synsets and "val" in splits:
-            splits["test"] = splits["val"]  # ImageNet's validation images are its test
         return replace(found, splits=splits)
 
     def class_names(self) -> tuple[str, ...]:
