@@ -152,7 +152,7 @@ def _in_words(counts: Counts, *, percent: bool = False) -> str:
     return f"{counts.correct1} of {counts.total} correct{share}, mean NLL {loss}"
 
 
-def _training_data(record: Record) -> Mapping[str, Any]:
+def training_data(record: Record) -> Mapping[str, Any]:
     """Return what is known of the training data.
 
     For weights that do not name theirs, such as converted ones: CIFAR if the input has its size and the classes its number, and no other
@@ -206,7 +206,7 @@ def _data_of(record: Record, root: str, labels: str | None = None) -> "ImageData
         UsageError: a dataset with other classes or channels than the weights.
     """
     with data_root_called("--data"):
-        made = _other_images(record, root, labels) or datamodule_of(_training_data(record), record.preprocess, root, labels)
+        made = _other_images(record, root, labels) or datamodule_of(training_data(record), record.preprocess, root, labels)
     if missing := [visible(name) for name in record.labels or () if name not in made.labels]:
         classes = "classes" if len(missing) > 1 else "class"
         raise UsageError(f"{root} has no {classes} {shortened(missing)}, which the card has. Give the card's dataset as --data.")
@@ -245,6 +245,7 @@ def _other_images(record: Record, root: str, labels: str | None) -> "ImageDataMo
     from reslight.data.image_folder.label_table import LabelColumns
     from reslight.data.image_folder.other_images import EvaluationFolder
     from reslight.data.imagenet.imagenet import layout_in
+    from reslight.data.imagenet.other_images import ImageNetEvaluation
 
     data = record.data
     is_imagenet = data.get("kind") == "ImageNet"
@@ -256,4 +257,5 @@ def _other_images(record: Record, root: str, labels: str | None) -> "ImageDataMo
     settings = {"val_size": data.get("val_size", 0), "fold": data.get("fold"), "labels": labels, "preprocess": record.preprocess}
     settings["on_unknown_class"] = "skip"
     columns = LabelColumns.of_card(data.get("labels_columns"))
-    return EvaluationFolder(root, record.labels, trained_on=content, has_synsets=is_imagenet, labels_columns=columns, **settings)
+    kind = ImageNetEvaluation if is_imagenet else EvaluationFolder
+    return kind(root, record.labels, trained_on=content, labels_columns=columns, **settings)
