@@ -55,7 +55,9 @@ DATA = {
     "image_folder": {"datamodule", "loading", "augment", "rng"},
     "imagenet": {"image_folder", "loading", "augment"},
     "check": {"imagenet", "image_folder", "loading"},
-    "__init__": {"augment", "cifar", "datamodule", "digits", "image_folder", "imagenet", "loading", "synthetic"},
+    "stream": {"image_folder", "datamodule", "loading", "rng"},
+    "pack": {"image_folder", "loading", "augment"},
+    "__init__": {"augment", "cifar", "datamodule", "digits", "image_folder", "imagenet", "loading"} | {"stream", "synthetic"},
 }
 # What the parts that people use without training may import of others'.
 OTHERS = {

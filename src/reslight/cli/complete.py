@@ -65,7 +65,7 @@ SETTINGS: Mapping[str, Completer] = {
     "model.schedule.unit": _choice("step", "epoch"),
     "model.schedule.warmup": NUMBER,
     "model.schedule.milestones": NUMBER,
-    "data": _choice("CIFAR", "Digits", "Folder", "ImageNet", "Synthetic"),
+    "data": _choice("CIFAR", "Digits", "Folder", "ImageNet", "Stream", "Synthetic"),
     "data.root": FILES,
     "data.labels": FILES,
     "data.name": _choice("cifar10", "cifar100"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reslight.data.imagenet.imagenet import ImageNet
     from reslight.data.loading.loaders import BatchPlan
     from reslight.data.loading.split import Batch, Split
+    from reslight.data.stream.stream import Stream
     from reslight.data.synthetic import Synthetic, SyntheticImages
 
 _HOMES = {
@@ -31,6 +32,7 @@ _HOMES = {
     "BatchPlan": "reslight.data.loading.loaders",
     "Batch": "reslight.data.loading.split",
     "Split": "reslight.data.loading.split",
+    "Stream": "reslight.data.stream.stream",
     "Synthetic": "reslight.data.synthetic",
     "SyntheticImages": "reslight.data.synthetic",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "ImageNet",
     "Mix",
     "Split",
+    "Stream",
     "Synthetic",
     "SyntheticImages",
 ]
