@@ -55,6 +55,7 @@ DATA = {
     "image_folder": {"datamodule", "loading", "augment", "rng"},
     "imagenet": {"image_folder", "loading", "augment"},
     "check": {"imagenet", "image_folder", "loading"},
+    "pack": {"image_folder", "loading", "augment"},
     "stream": {"image_folder", "datamodule", "loading", "rng"},
     "pack": {"image_folder", "loading", "augment"},
     "__init__": {"augment", "cifar", "datamodule", "digits", "image_folder", "imagenet", "loading"} | {"stream", "synthetic"},

@@ -1,4 +1,4 @@
-"""`reslight data`: list the problems of a dataset, and show its training images."""
+"""`reslight data`: list the problems of a dataset, show its training images, and pack it."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reslight.cli.commands.data_pack import add_pack
 from reslight.cli.parser import Commands, Parser, runs
 from reslight.messages import UsageError, counted, visible
 
@@ -23,7 +24,7 @@ MOST_CLASSES = 20
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this file."""
     about = "list the problems of a dataset: unreadable files, misplaced files, images in both train and test"
-    data = commands.add_parser("data", help="check or show the images of a dataset", description="Commands on datasets.")
+    data = commands.add_parser("data", help="check, show or pack the images of a dataset", description="Commands on datasets.")
     checks = data.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_SettingsParser)
     parser = checks.add_parser("check", help=about, description=f"{about.capitalize()}. The exit code is 1 if there is a problem.")
     parser.add_argument("root", metavar="ROOT", help="folder of the images, as data.root, or OWNER/DATASET[@REVISION] on the Hub")
@@ -48,6 +49,7 @@ def add_parsers(commands: Commands) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the figure to write: .png, .pdf or .svg")
     parser.add_argument("--images", type=int, default=32, metavar="N", help="images to show (default: 32)")
     runs(parser, show_data, trains=True)
+    add_pack(checks.add_parser)
 
 
 class _SettingsParser(Parser):

@@ -57,7 +57,7 @@ def opened(file: Path) -> Iterator[Any]:
         raise MissingPackageError(f"{file} needs the package pyarrow, which is not installed. Run `pip install pyarrow`.") from error
     try:
         regular_size(file)
-        with parquet.ParquetFile(file) as shard:
+        with parquet.ParquetFile(file, page_checksum_verification=True) as shard:
             yield shard
     except (arrow.ArrowException, OSError) as error:
         reason = visible(str(error).partition("\n")[0], 200)

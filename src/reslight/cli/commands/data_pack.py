@@ -1,0 +1,131 @@
+"""`reslight data pack`: write a dataset of any form into shards that every later run reads."""
+
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from reslight.cli.parser import runs
+from reslight.messages import UsageError, counted, data_root_called, visible
+
+_EVERY = 0.2
+"""Seconds between two lines of progress."""
+
+
+def add_pack(add_parser: Callable[..., ArgumentParser]) -> None:
+    """Add the command.
+
+    Args:
+        add_parser: Adds a parser of a command of `reslight data`.
+    """
+    about = "write a dataset into parquet shards, with smaller images"
+    more = (
+        "Any dataset that Folder reads, in shards such as train-00000-of-00004.parquet. Later runs read them with --data.root OUT, and the "
+        "library datasets with load_dataset. Labels, groups and splits are kept. The same command goes on with a pack that was stopped."
+    )
+    parser = add_parser("pack", help=about, description=f"{about.capitalize()}. {more}")
+    parser.add_argument("root", metavar="ROOT", help="folder of the images, as data.root, or OWNER/DATASET[@REVISION] on the Hub")
+    parser.add_argument("out", metavar="OUT", help="folder of the shards: a new or an empty one, or one with a part of the same pack")
+    parser.add_argument("--size", type=int, metavar="N", help="short side in pixels that larger images get (default: images as they are)")
+    formats = "jpeg, webp, png or webp-lossless"
+    about = f"format of all images: {formats} (default: jpeg where an image becomes smaller, else the file as it is)"
+    parser.add_argument("--format", metavar="NAME", help=about)
+    parser.add_argument("--quality", type=int, default=95, metavar="N", help="quality of jpeg and webp, 1 to 100 (default: 95)")
+    parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
+    about = "columns of the label file, as data.labels_columns, such as path=where label=species"
+    parser.add_argument("--columns", nargs="+", default=[], metavar="KIND=NAME", help=about)
+    parser.add_argument("--threads", type=int, metavar="N", help="threads that encode images (default: all cores)")
+    runs(parser, pack_data)
+
+
+def pack_data(
+    root: str,
+    out: str,
+    size: int | None = None,
+    format: str | None = None,
+    quality: int = 95,
+    labels: str | None = None,
+    columns: Sequence[str] = (),
+    threads: int | None = None,
+) -> None:
+    """Write a dataset into shards, or go on with a pack that was stopped.
+
+    Args:
+        root: The folder of the images, or a dataset on the Hub.
+        out: The folder of the shards.
+        size: Short side in pixels of images that are larger; None to keep the size.
+        format: The format of all images; None for JPEG where an image becomes smaller.
+        quality: Quality of JPEG and WebP.
+        labels: The label file; None for the one that is found in the folder, if there is one.
+        columns: Columns of the label file, each as `KIND=NAME`.
+        threads: Threads that encode; all cores if None.
+
+    Raises:
+        OSError: a missing dataset, or a folder that cannot be written.
+        UsageError: an argument that is not allowed, or a dataset that cannot be used.
+    """
+    from reslight.cli.commands.data import _label_columns
+    from reslight.cores import available_cores
+    from reslight.data.image_folder.folder import find_image_set
+    from reslight.data.pack.pack import begin
+    from reslight.data.pack.recode import Format, Recipe
+
+    if format is not None and format not in get_args(Format):
+        raise UsageError(f"--format is {visible(format)}: it must be one of {', '.join(get_args(Format))}. Use jpeg, or leave it out.")
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads is {threads}: it must be at least 1. Leave it out to use all cores.")
+    if not out.strip():
+        raise UsageError("OUT is empty: it must be the folder of the shards. Set it.")
+    folder, recipe = Path(out).expanduser(), Recipe(size, format, quality)  # type: ignore[arg-type]  # one of them
+    if folder.resolve().is_relative_to(Path(root).expanduser().resolve()):
+        raise UsageError(f"OUT is {out}: it is in the folder of the images. Give a folder elsewhere.")
+    with data_root_called("ROOT"):
+        found = find_image_set(root, labels, _label_columns(columns))
+    for warning in found.warnings:
+        print(f"warning: {warning}")
+    pack = begin(found, folder, recipe, threads or available_cores())
+    splits = ", ".join(f"{len(one.images):,} {name}" for name, one in found.splits.items())
+    left = pack.left()
+    images = sum(len(shard.rows) for shard in left)
+    classes = counted(len(found.classes), "class", "classes")
+    print(f"{counted(len(pack), 'image')} ({splits}) of {classes} to {folder}: about {_size(pack.size)}", flush=True)
+    if 0 < len(left) < len(pack.shards()):
+        print(f"{len(pack.shards()) - len(left)} of {counted(len(pack.shards()), 'shard')} are there already")
+    progress = _Progress(images)
+    for shard in pack.write(progress.show):
+        progress.clear()
+        print(f"written {shard.name}: {counted(len(shard.rows), 'image')}, {_size(pack.finished[shard.name]['size'])}", flush=True)
+    progress.clear()
+    for problem in pack.bad:
+        print(f"kept as it is: {problem}")
+    total = sum(pack.finished[shard.name]["size"] for shard in pack.shards())
+    print(f"{folder} has all {counted(len(pack), 'image')}, {_size(total)}. Use it with --data.root {folder}")
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
+
+
+class _Progress:
+    """A line with the images so far and the time left, on a terminal."""
+
+    def __init__(self, images: int) -> None:
+        self._images, self._started, self._shown = images, time.monotonic(), 0.0
+        self._stream: Any = sys.stderr if sys.stderr.isatty() else None
+
+    def show(self, count: int) -> None:
+        """Show the progress, unless it was shown just before."""
+        now = time.monotonic()
+        if self._stream is None or now - self._shown < _EVERY:
+            return
+        self._shown = now
+        seconds = (now - self._started) / count * (self._images - count)
+        left = f", {seconds / 60:,.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
+        print(f"\r\x1b[K{count:,} of {self._images:,} images{left}", end="", file=self._stream, flush=True)
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._stream is not None:
+            print("\r\x1b[K", end="", file=self._stream, flush=True)
