@@ -228,8 +228,8 @@ def _data_of(record: Record, root: str, labels: str | None = None) -> "ImageData
         raise UsageError(f"--data is {root}: it has neither test nor validation images. Put them into its folder test or val.")
     with data_root_called("--data"):
         stages = {"val": ("validate", made.has_validation), "test": ("test", getattr(made, "has_test", True))}
-        there = {split for split, (_, is_there) in stages.items() if is_there}
-        needed = needed & there or there or needed  # other images than the card's may be in another split
+        present = {split for split, (_, is_there) in stages.items() if is_there}
+        needed = needed & present or present or needed  # other images than the card's may be in another split
         for split, (stage, _) in stages.items():
             if split in needed:
                 made.setup(stage)

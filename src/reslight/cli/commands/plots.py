@@ -98,4 +98,4 @@ def _final_errors(history: "History") -> str:
         parts.append(f"validation {errors[-1]:.2f} % (best {best:.2f} % at step {at})")
     for step, error in zip(history.test.steps, history.test.errors, strict=True):
         parts.append(f"test {error:.2f} %" + ("" if step == history.steps else f" at step {step}"))
-    return f"{counted(history.epochs, 'epoch')}, error: {', '.join(parts)}"
+    return f"{counted(history.epochs, 'epoch')}, {'100 % - mAP' if history.multi_label else 'error'}: {', '.join(parts)}"

@@ -123,18 +123,10 @@ def check(
         raise UsageError(f"--threads is {threads}: it must be at least 1. Leave it out to use all cores.")
     survey, summary = Survey(root, labels, columns), summary or Summary()
     summary.splits = {group.split: len(group.images) for group in survey.groups}
-    summary.per_class = {group.split: counts for group in survey.groups if (counts := _per_class(group))}
+    summary.per_class = {group.split: counts for group in survey.groups if (counts := group.per_class())}
     summary.images = sum(summary.splits.values())
-    summary.classes = max((len(group.classes) for group in survey.groups), default=0)
+    summary.classes = max((len(group.per_class() if group.several else group.classes) for group in survey.groups), default=0)
     return _find(survey, threads or available_cores(), summary, progress or (lambda _: None))
-
-
-def _per_class(group: Group) -> Counter[str]:
-    """Return the images of each class; empty if they have no labels."""
-    labels = np.asarray(group.labels, dtype=np.int64)
-    known = labels[labels >= 0]
-    counts = np.bincount(known, minlength=len(group.classes)).tolist()
-    return Counter(dict(zip(group.classes, counts, strict=True))) if len(known) else Counter()
 
 
 def _find(survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object]) -> Iterator[Problem]:
@@ -261,7 +253,7 @@ def _comparison(one: tuple[Group, int], other: tuple[Group, int]) -> Iterator[Pr
     names = [group.images.name(number) for group, number in (one, other)]
     if one[0].split != other[0].split:
         yield Problem("leak", names[1], f"is a copy of {names[0]}, an image of {one[0].split}. Keep one of them.")
-    classes = [group.classes[group.labels[number]] if group.labels[number] >= 0 else None for group, number in (one, other)]
+    classes = [group.class_of(number) for group, number in (one, other)]
     if None not in classes and classes[0] != classes[1]:
         yield Problem("contradiction", names[1], f"is a copy of {names[0]}, which is in class {classes[0]}. Keep one of them.")
 

@@ -1,15 +1,20 @@
 """The half of `check` that opens no image: which images a dataset has, and which problems its folders have."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+from torch import Tensor
 
 from reslight.data.check.problems import Problem
 from reslight.data.image_folder.class_tree import ClassTree, class_name, is_image, list_folder, read_tree
 from reslight.data.image_folder.file_paths import FilePaths
 from reslight.data.image_folder.folder import find_image_set
 from reslight.data.image_folder.hub_dataset import is_remote
+from reslight.data.image_folder.label_sets import joined, names_in, shown
 from reslight.data.image_folder.label_table import LabelColumns
 from reslight.data.image_folder.labelled_folder import find_label_files, read_labelled_folder
 from reslight.data.image_folder.saved_dataset import is_saved
@@ -33,6 +38,38 @@ class Group:
     classes: Sequence[str]
     labels: Sequence[int]
     """The class number of each image; -1 where it is unknown."""
+    several: bool = False
+    """Whether an image may have several classes: each of `classes` is then the text of all classes of an image, see `label_sets`."""
+
+    @classmethod
+    def of_hot(cls, split: SplitName, images: Images, names: Sequence[str], labels: Tensor) -> Self:
+        """Return the images of a split with several classes each.
+
+        Args:
+            split: The split.
+            images: The images.
+            names: Name of each class.
+            labels: uint8 `(N, num_classes)`, see `loading.labels`.
+        """
+        texts = [joined(names[number] for number in row.nonzero().flatten().tolist()) for row in labels]
+        classes = sorted(set(texts))
+        numbers = {text: number for number, text in enumerate(classes)}
+        return cls(split, images, classes, [numbers[text] for text in texts], several=True)
+
+    def per_class(self) -> Counter[str]:
+        """Return the number of images of each class; empty if no class is known."""
+        counts = Counter(number for number in self.labels if number >= 0)
+        if not self.several:
+            return Counter({name: counts[number] for number, name in enumerate(self.classes)}) if counts else Counter()
+        found: Counter[str] = Counter()
+        for number, text in enumerate(self.classes):
+            found.update(dict.fromkeys(names_in(text), counts[number]))
+        return Counter(dict(sorted(found.items())))
+
+    def class_of(self, number: int) -> str | None:
+        """Return the class of an image, or its classes in words; None if it is unknown."""
+        label = self.labels[number]
+        return None if label < 0 else shown(self.classes[label]) if self.several else self.classes[label]
 
 
 class Survey:
@@ -108,7 +145,8 @@ class Survey:
         numbers = {name: number for number, name in enumerate(classes)}
         for split, images in found.splits.items():
             paths = FilePaths.below(self._root, (image.path for _, image in images))
-            self.groups.append(Group(split, Files(paths), classes, [numbers[image.label] for _, image in images]))
+            of_images = [numbers[image.label] for _, image in images]
+            self.groups.append(Group(split, Files(paths), classes, of_images, several=files.several))
         return True
 
     def _add_problem(self, kind: str, path: str | Path, text: str) -> None:
@@ -130,7 +168,11 @@ class Survey:
             found = find_image_set(root)
         for split in SPLIT_FOLDERS:
             if split in found.splits:
-                self.groups.append(Group(split, found.splits[split].images, found.classes, found.splits[split].labels.tolist()))
+                images, labels = found.splits[split].images, found.splits[split].labels
+                if labels.ndim == 2:
+                    self.groups.append(Group.of_hot(split, images, found.classes, labels))
+                else:
+                    self.groups.append(Group(split, images, found.classes, labels.tolist()))
 
     def _add_folders(self, base: Path, folders: Mapping[SplitName, Path]) -> None:
         trees = {split: self._read(folder) for split, folder in folders.items()}

@@ -121,8 +121,8 @@ class LabelledFolder:
             names = shortened([visible(name) for name in self.unlisted], _SHOWN)
             found.append(f"{files.root} has images without a row in {files}, which are ignored: {names}")
         if self.unlabelled:
-            images = counted(len(self.unlabelled), "image")
-            found.append(f"{files.root} has {images} without labels in test, which only `reslight predict` uses")
+            number = counted(len(self.unlabelled), "image")
+            found.append(f"{files.root} has {number} without labels in test, which only `reslight predict` uses")
         for split, images in self.splits.items():
             if without := sum(not image.label for _, image in images):
                 found.append(f"{files} has {without:,} of {len(images):,} {split} images without a class")
