@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional as tvf
 
 from reslight.data.rng import NEXT_DRAW, Draw, uniform
 from reslight.preprocess import Fitting, Interpolation, Size, center_to, fit, middle, resize_tensor, shape_of
@@ -64,25 +66,40 @@ class Geometry(ABC):
         """Return the largest `reduction` that an image of this size may have."""
         return min(height / self.shape[0], width / self.shape[1])
 
-    def __call__(self, image: Tensor, numbers: Tensor, whole: tuple[int, int] | None = None) -> Tensor:
+    def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
         """Crop and resize.
 
         Args:
             image: uint8 or uint16 `(C, H, W)`.
             numbers: Its row of `draw`.
-            whole: Height and width of the image from which a decoder made a smaller one; those of `image` if None.
 
         Returns:
             The dtype of the image, `(C, *shape)`.
         """
         drawn = numbers.tolist()
-        height, width = image.shape[-2:]
-        window = self.window(*(whole or (height, width)), drawn)
-        top, bottom, left, right = window.top, window.top + window.height, window.left, window.left + window.width
-        if whole:
-            top, bottom = (round(row * height / whole[0]) for row in (top, bottom))
-            left, right = (round(column * width / whole[1]) for column in (left, right))
-        return self.finish(resized(image[:, top:bottom, left:right], window.size, self.interpolation), drawn)
+        top, left, height, width, size = self.window(image.shape[-2], image.shape[-1], drawn)
+        return self.finish(resized(image[:, top : top + height, left : left + width], size, self.interpolation), drawn)
+
+    def of_reduced(self, image: Image.Image, whole: tuple[int, int], divisor: int, start: tuple[float, float], numbers: Tensor) -> Tensor:
+        """Crop and resize what a decoder made of an image.
+
+        Args:
+            image: The image, reduced: gray or RGB.
+            whole: Height and width of the image in full.
+            divisor: By how much the decoder reduced each side.
+            start: Row and column of `image` where the whole image begins.
+            numbers: The image's row of `draw`.
+
+        Returns:
+            uint8 `(C, *shape)`.
+        """
+        drawn = numbers.tolist()
+        top, left, height, width, size = self.window(*whole, drawn)
+        # Pillow resizes parts that begin between two pixels: rounded ones would be moved by up to half a pixel of the result.
+        y, x = top / divisor + start[0], left / divisor + start[1]
+        box = (x, y, min(image.width, x + width / divisor), min(image.height, y + height / divisor))
+        how = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[self.interpolation]
+        return self.finish(tvf.pil_to_tensor(image.resize(size[::-1], how, box=box)), drawn)
 
 
 @dataclass(frozen=True)

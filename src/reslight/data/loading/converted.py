@@ -36,6 +36,7 @@ class Converted:
 
     Attributes:
         steps: What is done to the image, in words.
+        orientation: Of the image's EXIF, 1 to 8; None without one.
         width: In pixels, after turning.
         height: In pixels, after turning.
     """
@@ -52,9 +53,9 @@ class Converted:
         """
         self.steps: list[str] = []
         self._image, self._mode = image, "L" if channels == 1 else "RGB"
-        self._orientation = image.getexif().get(_ORIENTATION)
-        self.width, self.height = image.size if self._orientation not in (5, 6, 7, 8) else image.size[::-1]
-        if self._orientation in _TURNS:
+        self.orientation = image.getexif().get(_ORIENTATION)
+        self.width, self.height = image.size if self.orientation not in (5, 6, 7, 8) else image.size[::-1]
+        if self.orientation in _TURNS:
             self.steps.append("rotated by its EXIF orientation")
         mode = image.mode
         if mode in _DEEP:
@@ -82,8 +83,8 @@ class Converted:
         """Return a part of the image."""
         box = self._stored(left, top, right, bottom)
         image = self._image if box == (0, 0, *self._image.size) else self._image.crop(box)
-        if self._orientation in _TURNS:
-            image = image.transpose(_TURNS[self._orientation])
+        if self.orientation in _TURNS:
+            image = image.transpose(_TURNS[self.orientation])
         if image.mode in _DEEP:
             values = np.asarray(image, dtype=np.float64)  # Pillow does not convert all of these modes
             scaled = (values - self._black) * (255 / (self._white - self._black or 1))
@@ -102,11 +103,11 @@ class Converted:
     def _stored(self, left: int, top: int, right: int, bottom: int) -> tuple[int, int, int, int]:
         """Return the part of the stored image that becomes this part when it is turned."""
         width, height = self._image.size
-        if self._orientation in (5, 6, 7, 8):  # rows become columns
+        if self.orientation in (5, 6, 7, 8):  # rows become columns
             left, top, right, bottom = top, left, bottom, right
-        if self._orientation in (2, 3, 7, 8):
+        if self.orientation in (2, 3, 7, 8):
             left, right = width - right, width - left
-        if self._orientation in (3, 4, 6, 7):
+        if self.orientation in (3, 4, 6, 7):
             top, bottom = height - bottom, height - top
         return left, top, right, bottom
 

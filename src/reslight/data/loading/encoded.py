@@ -211,7 +211,7 @@ class EncodedSplit:
             if smaller := decode_scaled(
                 data, name, self.channels, lambda height, width: geometry.reduction(height, width, drawn), geometry.largest_reduction
             ):
-                return geometry(smaller[0], drawn, smaller[1])
+                return geometry.of_reduced(*smaller, drawn)
         return self.geometry(decode(data, name, self.channels, self.bits), drawn)
 
     def _read(self, number: int) -> bytearray:
