@@ -1,5 +1,6 @@
 """Folders with a label file: the same images as class folders, splits, groups, folds, and every mistake in one line."""
 
+import gc
 import csv
 import json
 import logging
@@ -432,3 +433,10 @@ def test_rows_of_nothing_but_faults(tmp_path: Path):
     files = find_label_files(root, "l.csv")
     assert files is not None
     assert len(read_labelled_folder(files).faults) == 1
+
+
+def test_garbage_is_collected_again_after_an_error(tmp_path: Path):
+    (tmp_path / "labels.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UsageError):
+        find_label_files(tmp_path, "labels.csv")
+    assert gc.isenabled()

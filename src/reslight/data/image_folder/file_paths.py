@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import overload
 
@@ -28,7 +29,10 @@ class FilePaths(Sequence[Path]):
     @classmethod
     def below(cls, root: Path, names: Iterable[str]) -> "FilePaths":
         """Return the files with these paths, relative to `root` and with `/` between the folders."""
-        return cls(root, np.frombuffer(b"".join(os.fsencode(f"{name}\0") for name in names), np.uint8))
+        encoded, rest = bytearray(), iter(names)
+        while block := [f"{name}\0" for name in islice(rest, _BLOCK)]:
+            encoded += os.fsencode("".join(block))
+        return cls(root, np.frombuffer(bytes(encoded), np.uint8))
 
     def __len__(self) -> int:
         """Return the number of files."""

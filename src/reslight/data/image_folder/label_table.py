@@ -238,7 +238,7 @@ def _open_csv(file: Path, delimiter: str | None) -> _Raw:
         chosen = [names.index(name) for name in wanted]
         for number, row in content:
             if len(row) == len(names):
-                yield number, [row[one] for one in chosen]
+                yield number, tuple([row[one] for one in chosen])
             else:
                 yield number, f"has {len(row)} fields: the first line has {len(names)}. Correct it; quote a field with a delimiter."
 

@@ -1,7 +1,9 @@
 """A folder of images whose classes are in label files: which image has which row, and which splits and groups there are."""
 
+import gc
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -131,6 +133,19 @@ class LabelledFolder:
         return found
 
 
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Have Python collect no garbage: it would look at all rows that were read again and again, half of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_garbage_collection()
 def find_label_files(root: Path, labels: str | None, columns: LabelColumns = LabelColumns()) -> LabelFiles | None:
     """Read the label files of a folder: the given one, or those named `metadata` in the folder or in the folders of its splits.
 
@@ -201,6 +216,7 @@ def read_labelled_folder(files: LabelFiles, report: Report | None = None, *, par
     return found
 
 
+@_without_garbage_collection()
 def image_set_of_labels(files: LabelFiles, *, partial: bool = False) -> ImageSet:
     """Return the splits that label files give. Images without a row in the folder `test` are unlabelled, if no row is of this split.
 
