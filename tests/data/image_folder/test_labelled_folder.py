@@ -1,7 +1,7 @@
 """Folders with a label file: the same images as class folders, splits, groups, folds, and every mistake in one line."""
 
-import gc
 import csv
+import gc
 import json
 import logging
 import os
