@@ -1,6 +1,7 @@
 """Who may import whom: read from the code itself, local imports included."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ OTHERS = {
     "metrics": {"torch", "torchmetrics"},
     "hub": {"huggingface_hub"},
     "weights": {"torch", "safetensors", "huggingface_hub", "yaml"},
-    "preprocess": {"torch", "torchvision", "PIL"},
+    "preprocess": {"torch", "torchvision", "PIL", "numpy"},
     "analysis": {"PIL", "matplotlib", "torch", "yaml"},
     "__init__": set(),
 }
@@ -123,6 +124,14 @@ def test_the_command_line_needs_nothing_heavy_to_be_parsed():
         if name.split(".")[0] not in sys.stdlib_module_names | {"reslight"}
     ]
     assert not heavy
+
+
+def test_an_image_is_classified_without_lightning_and_torchvision():
+    """Their imports take three times as long as that of torch."""
+    heavy = {"lightning", "torchvision", "torchmetrics", "torch._dynamo"}
+    program = f"import sys, reslight.analysis.classify; print(*{heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_the_reader_of_imports_sees_local_ones(tmp_path: Path):

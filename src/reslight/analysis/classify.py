@@ -8,12 +8,11 @@ from PIL import Image
 from torch import Tensor
 
 from reslight.data.loading.converted import Converted
-from reslight.data.loading.decode import decode, read_image
-from reslight.data.loading.encoded import Files
+from reslight.data.loading.decode import LARGEST_FILE, decode, read_image
 from reslight.messages import UsageError, counted, visible
 from reslight.models import ResNet
 from reslight.preprocess import Fit, Preprocess, fit
-from reslight.regular_file import regular_size
+from reslight.regular_file import read_regular, regular_size
 
 TOP = 5
 """Classes that are returned for an image."""
@@ -85,7 +84,7 @@ def read(path: Path, net: ResNet) -> DecodedImage:
     if preprocess.channels in (1, 3) and preprocess.bits == 8:
         image, steps = read_image(path, name, preprocess.channels, resized)
         return DecodedImage(image, (*steps, *more))
-    pixels = decode(Files((path,)).read(0), name, preprocess.channels, preprocess.bits)
+    pixels = decode(read_regular(path, LARGEST_FILE), name, preprocess.channels, preprocess.bits)
     height, width = pixels.shape[-2:]
     read_as = f"{width} x {height}, {counted(preprocess.channels, 'channel')} of {preprocess.bits} bits"
     return DecodedImage(pixels, (read_as, *_steps(height, width, preprocess)))

@@ -25,6 +25,8 @@ try:
 except ImportError:  # an optional package
     simplejpeg = None
 
+LARGEST_FILE = 2**30
+"""Bytes of an image file that are read at most; the largest image that is decoded has fewer."""
 _FRAMES = (0xC0, 0xC1, 0xC2)
 """JPEG markers of the frames that every decoder reads: baseline, extended, progressive."""
 _DIVISORS = (8, 4, 2)

@@ -21,7 +21,7 @@ from torch import Tensor
 from reslight.data.augment.crop import Geometry
 from reslight.data.augment.views import MultiScale, TenCrop, group_by_shape
 from reslight.data.loading.content import END, sampled_content
-from reslight.data.loading.decode import decode, decode_scaled
+from reslight.data.loading.decode import LARGEST_FILE, decode, decode_scaled
 from reslight.data.loading.split import Batch
 from reslight.data.rng import permutation
 from reslight.messages import MissingPackageError, UsageError, visible
@@ -34,8 +34,6 @@ _AHEAD = 2
 """Batches in progress besides the one that is waited for."""
 _CHUNKS = 4
 """Chunks per thread. More balance the load better; fewer have less overhead."""
-_LARGEST = 2**30
-"""Bytes of an image file that are read at most; the largest image that is decoded has fewer."""
 _LONGEST = 1000
 """Characters of a path in a message."""
 
@@ -72,7 +70,7 @@ class Files:
         Raises:
             UsageError: a pipe, a device, or a file that is too large.
         """
-        return read_regular(self.paths[number], _LARGEST)
+        return read_regular(self.paths[number], LARGEST_FILE)
 
     def name(self, number: int) -> str:
         """Return a file's path."""
