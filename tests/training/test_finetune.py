@@ -35,14 +35,25 @@ def test_a_published_weight_by_its_name():
     assert initial_net("resnet8.digits", None, 3, 1).fc.out_features == 3
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 8])
+def test_weights_for_other_channels_are_timms(weights: str, channels: int, caplog: pytest.LogCaptureFixture):
+    timm = pytest.importorskip("timm.models._manipulate")
+    there = package.load(weights)
+    with caplog.at_level("INFO", logger="reslight"):
+        here = initial_net(weights, None, 3, channels)
+    assert here.config.in_channels == channels
+    torch.testing.assert_close(here.conv1.weight, timm.adapt_input_conv(channels, there.conv1.weight))
+    assert torch.equal(here.layer1[0].conv1.weight, there.layer1[0].conv1.weight)
+    assert here.preprocess is None
+    assert f"{'added up' if channels == 1 else 'repeated'} for {channels}" in caplog.text
+
+
 def test_fields_that_may_differ_from_the_weights(weights: str):
     assert initial_net(weights, {"drop_path": 0.2}, 3, None).config.drop_path == 0.2
     same = {key: value for key, value in CONFIG.items() if key != "num_classes"}
     assert initial_net(weights, same, 3, None).config.num_classes == 3
     with pytest.raises(ValueError, match=r"model.net has .*widths \[16, 32, 64\] and not \[8, 16, 16\].*Remove model.net"):
         initial_net(weights, "resnet20", 3, None)
-    with pytest.raises(ValueError, match="takes images of 3 channels, and the data have 1"):
-        initial_net(weights, None, 3, 1)
     with pytest.raises(ValueError, match=r"model\.net is missing"):
         ImageClassifier()
 

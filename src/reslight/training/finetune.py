@@ -1,10 +1,12 @@
 """Build the network that a run starts with: random or published weights, optionally with frozen parts."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from reslight.messages import UsageError, counted
 from reslight.models import ResNet, ResNetConfig
@@ -12,6 +14,9 @@ from reslight.renamed import new_value
 from reslight.training.network import NetSetting, net_config
 from reslight.training.resume import FREE_IN_NET
 from reslight.weights import load
+from reslight.weights.interop.timm_config import first_conv
+
+log = logging.getLogger(__name__)
 
 BACKBONE = "backbone"
 """Value of `model.freeze` for everything before the classifier."""
@@ -25,28 +30,47 @@ def initial_net(source: str | None, net: NetSetting | None, num_classes: int | N
             random weights if None.
         net: The setting `model.net`. With `source`, None, the network of the weights, or a mapping with `drop_path` and the like.
         num_classes: Classes of the classifier; those of `net` or of the weights if None.
-        in_channels: Channels of the images; those of `net` or of the weights if None.
+        in_channels: Channels of the images; those of `net` or of the weights if None. If the weights have others, see `with_channels`.
 
     Raises:
         OSError: missing weights.
-        UsageError: no network, damaged weights, or another network or number of channels than that of the weights.
+        UsageError: no network, damaged weights, or another network than that of the weights.
     """
     if source is None:
         if net is None:
             raise UsageError("model.net is missing: a run needs a network. Set --model.net, --model.init_from, or a --config with one.")
         return ResNet(net_config(net, num_classes=num_classes, in_channels=in_channels))
     pretrained = load(source)
-    channels = pretrained.config.in_channels
-    if in_channels not in (None, channels):
-        raise UsageError(
-            f"model.init_from is {source}: it takes images of {counted(channels, 'channel')}, and the data have {in_channels}. "
-            "Choose other weights."
+    known = pretrained.config.in_channels
+    channels = in_channels or known
+    result = ResNet(replace(pretrained.config, in_channels=channels, **_training_fields(source, pretrained.config, net)))
+    state = pretrained.float().state_dict()
+    if channels != known:
+        log.info(
+            "model.init_from is %s: it takes images of %s, so that the weights of its first convolution are %s for %d",
+            *(source, counted(known, "channel"), "added up" if channels == 1 else "repeated", channels),
         )
-    result = ResNet(replace(pretrained.config, **_training_fields(source, pretrained.config, net)))
-    result.load_state_dict(pretrained.float().state_dict())
-    result.preprocess = pretrained.preprocess
+        name = f"{first_conv(pretrained.config)}.weight"
+        state[name] = with_channels(state[name], channels)
+    result.load_state_dict(state)
+    result.preprocess = pretrained.preprocess if channels == known else None
     result.reset_head(num_classes or pretrained.config.num_classes)
     return result
+
+
+def with_channels(weight: Tensor, channels: int) -> Tensor:
+    """Return the weights of a first convolution for another number of channels, as `adapt_input_conv` of timm does.
+
+    For one channel they are added up. For others, the channels are repeated in their order, scaled so that the sums stay alike.
+
+    Args:
+        weight: `(O, C, K, K)`.
+        channels: Of the result.
+    """
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    known = weight.shape[1]
+    return weight[:, torch.arange(channels) % known] * (known / channels)
 
 
 def _training_fields(source: str, pretrained: ResNetConfig, net: NetSetting | None) -> dict[str, Any]:
