@@ -22,6 +22,7 @@ RUNS = {
     "folders": (*FEW, "--workers", "1", "--per-round", "32"),
     "many_files": ("--files", "40", "--classes", "4"),
     "overhead": (*FEW, "--steps", "5"),
+    "packed": ("--photos", "4", "--width", "60", "--height", "40", "--size", "20"),
     "optimizers": ("--net", "resnet8", "--steps", "2", "--batch-size", "8"),
     "threads": (*FEW, "--steps", "5", "--warm", "2", "--conditions", "quota"),
     "speedups": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
