@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from reslight.training.loss import class_of, training_loss
+from reslight.training.loss import class_of, is_correct, multi_label_loss, training_loss
 
 LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 3, 1, 1, 2, 0])
@@ -77,3 +77,21 @@ def test_weights_work_in_every_precision(kind, labels):
         assert float(training_loss(LOGITS.bfloat16(), labels, kind, 0.1, WEIGHT)) == pytest.approx(exact, rel=2e-2)
     even = training_loss(LOGITS, labels, kind, 0.1, torch.ones(4))
     torch.testing.assert_close(even, training_loss(LOGITS, labels, kind, 0.1))
+
+
+def test_the_loss_of_several_labels_by_hand():
+    """Each class is a decision of its own; images that have it weigh `positive_weight`, and smoothing moves both targets towards 1/2."""
+    total, weights, labels = 0.0, (1.0, 3.0, 0.5, 2.0), (MIXED > 0.3).float()
+    for row in range(6):
+        for column in range(4):
+            p, target = 1 / (1 + math.exp(-float(LOGITS[row, column]))), float(labels[row, column]) * 0.9 + 0.05
+            total -= weights[column] * target * math.log(p) + (1 - target) * math.log(1 - p)
+    found = multi_label_loss(LOGITS, labels, 0.1, torch.tensor(weights))
+    assert float(found) == pytest.approx(total / 24, rel=1e-6)
+    assert multi_label_loss(LOGITS.bfloat16(), labels).dtype == torch.float32
+
+
+def test_an_image_with_several_labels_is_correct_if_all_are():
+    logits = torch.tensor([[1.0, -1.0], [1.0, 1.0], [-2.0, -1.0], [0.0, 1.0]])
+    labels = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.8]])
+    assert is_correct(logits, labels, multi_label=True).tolist() == [True, False, True, True]

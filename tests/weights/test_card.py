@@ -1,5 +1,6 @@
 """The card: the generated text is true and regenerated, the user's own text is kept."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -10,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reslight import Preprocess
-from reslight.messages import has_control
+from reslight.messages import UsageError, has_control
 from reslight.models import VARIANTS
-from reslight.weights import EvalResult, Record
+from reslight.weights import EvalResult, MultiLabelResult, Record
 from reslight.weights.card import BEGIN, END, card, merged, own_text
 
 TESTED = EvalResult(
@@ -143,3 +144,56 @@ def test_cells_and_lists_of_a_record_stay_one():
     assert r"| tr\|ain | 1\|2 | \[x\](http://evil) |" in text
     assert r"- a\\n# b: \*c\*" in text
     assert r"Data: a\|b. " in text
+
+
+SEVERAL = MultiLabelResult(
+    **{"split": "test", "total": 200, "exact": 90, "tp": 300, "fp": 50, "fn": 100, "mAP": 0.7123, "f1_macro": 0.69, "nll": 40.0},
+    **{"precision": "32-true", "batch_size": 100, "fingerprint": None},
+)
+
+
+def test_a_card_of_several_labels():
+    several = record(multi_label=True, metrics=(SEVERAL,))
+    assert Record.from_dict(json.loads(json.dumps(several.to_dict()))) == several
+    text = card(several, 1_000_000)
+    assert (
+        "| test | 71.23 % | 80.00 % (300 right, 50 wrong, 100 missing) | 69.00 % | 45.00 % (90 of 200) | 0.2000 | 32-true | 100 |" in text
+    )
+    assert "probabilities = logits.sigmoid()" in text
+    found = {(one.metric_type, one.metric_name): one.metric_value for one in ModelCard(text).data.eval_results}
+    assert found == {
+        ("mean_average_precision", "mAP"): 0.7123,
+        ("f1", "F1 (micro)"): 0.8,
+        ("f1", "F1 (macro)"): 0.69,
+        ("accuracy", "Subset accuracy"): 0.45,
+    }
+
+
+def test_a_record_of_one_label_does_not_name_the_kind():
+    assert "multi_label" not in record().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"multi_label": True}, "it must be a list of reslight.weights.MultiLabelResult"),
+        ({"metrics": (SEVERAL,)}, "it must be a list of reslight.weights.EvalResult"),
+        ({"multi_label": 1}, "multi_label is 1: it must be true or false"),
+    ],
+)
+def test_results_are_of_the_kind_of_labels(fields, message):
+    with pytest.raises(UsageError, match=message):
+        record(**fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("mAP", 1.5, "metrics.mAP is 1.5: it must be a number from 0 to 1"),
+        ("exact", 201, "metrics count 201 of 200"),
+        ("tp", -1, "tp is -1"),
+    ],
+)
+def test_an_impossible_result_of_several_labels_is_refused(field, value, message):
+    with pytest.raises(UsageError, match=message):
+        replace(SEVERAL, **{field: value})

@@ -90,7 +90,7 @@ class ImageClassifier(OptimizationModule):
         super().__init__(optim, schedule)
         _check_settings(label_smoothing, ema, loss, compile)
         if multi_label:
-            _check_for_several_labels(loss, teacher, schedule)
+            _check_for_several_labels(loss, teacher, self.schedule)
         self.multi_label, loss = multi_label, loss or ("bce" if multi_label else "cross_entropy")
         check_distillation(teacher_weight, teacher_temperature)
         self.net = initial_net(init_from, net, num_classes, in_channels)

@@ -217,3 +217,14 @@ def test_gpu_mixes_alike():
     got = mix(images.cuda(), labels.cuda(), indices.cuda(), num_classes=5, seed=1, epoch=1)
     for one, other in zip(got, expected, strict=True):
         assert torch.equal(one.cpu(), other)
+
+
+def test_several_labels_are_mixed_by_hand():
+    """Each image keeps its share of its own labels, and gets the rest of its partner's; the last of three has no partner."""
+    labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+    images, indices = torch.zeros(3, 1, 2, 2), torch.tensor([4, 9, 2])
+    _, one = Mix(mixup=1.0)(images, torch.tensor([0, 1, 2]), indices, num_classes=3, seed=3, epoch=1)
+    _, mixed = Mix(mixup=1.0)(images, labels, indices, num_classes=3, seed=3, epoch=1)
+    first, second = float(one[0, 0]), float(one[1, 1])  # the shares of the images themselves
+    assert mixed.tolist() == [pytest.approx([first, 1.0, 0.0]), pytest.approx([1 - second, 1.0, 0.0]), [1.0, 0.0, 1.0]]
+    assert 0 < first < 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reslight.data.augment.augment import Augment
-from reslight.data.loading.balance import balanced_order, checked_class_weights, imbalance, loss_weights
+from reslight.data.loading.balance import balanced_order, checked_class_weights, imbalance, loss_weights, positive_weights
 from reslight.data.loading.loaders import BatchPlan, Position, TrainLoader
 from reslight.data.loading.split import Split
 from reslight.data.rng import NEXT_DRAW, Draw, bits, permutation
@@ -169,3 +169,10 @@ def test_bad_weights_are_refused(weights, message):
     with pytest.raises(UsageError) as error:
         checked_class_weights(weights, NAMES)
     assert message in str(error.value)
+
+
+def test_weights_of_several_labels_are_images_without_a_class_for_each_with_it():
+    counts = torch.tensor([100, 300, 0, 400])
+    names = ("a", "b", "c", "d")
+    assert positive_weights("balanced", names, counts, 400) == [3.0, 0.333333, 1.0, 1.0]  # torch's example is 300 / 100
+    assert positive_weights({"b": 2}, names, counts, 400) == [1.0, 2.0, 1.0, 1.0]

@@ -127,3 +127,14 @@ def test_the_export_command(reslight, monkeypatch):
     assert "onnxscript is not installed" in answer.err
     assert "pip install 'reslight[onnx]'" in answer.err
     assert Path("net.onnx").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_the_metadata_tell_of_several_labels(monkeypatch):
+    """Without the key `activation`, the probabilities are a softmax, as in files of earlier versions."""
+    net = prepared(VARIANTS["resnet8"])
+    net.multi_label = True
+    monkeypatch.setattr(onnx, "_compare_with_onnxruntime", lambda content, net: None)
+    onnx.export_onnx(net, Path("net.onnx"))
+    session = onnxruntime.InferenceSession(Path("net.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["activation"] == "sigmoid"

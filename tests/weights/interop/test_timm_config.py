@@ -1,6 +1,7 @@
 """Folders and repositories that timm wrote."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.hub_server import HubServer, connect
 from tests.nets import scrambled
 
 import reslight
+from reslight.weights.interop.timm_config import record_of
 
 timm = pytest.importorskip("timm")
 from timm.models import save_for_hf  # noqa: E402  # after the skip
@@ -87,3 +89,18 @@ def test_a_config_that_does_not_fit_is_refused(edit, says):
     with pytest.raises(ValueError, match=says) as stopped:
         reslight.load(folder)
     assert "\n" not in str(stopped.value)
+
+
+def test_several_labels_are_known_to_other_libraries():
+    """timm ignores the key, and transformers' pipeline takes a sigmoid with it."""
+    net = scrambled(reslight.ResNet(replace(reslight.models.VARIANTS["resnet18"], num_classes=3))).eval()
+    net.multi_label = True
+    reslight.save(net, "several", preprocess=reslight.Preprocess(size=64, mean=(0.5,) * 3, std=(0.5,) * 3), labels=("a", "b", "c"))
+    config = json.loads(Path("several/config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    assert record_of(config).multi_label
+    assert reslight.load("several").multi_label
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    theirs = timm.create_model("local-dir:several", pretrained=True).eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(theirs(images), net(images), rtol=1e-5, atol=1e-5)
