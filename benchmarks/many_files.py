@@ -3,6 +3,9 @@
 The files are hard links to a few (they are made once, and kept for the next time), so that millions take no room; each side starts in a
 process of its own, and counts from after its imports. Names and sizes are in the system's cache, so that the disk is not measured. A first
 start of reslight finds no index of its own; torchvision knows no sizes, fingerprint or validation images, which reslight's numbers include.
+
+With `--simulate 14000000` there are no files: reslight's own code lists folders that exist in memory only, and sizes are made up. The system's
+part, which lists folders and asks for sizes, is not measured then.
 """
 
 import argparse
@@ -36,8 +39,51 @@ _SIDES = {
 }
 
 
+_SIMULATION = """
+import os, sys, tempfile, time
+from array import array
+from pathlib import Path
+from unittest import mock
+import numpy as np
+from reslight.data.image_folder import class_tree, tree_index
+from reslight.data.image_folder.splits import LabelledImages
+files, classes = int(sys.argv[1]), int(sys.argv[2])
+def memory(name):
+    return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1]) / 1e3
+class Entry:
+    def __init__(self, name):
+        self.name = name
+def listing(folder, report=None):
+    if folder == root:
+        return [Entry(f"n{number * 7919:08}") for number in range(classes)], []
+    number = int(folder.name[1:]) // 7919
+    return [], [Entry(f"{folder.name}_{image}.JPEG") for image in range(len(range(number, files, classes)))]
+root, before, clock = Path("/simulated/train"), memory("VmRSS"), time.process_time
+with mock.patch.object(class_tree, "list_folder", listing), tempfile.TemporaryDirectory() as cache:
+    start = clock()
+    tree = class_tree.read_tree(root)
+    listed = clock()
+    assert len(tree.paths) == files
+    tree.paths._sizes = np.full(files, 100_000)
+    images = LabelledImages.from_tree(tree, tree.classes)
+    identified, held = clock(), memory("VmRSS") - before
+    states = np.zeros((len(tree.folders), 2), np.int64)
+    index = Path(cache) / "index.safetensors"
+    tree_index._store(index, tree, states)
+    stored, size = clock(), index.stat().st_size
+    with mock.patch.object(tree_index, "_states", lambda *_: states):
+        assert len(tree_index._load(index, root).paths) == files
+    loaded = clock()
+print(listed - start, identified - listed, stored - identified, loaded - stored, held, memory("VmHWM") - before, size / 1e6)
+"""
+_SIMULATED = ("list", "fingerprint", "write the index", "read the index")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
+    if options.simulate:
+        _simulate(options)
+        return
     folder = options.folder or Path(tempfile.gettempdir()) / f"reslight-files-{options.files}-{options.classes}"
     make_files(folder, options.files, options.classes)
     introduce(f"Many files: {options.files:,} files of {options.classes:,} classes")
@@ -50,6 +96,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show("Start", "CPU seconds" if options.cpu_time else "seconds", values, base=TORCHVISION, digits=2)
     show("Memory", "MB that the process grows by", memory, base=TORCHVISION)
     keep(options, {"seconds": values, "MB": memory})
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    files = options.simulate
+    introduce(f"Many files: {files:,} names of {options.classes:,} classes, without files")
+    line = [sys.executable, "-W", "ignore", "-c", _SIMULATION, str(files), str(options.classes)]
+    rounds = [subprocess.run(line, capture_output=True, text=True, check=True).stdout.split() for _ in range(options.rounds)]
+    *seconds, held, most, size = ([float(value) for value in values] for values in zip(*rounds, strict=True))
+    show("Steps", "CPU seconds", dict(zip(_SIMULATED, seconds, strict=True)), base=_SIMULATED[0], digits=2)
+    megabytes = {"paths, labels and sizes in memory": held, "largest memory, when the index is written": most, "index": size}
+    base = next(iter(megabytes))
+    show("Memory", "MB", megabytes, base=base)
+    of_a_file = {name: [value * 1e6 / files for value in values] for name, values in megabytes.items()}
+    show("Memory of a file", "bytes", of_a_file, base=base)
+    keep(options, {"seconds": dict(zip(_SIMULATED, seconds, strict=True)), "MB": megabytes})
 
 
 def make_files(folder: Path, files: int, classes: int) -> None:
@@ -90,6 +151,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--folder", type=Path, help="where the files are, or are made (default: a temporary folder)")
     made.add_argument("--files", type=int, default=200_000, help="files to make (default: 200,000)")
     made.add_argument("--classes", type=int, default=1000, help="classes to make (default: 1,000)")
+    made.add_argument("--simulate", type=int, metavar="N", help="measure with N names of files that do not exist")
     return made.parse_args(arguments)
 
 

@@ -21,13 +21,14 @@ RUNS = {
     "train --memory": (*FEW, "--memory", "--depth", "8", "--steps", "1", "--warm", "1"),
     "folders": (*FEW, "--workers", "1", "--per-round", "32"),
     "many_files": ("--files", "40", "--classes", "4"),
+    "many_files --simulate": ("--simulate", "40", "--classes", "4"),
     "overhead": (*FEW, "--steps", "5"),
     "packed": ("--photos", "4", "--width", "60", "--height", "40", "--size", "20"),
     "optimizers": ("--net", "resnet8", "--steps", "2", "--batch-size", "8"),
     "threads": (*FEW, "--steps", "5", "--warm", "2", "--conditions", "quota"),
     "speedups": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
 }
-NIGHTLY = {"folders", "many_files", "speedups", "threads", "train --memory"}  # the longest
+NIGHTLY = {"folders", "many_files", "many_files --simulate", "speedups", "threads", "train --memory"}  # the longest
 SHARED = ("gpu", "harness", "images", "loops", "pictures", "train")
 
 
