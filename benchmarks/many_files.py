@@ -4,8 +4,8 @@ The files are hard links to a few (they are made once, and kept for the next tim
 process of its own, and counts from after its imports. Names and sizes are in the system's cache, so that the disk is not measured. A first
 start of reslight finds no index of its own; torchvision knows no sizes, fingerprint or validation images, which reslight's numbers include.
 
-With `--simulate 14000000` there are no files: reslight's own code lists folders that exist in memory only, and sizes are made up. The part of
-the system, which lists folders and asks for sizes, is not measured then.
+With `--simulate 14000000` there are no files: folders that exist in memory only are listed, and sizes are made up. The part of the system,
+which lists folders and asks for sizes, is not measured then.
 """
 
 import argparse
