@@ -186,3 +186,51 @@ def test_without_torchvision_tensors_are_refused_and_pillow_images_are_not(monke
     with pytest.raises(MissingPackageError, match=r"torchvision is not installed: it resizes images\. Run pip install torchvision"):
         preprocess(torch.zeros(1, 9, 9, dtype=torch.uint8))
     assert preprocess(Image.new("L", (9, 9))).shape == (1, 8, 8)
+
+
+def test_added_fields_are_saved_only_where_they_differ():
+    assert list(RGB.to_dict()) == ["size", "mean", "std", "resize", "interpolation"]
+    assert Preprocess((8, 8), RGB.mean, RGB.std) == RGB
+    wide = Preprocess((8, 12), RGB.mean, RGB.std, crop="letterbox", fill=(1, 2, 3), bits=16)
+    assert wide.to_dict() == RGB.to_dict() | {"size": [8, 12], "crop": "letterbox", "fill": [1, 2, 3], "bits": 16}
+    assert Preprocess.from_dict(json.loads(json.dumps(wide.to_dict()))) == wide
+    assert wide.shape == (8, 12)
+    assert RGB.fill_values == (102, 128, 153)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": (8, 0)}, r"preprocess.size is \(8, 0\): it must be a whole number from 1 to 4096, or two, height and width"),
+        ({"size": (8, 9, 10)}, "preprocess.size is"),
+        ({"size": (8, 12), "resize": 7}, "preprocess.resize is 7: it must be null or a whole number from 8"),
+        ({"crop": "border"}, "preprocess.crop is 'border': it must be center or squash or letterbox"),
+        ({"bits": 12}, "preprocess.bits is 12: it must be 8 or 16"),
+        ({"bits": True}, "preprocess.bits is True"),
+        ({"fill": (1, 2)}, "preprocess.fill is .* null or 3 whole numbers from 0 to 255, one for each channel"),
+        ({"fill": (1, 2, 256)}, "preprocess.fill is"),
+        ({"size": (8, 12), "mean": (0.5,) * 100}, "preprocess.mean has 100 numbers: it must have 3, as std, or 288"),
+    ],
+)
+def test_bad_added_fields(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Preprocess(**({"size": 8, "mean": RGB.mean, "std": RGB.std} | settings))
+
+
+def test_pillow_images_of_16_bits_are_scaled_not_clipped():
+    values = torch.tensor([[0, 100, 300, 65535]] * 4, dtype=torch.int32)
+    image = Image.fromarray(values.numpy().astype("uint16"))
+    whole, gray = Preprocess(4, (0.0,), (1.0,), bits=16), Preprocess(4, (0.0,), (1.0,))
+    torch.testing.assert_close(whole(image)[0], values / 65535)
+    torch.testing.assert_close(gray(image)[0] * 255, (values / 257).round())
+    assert torch.equal(Preprocess(4, (0.0,) * 3, (1.0,) * 3)(image), gray(image).expand(3, -1, -1))
+    with pytest.raises(ValueError, match="its values must be whole numbers from 0 to 65535"):
+        gray(Image.fromarray(values.numpy().astype("float32")))
+
+
+def test_channels_that_are_data():
+    four = some_tensor(4, 9, 11)
+    preprocess = Preprocess((8, 12), (0.5,) * 4, (0.2,) * 4, crop="letterbox")
+    assert torch.equal(preprocess(v2.functional.to_pil_image(four, "RGBA")), preprocess(four))
+    with pytest.raises(ValueError, match="image is a Pillow image of mode RGB: it cannot be converted to 4 channels"):
+        preprocess(Image.new("RGB", (8, 8)))

@@ -235,3 +235,20 @@ def test_gpu_gives_the_same_pixels():
     images, indices = some_images(), torch.arange(11)
     on_gpu = augment(images.cuda(), indices.cuda(), seed=1, epoch=1)
     assert torch.equal(on_gpu.cpu(), augment(images, indices, seed=1, epoch=1))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_16_bits_are_augmented_as_8(memory_format):
+    few = torch.randint(0, 256, (6, 4, 10, 14), dtype=torch.uint8).contiguous(memory_format=memory_format)
+    deep, indices = (few.int() * 257).to(torch.uint16), torch.arange(6)
+    for augment in (
+        Augment(flip="random", fill=(200, 3, 4, 255), cutout=7, random_erasing=0.9),
+        Augment(pad=3, fill=255),
+        Augment(pad=3, pad_mode="reflect", flip="alternating"),
+    ):
+        expected, got = (augment(images.contiguous(), indices, seed=1, epoch=2) for images in (few, deep))
+        assert got.dtype == torch.uint16
+        assert torch.equal(expected.int() * 257, got.int())
+    for settings in ({"policy": "randaugment"}, {"pca": 0.1}):
+        with pytest.raises(ValueError, match=r"it needs values of 8 bits, not 16 \(preprocess.bits\). Use "):
+            Augment(**settings).check(3, (8, 8), 16)

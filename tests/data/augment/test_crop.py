@@ -1,6 +1,7 @@
 """Crops against torchvision's: the same distribution where they are random, the same bits where they are not."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torchvision.transforms.v2 import functional as tvf
 
 from reslight.data.augment.crop import Center, RandomResizedCrop, ScaleJitter, resized, scaled_size
 from reslight.preprocess import Preprocess
+from reslight.weights.interop.timm_config import _crop_pct
 
 INDICES = torch.arange(4000)
 IMAGE = torch.randint(0, 256, (3, 61, 83), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -135,3 +137,53 @@ def test_random_parts_are_functions_of_seed_epoch_and_index():
 def test_shorter_side_as_in_torchvision():
     for height, width in ((61, 83), (83, 61), (500, 333)):
         assert scaled_size(40, height, width) == tuple(v2.Resize(40)(torch.empty(3, height, width)).shape[-2:])
+
+
+@pytest.mark.parametrize("how", ["center", "squash", "letterbox"])
+@pytest.mark.parametrize("size", [32, (32, 48), (48, 32), (20, 61)])
+@pytest.mark.parametrize("share", [1.0, 0.875])
+def test_every_fit_is_timms(how: str, size, share: float):
+    timm = pytest.importorskip("timm.data.transforms_factory")
+    shape = (size, size) if isinstance(size, int) else size
+    resize = int(min(shape) / share)
+    preprocess = Preprocess(size, (0.1, 0.5, 0.9), (0.2,) * 3, resize, "bicubic", how)
+    modes = {"center": "center", "squash": "squash", "letterbox": "border"}
+    share = _crop_pct(preprocess)
+    theirs = timm.transforms_imagenet_eval(shape, share, modes[how], interpolation="bicubic", mean=(0.1, 0.5, 0.9), normalize=False)
+    ours = Center(preprocess.size, preprocess.resize, "bicubic", how, preprocess.fill_values)
+    for height, width in [(61, 83), (83, 61), (40, 40), (33, 200), (200, 33), (7, 5), shape]:
+        image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+        got, pil = ours(image, torch.empty(0)), tvf.to_pil_image(image)
+        assert got.shape == (3, *shape)
+        assert torch.equal(preprocess.normalize(got), preprocess(image))
+        assert torch.equal(preprocess(pil), preprocess.normalize(theirs(pil))), (height, width)
+
+
+GEOMETRIES = [
+    RandomResizedCrop((8, 12)),
+    ScaleJitter((8, 12), (12, 20)),
+    Center((8, 12), 9),
+    *(Center((8, 12), 8, how=how, fill=(9, 8, 7, 6)) for how in ("squash", "letterbox")),
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda one: f"{type(one).__name__}{getattr(one, 'how', '')}")
+def test_16_bits_are_cropped_as_8(geometry):
+    image = torch.randint(0, 256, (4, 31, 23), dtype=torch.uint8)
+    numbers = geometry.draw(INDICES[:1], seed=1, epoch=1)[0]
+    few, deep = geometry(image, numbers), geometry((image.int() * 257).to(torch.uint16), numbers)
+    assert deep.dtype == torch.uint16
+    assert few.shape == deep.shape == (4, 8, 12)
+    assert (few.int() * 257 - deep.int()).abs().max() <= 257
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda one: f"{type(one).__name__}{getattr(one, 'how', '')}")
+def test_a_reduced_image_gives_the_crop_of_the_whole_one(geometry):
+    geometry = replace(geometry, **({"fill": (9, 8, 7)} if isinstance(geometry, Center) else {}))
+    rows, columns = torch.meshgrid(torch.arange(160), torch.arange(240), indexing="ij")
+    image = torch.stack((rows, columns, rows)).to(torch.uint8)  # each pixel says where it is
+    for numbers in geometry.draw(INDICES[:8], seed=1, epoch=1):
+        assert geometry.reduction(160, 240, numbers) <= geometry.largest_reduction(160, 240) + 1e-9 or isinstance(geometry, ScaleJitter)
+        small = tvf.to_pil_image(image).reduce(2)
+        got = geometry.of_reduced(small, (160, 240), 2, (0.0, 0.0), numbers)
+        assert (got.int() - geometry(image, numbers).int()).abs().max() <= 2

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from reslight.data.loading import converted
-from reslight.data.loading.decode import decode, jpeg_size
+from reslight.data.loading.decode import decode, decode_scaled, jpeg_size
 
 DRAW = np.random.default_rng(0)
 RGB = DRAW.integers(0, 256, (11, 17, 3), dtype=np.uint8)
@@ -228,3 +228,41 @@ def test_damage_is_one_line_or_an_image(kind: str, capfd: pytest.CaptureFixture[
             assert "\n" not in got
         else:
             assert (got.dtype, got.ndim, len(got)) == (torch.uint8, 3, 3)
+
+
+def scaled(data: bytearray, factor: float, channels: int = 3):
+    return decode_scaled(data, "x", channels, lambda height, width: factor, lambda height, width: factor)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_reduced_image_is_the_same_of_both_decoders(orientation: int, channels: int, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("simplejpeg")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    smooth = Image.fromarray(RGB).resize((6, 5)).resize((61, 43), Image.Resampling.BICUBIC)
+    for mode in ("RGB", "L"):
+        data = saved(smooth.convert(mode), "JPEG", exif=exif, quality=95)
+        whole = decode(data, "x", channels)
+        for divisor in (2, 4, 8):
+            with monkeypatch.context() as patch:
+                found = scaled(data, divisor + 0.5, channels)
+                patch.setattr("reslight.data.loading.decode.simplejpeg", None)
+                assert np.array_equal(found.image, scaled(data, divisor, channels).image)
+            assert (found.whole, found.divisor) == (tuple(whole.shape[1:]), divisor)
+            assert found.image.size == tuple(-(-side // divisor) for side in (whole.shape[2], whole.shape[1]))
+            # Where the image begins: a pixel in it has the mean of the pixels that it stands for.
+            y, x = (round(divisor * start) for start in found.start)
+            block = whole[:, divisor - y : 2 * divisor - y, divisor - x : 2 * divisor - x].double().mean((1, 2))
+            assert np.abs(np.atleast_1d(np.array(found.image)[1, 1]) - block.numpy()).max() < 6
+
+
+def test_what_is_not_reduced():
+    data = saved(Image.fromarray(RGB), "JPEG")
+    assert scaled(data, 1.9) is None
+    assert scaled(saved(Image.fromarray(RGB), "PNG"), 8) is None
+    assert scaled(saved(Image.fromarray(RGB).convert("CMYK"), "JPEG"), 8) is None
+    with pytest.raises(ValueError, match="x cannot be read: "):
+        scaled(data[:300], 8)
+    with pytest.raises(ValueError, match="may be a decompression bomb"):
+        scaled(large_jpeg(), 8)

@@ -165,6 +165,11 @@ def _preprocess(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
         raise UsageError(f"input_size is {visible(shape)}: it must be [channels, height, width], each side from 1 to 4096.")
     if type(crop_pct) not in (int, float) or not 0.01 <= crop_pct <= 1:
         raise UsageError(f"crop_pct is {visible(crop_pct)}: it must be a number from 0.01 to 1.")
+    short, resize = min(shape[1:]), math.floor(min(shape[1:]) / crop_pct)
+    if any(math.floor(side / crop_pct) != side * resize // short for side in shape[1:]):
+        raise UsageError(
+            f"crop_pct is {crop_pct}: reslight cannot resize so for input_size {shape}. Use {short / resize:.4g}."
+        )
     modes = {theirs: ours for ours, theirs in _CROP_MODES.items()}
     if (mode := pretrained_cfg.get("crop_mode") or "center") not in modes:
         raise UsageError(f"crop_mode is {str(mode)[:40]!r}: reslight has only {', '.join(modes)}.")
@@ -175,7 +180,7 @@ def _preprocess(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
         size=(shape[1], shape[2]),
         mean=tuple(pretrained_cfg["mean"]),
         std=tuple(pretrained_cfg["std"]),
-        resize=math.floor(min(shape[1:]) / crop_pct),
+        resize=resize,
         interpolation=pretrained_cfg.get("interpolation", "bilinear"),
         crop=modes[mode],
     )
