@@ -13,6 +13,7 @@ from reslight.messages import UsageError, visible
 from reslight.weights.catalog import CATALOG, bundled
 from reslight.weights.folder import MODEL
 from reslight.weights.interop.timm_folder import read_any_description
+from reslight.weights.record import EvalResult
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -25,15 +26,17 @@ class Listed(NamedTuple):
 
     Attributes:
         name: The name that `load` takes.
-        accuracy: Top-1 accuracy on the test split, in percent; None if unknown.
+        accuracy: Top-1 accuracy on the test split, or mAP with several labels for each image, in percent; None if unknown.
         nbytes: Size of the tensors, or of their file if it is on this machine, in bytes; None if unknown.
         place: Where the weights are, in words.
+        is_map: Whether accuracy is mAP.
     """
 
     name: str
     accuracy: float | None
     nbytes: int | None
     place: str
+    is_map: bool = False
 
 
 def published() -> Iterator[Listed]:
@@ -63,9 +66,10 @@ def cached() -> Iterator[Listed]:
             tested = next((one for one in record.metrics if one.split == "test"), None)
             yield Listed(
                 repository.name if branch == "main" else f"{repository.name}@{visible(branch)}",
-                100 * tested.correct1 / tested.total if tested else None,
+                100 * (tested.correct1 / tested.total if isinstance(tested, EvalResult) else tested.mAP) if tested else None,
                 size,
                 f"in the cache, commit {visible(snapshot.name[:7])}",
+                record.multi_label,
             )
 
 
@@ -90,11 +94,13 @@ def remote(owner: str) -> Iterator[Listed]:
         raise translate_error(error, what, Repository(owner)) from error
     for model in found:
         with contextlib.suppress(ValueError):  # not a legal name
+            accuracy, is_map = _accuracy(getattr(model, "model_index", None))
             yield Listed(
                 Repository.parse(str(model.id)).name,
-                _accuracy(getattr(model, "model_index", None)),
+                accuracy,
                 _nbytes(getattr(model, "safetensors", None)),
                 f"on the Hub, {'gated, ' if model.gated else 'private, ' if model.private else ''}commit {visible(str(model.sha)[:7])}",
+                is_map,
             )
 
 
@@ -110,15 +116,16 @@ def matching(rows: Iterator[Listed], pattern: str) -> list[Listed]:
     return [row for row in rows if fnmatchcase(row.name, pattern) or fnmatchcase(row.name.partition("/")[2], pattern)]
 
 
-def _accuracy(index: Any) -> float | None:
-    """Return the first accuracy on a test split in a card's model-index, which may hold anything."""
+def _accuracy(index: Any) -> tuple[float | None, bool]:
+    """Return the first accuracy or mAP on a test split in a card's model-index, which may hold anything, and whether it is mAP."""
     for result in (result for entry in _objects(index) for result in _objects(entry.get("results"))):
         dataset = result.get("dataset")
         if isinstance(dataset, Mapping) and dataset.get("split") == "test":
-            for value in (metric.get("value") for metric in _objects(result.get("metrics")) if metric.get("type") == "accuracy"):
-                if isinstance(value, int | float) and 0 <= value <= 1:
-                    return 100 * float(value)
-    return None
+            for metric in _objects(result.get("metrics")):
+                kind, value = metric.get("type"), metric.get("value")
+                if kind in ("accuracy", "mean_average_precision") and isinstance(value, int | float) and 0 <= value <= 1:
+                    return 100 * float(value), kind != "accuracy"
+    return None, False
 
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:

@@ -298,7 +298,7 @@ def weights(pattern: str = "*", owner: str | None = None) -> None:
     rows = [
         [
             row.name,
-            f"{row.accuracy:.2f} %" if row.accuracy is not None else "",
+            f"{row.accuracy:.2f} %{' mAP' if row.is_map else ''}" if row.accuracy is not None else "",
             f"{row.nbytes / 1e6:.2f} MB" if row.nbytes else "",
             row.place,
         ]
