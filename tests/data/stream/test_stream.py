@@ -206,8 +206,33 @@ def test_what_is_written_has_classes_counts_and_the_fingerprint_of_its_source(tm
         assert files == {(bytes(other.images.read(n)), int(other.labels[n])) for n in range(len(other))}
     # Validation and test images keep their order, and litdata reads all of it.
     assert [StreamingDataset(str(tmp_path / "set/test"))[n][0] for n in range(10)] == [bytes(other.images.read(n)) for n in range(10)]
-    with pytest.raises(UsageError, match="is not empty"):
+    with pytest.raises(UsageError, match="it has other files"):
         write_chunks(folder.labels, folder._image_set.splits, tmp_path / "set")
+
+
+def test_pack(tmp_path: Path, reslight):
+    for number in range(12):
+        folder = tmp_path / "folders" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:02}.png").write_bytes(png(number) if number else b"no image")
+    answer = reslight("data", "pack", tmp_path / "folders", tmp_path / "kept", "--format", "litdata")
+    assert (answer.code, answer.err) == (0, "")
+    assert "has all 12 images" in answer.out
+    assert f"--data Stream --data.root {tmp_path / 'kept'}" in answer.out
+    answer = reslight("data", "pack", tmp_path / "folders", tmp_path / "small", "--format", "litdata", "--size", 6)
+    assert f"kept as it is: {tmp_path / 'folders/a/00.png'} is not an image" in answer.out
+    whole = Folder(str(tmp_path / "folders"), PREPROCESS, val_size=0)
+    kept, small = (make(tmp_path / name, classes=None, batch_size=12, on_bad_image="skip") for name in ("kept", "small"))
+    whole.setup("fit")
+    found = []
+    for data in (kept, small):
+        data.setup("fit")
+        assert len(next(iter(data.train_dataloader())).labels) == 11
+        found.append([bytes(data.splits["train"].images.read(number)) for number in range(12)])
+    assert set(found[0]) == {path.read_bytes() for path in (tmp_path / "folders").rglob("*.png")}
+    assert [Image.open(io.BytesIO(data)).size for data in found[1] if data != b"no image"] == [(8, 6)] * 11
+    fingerprints = [data.splits["train"].fingerprint for data in (whole, kept, small)]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
 def test_pickled_fields_are_never_read(tmp_path: Path):

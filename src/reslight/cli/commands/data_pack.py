@@ -3,13 +3,19 @@
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from reslight.cli.parser import runs
 from reslight.messages import UsageError, counted, data_root_called, visible
 
+if TYPE_CHECKING:
+    from reslight.data.image_folder.splits import ImageSet
+    from reslight.data.loading.encoded import Images
+    from reslight.data.pack.recode import Recipe
+
+_CHUNKS = "litdata"
 _EVERY = 0.2
 """Seconds between two lines of progress."""
 
@@ -30,7 +36,8 @@ def add_pack(add_parser: Callable[..., ArgumentParser]) -> None:
     parser.add_argument("out", metavar="OUT", help="folder of the shards: a new or an empty one, or one with a part of the same pack")
     parser.add_argument("--size", type=int, metavar="N", help="short side in pixels that larger images get (default: images as they are)")
     formats = "jpeg, webp, png or webp-lossless"
-    about = f"format of all images: {formats} (default: jpeg where an image becomes smaller, else the file as it is)"
+    about = f"format of all images: {formats} (default: jpeg where an image becomes smaller, else the file as it is); or litdata, to write "
+    about += "chunks for --data Stream instead of shards, with images in the default format"
     parser.add_argument("--format", metavar="NAME", help=about)
     parser.add_argument("--quality", type=int, default=95, metavar="N", help="quality of jpeg and webp, 1 to 100 (default: 95)")
     parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
@@ -72,19 +79,24 @@ def pack_data(
     from reslight.data.pack.pack import begin
     from reslight.data.pack.recode import Format, Recipe
 
-    if format is not None and format not in get_args(Format):
-        raise UsageError(f"--format is {visible(format)}: it must be one of {', '.join(get_args(Format))}. Use jpeg, or leave it out.")
+    if format not in (None, _CHUNKS, *get_args(Format)):
+        allowed = ", ".join((*get_args(Format), _CHUNKS))
+        raise UsageError(f"--format is {visible(format)}: it must be one of {allowed}. Use jpeg, or leave it out.")
     if threads is not None and threads < 1:
         raise UsageError(f"--threads is {threads}: it must be at least 1. Leave it out to use all cores.")
     if not out.strip():
         raise UsageError("OUT is empty: it must be the folder of the shards. Set it.")
-    folder, recipe = Path(out).expanduser(), Recipe(size, format, quality)  # type: ignore[arg-type]  # one of them
+    coding: Any = None if format == _CHUNKS else format
+    folder, recipe = Path(out).expanduser(), Recipe(size, coding, quality)
     if folder.resolve().is_relative_to(Path(root).expanduser().resolve()):
         raise UsageError(f"OUT is {out}: it is in the folder of the images. Give a folder elsewhere.")
     with data_root_called("ROOT"):
         found = find_image_set(root, labels, _label_columns(columns))
     for warning in found.warnings:
         print(f"warning: {warning}")
+    if format == _CHUNKS:
+        _write_chunks(found, folder, recipe, threads or available_cores())
+        return
     pack = begin(found, folder, recipe, threads or available_cores())
     splits = ", ".join(f"{len(one.images):,} {name}" for name, one in found.splits.items())
     left = pack.left()
@@ -102,6 +114,29 @@ def pack_data(
         print(f"kept as it is: {problem}")
     total = sum(pack.finished[shard.name]["size"] for shard in pack.shards())
     print(f"{folder} has all {counted(len(pack), 'image')}, {_size(total)}. Use it with --data.root {folder}")
+
+
+def _write_chunks(found: "ImageSet", folder: Path, recipe: "Recipe", threads: int) -> None:
+    """Write a dataset into litdata's chunks."""
+    from reslight.data.pack.recode import encode_all
+    from reslight.data.stream.write import write_chunks
+
+    problems: list[str] = []
+
+    def encode(images: "Images", numbers: Sequence[int]) -> Iterator[bytes]:
+        for one in encode_all(images, numbers, recipe, threads):
+            if one.problem:
+                problems.append(one.problem)
+            yield one.data
+
+    images = sum(len(one.images) for one in found.splits.values())
+    progress = _Progress(images)
+    write_chunks(found.classes, found.splits, folder, encode=encode if recipe.size else None, report=progress.show)
+    progress.clear()
+    for problem in problems:
+        print(f"kept as it is: {problem}")
+    size = sum(path.stat().st_size for path in folder.rglob("*.bin"))
+    print(f"{folder} has all {counted(images, 'image')}, {_size(size)}. Use it or a copy on S3 with --data Stream --data.root {folder}")
 
 
 def _size(count: float) -> str:

@@ -21,8 +21,11 @@ class Items:
     """Number or name of each image's class."""
 
 
-def check_installed(root: str) -> None:
+def check_installed(user: str) -> None:
     """Check that litdata can be imported.
+
+    Args:
+        user: What needs it, for the message.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -33,7 +36,7 @@ def check_installed(root: str) -> None:
         if error.name != "litdata":
             raise
         install = "Run `pip install 'reslight[stream]'`."
-        raise MissingPackageError(f"data.root is {root}: Stream needs the package litdata, which is not installed. {install}") from error
+        raise MissingPackageError(f"{user} needs the package litdata, which is not installed. {install}") from error
 
 
 def read_items(path: Path, index: ChunkIndex, number: int) -> Items:

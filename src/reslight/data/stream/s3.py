@@ -7,7 +7,7 @@ broken connection a thousand times.
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from threading import Lock
 from typing import Any, BinaryIO, TypeVar
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 WAITS = (1, 2, 5, 15, 30)
-"""Seconds before the second attempt, the third and so on."""
+"""Seconds before the second attempt, the third and so on; of an index, which is read at the start, the first three."""
 CONNECT, SILENCE = 10, 20
 """Seconds to wait for a connection, and for the next bytes."""
 PATIENCE, SLOWEST = 60, 50_000
@@ -66,7 +66,7 @@ class Bucket:
             return b"".join(blocks)
 
         try:
-            return self._with_retries(attempt, name)
+            return self._with_retries(attempt, name, WAITS[:3])
         except MissingFileError:
             return None
 
@@ -82,7 +82,7 @@ class Bucket:
             file.truncate()
             self._transfer(name, file.write)
 
-        self._with_retries(attempt, name)
+        self._with_retries(attempt, name, WAITS)
 
     def _transfer(self, name: str, write: Callable[[bytes], object]) -> None:
         with self._lock:  # clients may be shared by threads, but not made by several
@@ -95,8 +95,8 @@ class Bucket:
             if time.monotonic() > end:
                 raise TimeoutError(f"no more than {SLOWEST // 1000} kB/s within {seconds:.0f} s")
 
-    def _with_retries(self, call: Callable[[], Result], name: str) -> Result:
-        for wait in (*WAITS, None):
+    def _with_retries(self, call: Callable[[], Result], name: str, waits: Sequence[float]) -> Result:
+        for wait in (*waits, None):
             try:
                 return call()
             except UsageError:

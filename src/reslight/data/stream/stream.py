@@ -77,7 +77,7 @@ class Stream(Folder):
 
     def find_image_set(self) -> ImageSet:
         """Read the index of each split."""
-        check_installed(self.root)
+        check_installed(f"data.root is {self.root}: Stream")
         bucket = Bucket(self.root) if self.root.startswith("s3://") else None
         if bucket is None and "://" in self.root:
             raise UsageError(f"data.root is {visible(self.root)}: it must be a folder, or s3://BUCKET/PATH. Use one of them.")

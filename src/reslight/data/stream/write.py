@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from reslight.atomic import write_files
 from reslight.data.datamodule import SPLIT_SEED
 from reslight.data.image_folder.splits import LabelledImages
+from reslight.data.loading.encoded import Images
 from reslight.data.loading.labels import class_counts
 from reslight.data.rng import Draw, permutation
 from reslight.data.stream.chunk_index import DESCRIPTION, INDEX
@@ -29,6 +30,7 @@ def write_chunks(
     target: Path,
     *,
     chunk_bytes: int = CHUNK_BYTES,
+    encode: Callable[[Images, Sequence[int]], Iterable[bytes]] | None = None,
     report: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Write a dataset.
@@ -37,9 +39,10 @@ def write_chunks(
 
     Args:
         classes: Names of the classes.
-        splits: The images of each split; their files are copied as they are.
+        splits: The images of each split.
         target: A folder that is empty or missing. `reslight.json`, the last file to be written, makes it a dataset.
         chunk_bytes: Bytes of a chunk, at most, unless an image has more.
+        encode: Returns the images with these numbers, encoded again; None to copy files as they are.
         report: Called with the number of images that were written.
 
     Raises:
@@ -47,9 +50,9 @@ def write_chunks(
         OSError: an image that cannot be read, or a file that cannot be written.
         UsageError: a folder that is not empty, several labels of an image, or an image that cannot be read.
     """
-    check_installed(str(target))
+    check_installed("--format litdata")
     if target.exists() and any(target.iterdir()):
-        raise UsageError(f"{visible(target)} is not empty. Choose another folder, or empty it.")
+        raise UsageError(f"OUT is {visible(target)}: it has other files. Give a new or an empty folder.")
     described, written = {}, 0
     for split, found in splits.items():
         if found.labels.ndim != 1:
@@ -59,9 +62,10 @@ def write_chunks(
         count = len(found.labels)
         order = permutation(count, SPLIT_SEED, 0, Draw.CHUNK_ORDER) if split == "train" else torch.arange(count)
         writer = _writer(target / split, chunk_bytes)
-        for place, number in enumerate(order.tolist()):
-            # A pair: other layouts of litdata take apart what several images share.
-            writer[place] = (bytes(found.images.read(number)), int(found.labels[number]))
+        numbers, labels = order.tolist(), found.labels[order].tolist()
+        encoded = encode(found.images, numbers) if encode else (bytes(found.images.read(number)) for number in numbers)
+        for place, item in enumerate(zip(encoded, labels, strict=True)):
+            writer[place] = item  # a pair: litdata writes dictionaries in a layout that earlier versions do not read
             written += 1
             report(written)
         with warnings.catch_warnings():
@@ -71,7 +75,7 @@ def write_chunks(
         chunks = [chunk["filename"] for chunk in json.loads((target / split / INDEX).read_bytes())["chunks"]]
         described[split] = {
             "counts": class_counts(found.labels, len(classes)).tolist(),
-            "fingerprint": found.fingerprint,
+            "fingerprint": None if encode else found.fingerprint,  # of other bytes, the chunks have a fingerprint of their own
             "checksums": {name: _checksum(target / split / name) for name in chunks},
         }
     text = json.dumps({"classes": list(classes), "splits": described}, ensure_ascii=False)
