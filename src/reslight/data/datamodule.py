@@ -321,8 +321,8 @@ class ImageDataModule(LightningDataModule, ABC):
     def _val_dataloader(self) -> EvalLoader:
         return self._eval_loader("val")
 
-    def _class_counts(self) -> Tensor:
-        """Return the number of training images of each class, int64 `(K,)`."""
+    def class_counts(self) -> Tensor:
+        """Return the number of training images of each class, int64 `(K,)`, once they are loaded."""
         return class_counts(self._splits["train"].labels, self.num_classes)
 
     def _class_weights_info(self) -> str | list[float]:
@@ -331,13 +331,13 @@ class ImageDataModule(LightningDataModule, ABC):
             return "none"  # not None, which a resume does not compare
         if self.class_weights == "balanced" and "train" not in self._splits:
             return "balanced"
-        counts = self._class_counts() if self.class_weights == "balanced" else torch.zeros(0)
+        counts = self.class_counts() if self.class_weights == "balanced" else torch.zeros(0)
         if self.multi_label:
             return positive_weights(self.class_weights, self.labels, counts, len(self._splits["train"]) if len(counts) else 0)
         return loss_weights(self.class_weights, self.labels, counts)
 
     def _report_imbalance(self) -> None:
-        if not (text := imbalance(self._class_counts(), self.labels)):
+        if not (text := imbalance(self.class_counts(), self.labels)):
             return
         if self.class_weights is None and self.sampling == "uniform":
             keys = "data.class_weights" if self.multi_label else "data.class_weights or data.sampling"

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -125,6 +126,17 @@ def test_a_bucket_gives_the_run_of_a_folder_and_each_chunk_is_downloaded_once(se
     assert len(data.splits["train"]) == 20
     assert len(list(data.train_dataloader())) == 2
     assert len(list(stream_cache().iterdir())) == 1
+
+
+def test_processes_of_a_machine_share_the_downloads(server: Server):
+    ranks = [make("s3://set") for _ in range(3)]
+    for data in ranks:
+        data.setup("fit")
+    with ThreadPoolExecutor() as pool:
+        seen = list(pool.map(lambda data: [batch.indices.tolist() for batch in data.train_dataloader()], ranks))
+    assert seen[0] == seen[1] == seen[2]
+    chunks = [name for name in server.asked if "chunk" in name]
+    assert len(chunks) == len(set(chunks)) == 9
 
 
 def test_a_cache_that_is_smaller_than_the_dataset(server: Server):

@@ -197,7 +197,7 @@ def test_what_is_written_has_classes_counts_and_the_fingerprint_of_its_source(tm
     data.setup()
     folder.setup()
     assert data.labels == ("a", "b", "c")
-    assert data.data_info()["class_weights"] == folder.data_info()["class_weights"] or data._class_counts().tolist() == [7, 7, 6]
+    assert data.data_info()["class_weights"] == folder.data_info()["class_weights"] or data.class_counts().tolist() == [7, 7, 6]
     for split in ("train", "test"):
         one, other = data.splits[split], folder.splits[split]
         assert one.fingerprint == other.fingerprint
@@ -231,6 +231,9 @@ def test_pack(tmp_path: Path, reslight):
         found.append([bytes(data.splits["train"].images.read(number)) for number in range(12)])
     assert set(found[0]) == {path.read_bytes() for path in (tmp_path / "folders").rglob("*.png")}
     assert [Image.open(io.BytesIO(data)).size for data in found[1] if data != b"no image"] == [(8, 6)] * 11
+    settings = ["--data", "Stream", "--data.root", tmp_path / "kept", "--data.on_bad_image", "skip", "--data.batch_size", 12]
+    answer = reslight("data", "show", *settings, "-o", tmp_path / "sheet.png")
+    assert (answer.code, "11 of 12 training images, and 2 classes" in answer.out) == (0, True)
     fingerprints = [data.splits["train"].fingerprint for data in (whole, kept, small)]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 

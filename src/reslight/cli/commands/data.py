@@ -35,6 +35,7 @@ def add_parsers(commands: Commands) -> None:
     parser.add_argument("--labels", metavar="FILE", help=about)
     about = "columns of the label file, as data.labels_columns, such as path=where label=species, label=[cat,dog] or separator=|"
     parser.add_argument("--columns", nargs="+", default=[], metavar="KIND=NAME", help=about)
+    parser.add_argument("--channels", type=int, default=3, metavar="N", help="channels of the images, if not gray or RGB")
     runs(parser, check_data)
     about = "draw training images as the network gets them, and a histogram of the classes"
     more = (
@@ -74,7 +75,12 @@ class _SettingsParser(Parser):
 
 
 def check_data(
-    root: str, threads: int | None = None, labels: str | None = None, columns: Sequence[str] = (), sheet: str | None = None
+    root: str,
+    threads: int | None = None,
+    labels: str | None = None,
+    columns: Sequence[str] = (),
+    sheet: str | None = None,
+    channels: int = 3,
 ) -> bool:
     """Open every image of a dataset and print its problems, see `reslight.data.check.check`.
 
@@ -84,6 +90,7 @@ def check_data(
         labels: The label file; None for the one that is found in the folder, if there is one.
         columns: Columns of the label file, each as `KIND=NAME`.
         sheet: The figure of near copies to write; None for none.
+        channels: Channels of the images, if not gray or RGB.
 
     Returns:
         Whether there are no problems.
@@ -103,7 +110,8 @@ def check_data(
         if shows_progress:
             print(f"\r{so_far.opened:,} of {so_far.images:,} images", end="", file=sys.stderr, flush=True)
 
-    found = check(root, threads, summary, progress=print_progress, labels=labels, columns=_label_columns(columns))
+    more: dict[str, Any] = {"labels": labels, "columns": _label_columns(columns), "channels": channels}
+    found = check(root, threads, summary, progress=print_progress, **more)
     for problem in found:
         clear = "\r\x1b[K" if shows_progress else ""
         print(f"{clear}{KINDS[problem.kind]}: {problem}", flush=True)
@@ -170,7 +178,6 @@ def show_data(root: str | None, config: Sequence[str], settings: Sequence[str], 
     from reslight.cli.datamodule import data_module
 
     _check_figure(output, "--output")
-    from reslight.data.loading.labels import class_counts
     if root is not None:
         config, settings = config or ["finetune"], [f"--data.root={root}", *settings]
     data = data_module([*(word for name in config for word in ("--config", name)), *settings])
@@ -181,7 +188,7 @@ def show_data(root: str | None, config: Sequence[str], settings: Sequence[str], 
     count, total = min(images, len(batch.labels)), len(split)
     title = f"{visible(data.name)}: {count} of {total:,} training images, as in the first step"
     shown = pixels(batch.images[:count], data.preprocess)
-    counts = class_counts(split.labels, data.num_classes).tolist()
+    counts = data.class_counts().tolist()
     save(draw_sheet(shown, captions(batch.labels[:count], data.labels), data.labels, counts, title), Path(output))
     print(f"written {output}: {count} of {total:,} training images, and {counted(data.num_classes, 'class', 'classes')}")
     if count < images:

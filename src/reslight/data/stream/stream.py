@@ -161,12 +161,16 @@ class Stream(Folder):
     def _checked(self, split: AnySplit) -> AnySplit:
         return split  # the number of images is checked with the index, and labels when they are read
 
-    def _class_counts(self) -> Tensor:
-        counts = self._descriptions["train"].counts
-        if counts is None:
+    def class_counts(self) -> Tensor:
+        """Return the number of training images of each class, int64 `(K,)`.
+
+        Raises:
+            UsageError: the dataset's writer did not count them.
+        """
+        if (counts := self._descriptions["train"].counts) is None:
             raise UsageError(
-                f"data.class_weights is {self.class_weights}: {self.root} has no {DESCRIPTION} with the number of images of each class. "
-                "Set a weight for each class."
+                f"data.root is {visible(self.root)}: it has no {DESCRIPTION} with the number of images of each class. "
+                "Write it with `reslight data pack --format litdata`; data.class_weights may be a weight for each class."
             )
         return torch.tensor(counts)
 
