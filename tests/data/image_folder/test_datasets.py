@@ -253,6 +253,28 @@ def test_paths_in_parquet_that_lead_elsewhere(root: Path, loaded: Any, tmp_path:
         find_image_set(str(tmp_path / "out"))
     assert [one.kind for one in check(str(tmp_path / "out"))] == ["labels"] * 9
     (root / "train/dog/3.png").unlink()
-    with pytest.raises(ValueError, match=r"row 0 of .*names .*dog/3\.png: there is no such image in .*/set\. Add the image") as caught:
+    with pytest.raises(ValueError, match=r"row 0 of .*names .*dog/3\.png: there is no such image in .*/set\. There is") as caught:
         find_image_set(str(root))
     assert "\n" not in str(caught.value)
+
+
+def test_test_images_alone(root: Path, loaded: Any, tmp_path: Path):
+    """What `reslight test --data.root OTHER` reads: no training images, and one class."""
+    loaded["test"].save_to_disk(tmp_path / "saved/test")
+    (tmp_path / "saved/dataset_dict.json").write_text('{"splits": ["test"]}')
+    rows = [row["image"] for row in loaded["test"].cast_column("image", datasets.Image(decode=False))]
+    cells = [{"bytes": Path(row["path"]).read_bytes(), "path": row["path"]} for row in rows]
+    (tmp_path / "shards").mkdir()
+    parquet.write_table(arrow.table({"image": cells, "label": [1, 1]}), tmp_path / "shards/test.parquet")
+    expected = find_image_set(str(root)).splits["test"]
+    found = find_image_set(str(tmp_path / "saved"), partial=True)
+    assert found.classes == ("cat", "dog")
+    same(found.splits["test"], expected)
+    shards = find_image_set(str(tmp_path / "shards"), partial=True)
+    assert shards.classes == ("0", "1")
+    assert shards.splits["test"].content == expected.content
+    texts = datasets.DatasetDict(test=datasets.Dataset.from_dict({"image": [png(1), png(2)], "label": ["b", "b"]}))
+    texts.save_to_disk(tmp_path / "texts")
+    assert find_image_set(str(tmp_path / "texts"), partial=True).classes == ("b",)
+    with pytest.raises(ValueError, match="has images of test, but none of train"):
+        find_image_set(str(tmp_path / "saved"))

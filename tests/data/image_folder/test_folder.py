@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from reslight.data import Augment, Crop, Folder, Mix
 from reslight.data.augment.crop import RandomResizedCrop
 from reslight.data.check.check import check
-from reslight.data.loading import encoded
+from reslight.data.loading import content
 from reslight.data.loading.encoded import Files
 from reslight.messages import UsageError
 from reslight.preprocess import Preprocess
@@ -253,7 +253,7 @@ def test_images_that_were_replaced_by_others_of_the_same_size_are_noticed(tmp_pa
 
 
 def test_a_sample_of_many_files_finds_a_class_that_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encoded, "_SAMPLE", 10)
+    monkeypatch.setattr(content, "_SAMPLE", 10)
     paths = [tmp_path / f"{number:02}.png" for number in range(95)]
     for path in paths:
         path.write_bytes(b"one")

@@ -411,7 +411,7 @@ def find_image_set(root: str, labels: str | None = None, columns: LabelColumns =
             raise UsageError(
                 f"data.labels is {labels}: data.root must be a folder then, but {root} is none. Set it to the folder of your images."
             )
-        if (found := image_set_in_shards(fetch(root))) is None:
+        if (found := image_set_in_shards(fetch(root), partial=partial)) is None:
             raise UsageError(
                 f"data.root is {root}: no name of its parquet files begins with train, validation or test. Set it to another dataset."
             )
@@ -420,8 +420,9 @@ def find_image_set(root: str, labels: str | None = None, columns: LabelColumns =
     if files := find_label_files(folder, labels, columns):
         return image_set_of_labels(files, partial=partial)
     if is_saved(folder):
-        return image_set_saved(folder)
-    return image_set_in_shards(folder, columns) or image_set_of(find_class_trees(folder, partial=partial), partial=partial)
+        return image_set_saved(folder, partial=partial)
+    found = image_set_in_shards(folder, columns, partial=partial)
+    return found or image_set_of(find_class_trees(folder, partial=partial), partial=partial)
 
 
 def _parse_fold(fold: str) -> tuple[int, int]:

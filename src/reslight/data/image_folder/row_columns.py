@@ -112,12 +112,13 @@ def row_info(file: Path | str, columns: Columns, labels: Any, paths: Any, groups
     return RowInfo(values, counts, columns.names, of_paths, of_groups, columns.is_packed and of_paths is not None)
 
 
-def numbered(columns: Mapping[SplitName, Any], root: str) -> tuple[tuple[str, ...], dict[SplitName, Any]]:
+def numbered(columns: Mapping[SplitName, Any], root: str, *, partial: bool = False) -> tuple[tuple[str, ...], dict[SplitName, Any]]:
     """Return labels that are texts as numbers, and the names of the classes; labels that are numbers as they are, without names.
 
     Args:
         columns: The labels of each split, as Arrow ChunkedArrays.
         root: The data set, for messages.
+        partial: Whether the classes are those of all splits, not of training alone.
 
     Raises:
         UsageError: a class without training images.
@@ -128,7 +129,7 @@ def numbered(columns: Mapping[SplitName, Any], root: str) -> tuple[tuple[str, ..
         return (), dict(columns)
     values = {split: column.to_pylist() for split, column in columns.items()}
     used = {split: {class_name(str(one)) for value in of_split for one in _each(value)} for split, of_split in values.items()}
-    names = tuple(sorted(used.get("train", ())))
+    names = tuple(sorted(set().union(*used.values()) if partial else used.get("train", ())))
     numbers = {name: number for number, name in enumerate(names)}
     for split, of_split in used.items():
         if unknown := sorted(of_split - set(names)):

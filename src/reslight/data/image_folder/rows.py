@@ -160,17 +160,18 @@ def known_splits(given: Mapping[str, Any], root: str) -> tuple[list[str], dict[S
     return [f"{root} has splits of other names than train, validation and test, which are ignored: {others}"] if others else [], found
 
 
-def image_set_of_rows(splits: Mapping[SplitName, Rows], root: str) -> ImageSet:
+def image_set_of_rows(splits: Mapping[SplitName, Rows], root: str, *, partial: bool = False) -> ImageSet:
     """Return the data set that tables have.
 
     Args:
         splits: The rows of each split, with the same class names or none.
         root: The data set, for messages.
+        partial: Whether training images may be missing: then the classes may be few.
 
     Raises:
         UsageError: no training images, fewer than two classes, or a label that is not the number of a class.
     """
-    if "train" not in splits:
+    if "train" not in splits and not partial:
         raise UsageError(f"{root} has images of {' and '.join(splits)}, but none of train. Add them, or set data.root to another dataset.")
     splits, warnings = dict(splits), []
     if "test" in splits and len(splits["test"].images) and splits["test"].info.is_unlabelled:
@@ -183,12 +184,12 @@ def image_set_of_rows(splits: Mapping[SplitName, Rows], root: str) -> ImageSet:
     classes = next((info.names for info in infos.values() if info.names), ()) or _class_numbers(infos, root)
     if bad := unprintable(classes):
         raise UsageError(f"{root} has class names that are not printable text: {shortened(bad, _SHOWN)}. Rename them.")
-    if len(classes) < 2:
+    if len(classes) < 2 and not partial:
         what = f"one class, {classes[0]}" if classes else "no class"
         raise UsageError(f"{root} has {what}: a classifier needs at least two. Set data.root to another dataset.")
     for split, rows in splits.items():
         used = _check_labels(rows, split, len(classes))
-        if missing := [name for number, name in enumerate(classes) if number not in used]:
+        if not partial and (missing := [name for number, name in enumerate(classes) if number not in used]):
             warnings.append(f"{root} has no {_ADJECTIVES[split]} images of {shortened(missing, _SHOWN)}")
     return ImageSet(classes, {split: _labelled_images(rows, classes) for split, rows in splits.items()}, tuple(warnings))
 

@@ -69,8 +69,12 @@ def is_saved(root: Path) -> bool:
     return (root / _DICT).is_file() or ((root / _STATE).is_file() and (root / _INFO).is_file())
 
 
-def image_set_saved(root: Path) -> ImageSet:
+def image_set_saved(root: Path, *, partial: bool = False) -> ImageSet:
     """Return the images of a saved Dataset, or of the splits of a saved DatasetDict.
+
+    Args:
+        root: The folder.
+        partial: Whether training images may be missing: then the classes may be few.
 
     Raises:
         MissingPackageError: pyarrow.
@@ -84,7 +88,7 @@ def image_set_saved(root: Path) -> ImageSet:
     files = {split: _files_of(folder) for split, (_, folder) in known.items()}
     columns = {split: find_columns(known[split][1], _table(of_split, None).schema, texts=True) for split, of_split in files.items()}
     tables = {split: _table(files[split], [one for one in (used.label, used.group) if one]) for split, used in columns.items()}
-    names, labels = numbered({split: tables[split][used.label] for split, used in columns.items()}, str(root))
+    names, labels = numbered({split: tables[split][used.label] for split, used in columns.items()}, str(root), partial=partial)
     splits: dict[SplitName, Rows] = {}
     for split, used in columns.items():
         folder, images = str(known[split][1]), SavedImages(files[split], used.image)
@@ -94,7 +98,7 @@ def image_set_saved(root: Path) -> ImageSet:
         groups = tables[split][used.group] if used.group else None
         info = row_info(folder, replace(used, names=used.names or names), labels[split], paths, groups)
         splits[split] = Rows(images, info, _sizes(images), folder)
-    found = image_set_of_rows(splits, str(root))
+    found = image_set_of_rows(splits, str(root), partial=partial)
     return replace(found, warnings=(*warnings, *found.warnings))
 
 

@@ -94,7 +94,7 @@ def _as_label_files(root: Path, files: Mapping[SplitName, list[Path]], columns: 
     return LabelFiles(root, [(read_label_table(file, columns), split) for split, of_split in files.items() for file in of_split])
 
 
-def image_set_in_shards(root: Path, columns: LabelColumns = LabelColumns()) -> ImageSet | None:
+def image_set_in_shards(root: Path, columns: LabelColumns = LabelColumns(), *, partial: bool = False) -> ImageSet | None:
     """Find a dataset in shards, such as `train-*.parquet`, in `root`, in its folder `data`, or in its only folder that has shards.
 
     Shards with the paths of images instead of the images are read as label files.
@@ -102,6 +102,7 @@ def image_set_in_shards(root: Path, columns: LabelColumns = LabelColumns()) -> I
     Args:
         root: The folder.
         columns: The names of the columns of shards with paths, where they are not the usual ones.
+        partial: Whether training images may be missing: then the classes may be few.
 
     Returns:
         The dataset; None if there are no shards.
@@ -114,13 +115,14 @@ def image_set_in_shards(root: Path, columns: LabelColumns = LabelColumns()) -> I
     if not files:
         return None
     if labels := _as_label_files(root, files, columns):
-        return image_set_of_labels(labels)
-    if "train" not in files:
+        return image_set_of_labels(labels, partial=partial)
+    if "train" not in files and not partial:
         raise UsageError(f"{root} has shards of {' and '.join(files)}, but none of train. Add them, or set data.root to another dataset.")
     copies = open_shards([file for of_split in files.values() for file in of_split], root)
     shards = {split: Shards.of([copies[file] for file in of_split]) for split, of_split in files.items()}
     _check_same_names([shard for of_split in shards.values() for shard in of_split.shards])
-    return image_set_of_rows({split: found.rows(str(files[split][0].parent)) for split, found in shards.items()}, str(root))
+    rows = {split: found.rows(str(files[split][0].parent)) for split, found in shards.items()}
+    return image_set_of_rows(rows, str(root), partial=partial)
 
 
 def _check_same_names(shards: Sequence[CachedShard]) -> None:
