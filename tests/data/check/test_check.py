@@ -527,3 +527,16 @@ def test_memory_is_bounded(root, monkeypatch):
 def test_a_problem_is_printed_in_one_line():
     assert str(Problem("empty", "a\nb\udc80.jpg", "is empty")) == "a\\nb\\udc80.jpg is empty"
     assert str(Problem("empty", "größe.jpg", "is empty")) == "größe.jpg is empty"
+
+
+def test_images_of_many_channels_are_checked_with_their_number(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    for split in ("train", "val"):
+        for name in "ab":
+            (tmp_path / split / name).mkdir(parents=True)
+            pixels = np.random.default_rng(ord(name) + len(split)).integers(0, 256, (9, 12, 5), dtype=np.uint8)
+            tifffile.imwrite(tmp_path / split / name / "1.tif", pixels, photometric="minisblack", planarconfig="contig")
+    assert list(check(str(tmp_path), channels=5)) == []
+    assert {problem.text[:15] for problem in check(str(tmp_path))} == {"has 5 channels:"}
+    with pytest.raises(ValueError, match="--channels is 0: it must be at least 1"):
+        check(str(tmp_path), channels=0)

@@ -42,6 +42,8 @@ class Lookalikes:
     splits: tuple[str, str]
     correlation: float
     """Correlation of their pixels."""
+    channels: int = 3
+    """Channels of both images."""
 
     @property
     def names(self) -> tuple[str, str]:
@@ -51,7 +53,7 @@ class Lookalikes:
     def decoded(self) -> tuple[Tensor, Tensor]:
         """Return both images, uint8 `(C, H, W)`."""
         pairs = zip(self.images, self.numbers, self.names, strict=True)
-        one, other = (decode(images.read(number), name) for images, number, name in pairs)
+        one, other = (decode(images.read(number), name, self.channels) for images, number, name in pairs)
         return one, other
 
 
@@ -98,6 +100,7 @@ def check(
     *,
     labels: str | None = None,
     columns: LabelColumns = LabelColumns(),
+    channels: int = 3,
 ) -> Iterator[Problem]:
     """Find the problems of a dataset that `Folder` or `ImageNet` reads.
 
@@ -110,6 +113,7 @@ def check(
         progress: Called with the summary from time to time.
         labels: The label file; None for `metadata.csv` and the like, if there is one.
         columns: The columns of the label file, where their names are not the usual ones.
+        channels: Channels that an image must have, if not 1 or 3, which any image is converted to.
 
     Returns:
         The problems in the order in which they are found: first those of folders, sorted by path; then those of label files, row by row;
@@ -121,32 +125,41 @@ def check(
     """
     if threads is not None and threads < 1:
         raise UsageError(f"--threads is {threads}: it must be at least 1. Leave it out to use all cores.")
+    if channels < 1:
+        raise UsageError(f"--channels is {channels}: it must be at least 1. Leave it out for gray and RGB images.")
     survey, summary = Survey(root, labels, columns), summary or Summary()
     summary.splits = {group.split: len(group.images) for group in survey.groups}
     summary.per_class = {group.split: counts for group in survey.groups if (counts := group.per_class())}
     summary.images = sum(summary.splits.values())
     summary.classes = max((len(group.per_class() if group.several else group.classes) for group in survey.groups), default=0)
-    return _find(survey, threads or available_cores(), summary, progress or (lambda _: None))
+    return _find(survey, threads or available_cores(), summary, progress or (lambda _: None), channels)
 
 
-def _find(survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object]) -> Iterator[Problem]:
+def _find(
+    survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object], channels: int
+) -> Iterator[Problem]:
     if len(survey.groups) < 2:
-        yield from _find_problems(survey, threads, summary, progress, None)
+        yield from _find_problems(survey, threads, summary, progress, None, channels)
         return
     with tempfile.TemporaryFile() as thumbnails:  # a kilobyte for each image
-        digests = yield from _find_problems(survey, threads, summary, progress, thumbnails)
+        digests = yield from _find_problems(survey, threads, summary, progress, thumbnails, channels)
         thumbnails.flush()
-        summary.lookalikes = _lookalikes(survey.groups, digests, thumbnails) if summary.opened else []
+        summary.lookalikes = _lookalikes(survey.groups, digests, thumbnails, channels) if summary.opened else []
 
 
 def _find_problems(
-    survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object], thumbnails: IO[bytes] | None
+    survey: Survey,
+    threads: int,
+    summary: Summary,
+    progress: Callable[[Summary], object],
+    thumbnails: IO[bytes] | None,
+    channels: int,
 ) -> Generator[Problem, None, bytearray]:
     """Yield all problems, and return the digest of each image; its thumbnail is written to a file."""
     digests = bytearray()
     of_folders = sorted(survey.problems, key=lambda problem: (problem.path, problem.kind, problem.text))
     listed = [*of_folders, *survey.label_problems]
-    opened = _open_all(survey.groups, threads, digests, summary, thumbnails)
+    opened = _open_all(survey.groups, threads, digests, summary, thumbnails, channels)
     for found in chain([listed], opened, _copies(survey.groups, digests)):
         for problem in found:
             summary.kinds[problem.kind] += 1
@@ -156,7 +169,7 @@ def _find_problems(
 
 
 def _open_all(
-    groups: Sequence[Group], threads: int, digests: bytearray, summary: Summary, thumbnails: IO[bytes] | None
+    groups: Sequence[Group], threads: int, digests: bytearray, summary: Summary, thumbnails: IO[bytes] | None, channels: int
 ) -> Iterator[list[Problem]]:
     """Open all images in threads; yield the problems. Append the digest and the thumbnail of each image, in the order of the images."""
     waiting: deque[Future[list[_Opened]]] = deque()
@@ -165,7 +178,7 @@ def _open_all(
         for group in groups:
             for start in range(0, len(group.images), _CHUNK):
                 numbers = range(start, min(start + _CHUNK, len(group.images)))
-                waiting.append(pool.submit(_open, group.images, numbers, looks=thumbnails is not None))
+                waiting.append(pool.submit(_open, group.images, numbers, looks=thumbnails is not None, channels=channels))
                 if len(waiting) > threads * _AHEAD:
                     yield _recorded(waiting.popleft().result(), digests, summary, thumbnails)
         while waiting:
@@ -185,16 +198,16 @@ def _recorded(opened: list[_Opened], digests: bytearray, summary: Summary, thumb
     return [one.problem for one in opened if one.problem]
 
 
-def _open(images: Images, numbers: range, *, looks: bool) -> list[_Opened]:
-    return [_open_one(images, number, looks=looks) for number in numbers]
+def _open(images: Images, numbers: range, *, looks: bool, channels: int) -> list[_Opened]:
+    return [_open_one(images, number, looks=looks, channels=channels) for number in numbers]
 
 
-def _open_one(images: Images, number: int, *, looks: bool) -> _Opened:
+def _open_one(images: Images, number: int, *, looks: bool, channels: int) -> _Opened:
     name, data, shown = images.name(number), bytearray(), bytes(SIDE**2 if looks else 0)
     problem: tuple[str, str] | None
     try:
         data = images.read(number)
-        problem, image = _decoded(data, name)
+        problem, image = _decoded(data, name, channels)
         if looks and image is not None:
             shown = thumbnail(image).tobytes()
     except OSError as error:
@@ -206,12 +219,12 @@ def _open_one(images: Images, number: int, *, looks: bool) -> _Opened:
     return _Opened(len(data), digest, Problem(problem[0], name, problem[1]) if problem else None, shown)
 
 
-def _decoded(data: bytearray, name: str) -> tuple[tuple[str, str] | None, Tensor | None]:
+def _decoded(data: bytearray, name: str, channels: int) -> tuple[tuple[str, str] | None, Tensor | None]:
     """Return the kind of problem that an image has and its text, or a sound image."""
     if not data:
         return ("empty", f"is empty. {_REPLACE}"), None
     try:
-        image = decode(data, name)
+        image = decode(data, name, channels)
     except UsageError as error:
         text = str(error).removeprefix(name).strip()
         if "decompression bomb" in text:
@@ -224,7 +237,7 @@ def _decoded(data: bytearray, name: str) -> tuple[tuple[str, str] | None, Tensor
     return ("truncated", f"ends too early, after {len(data):,} bytes. {_REPLACE}"), None
 
 
-def _lookalikes(groups: Sequence[Group], digests: bytearray, thumbnails: IO[bytes]) -> list[Lookalikes]:
+def _lookalikes(groups: Sequence[Group], digests: bytearray, thumbnails: IO[bytes], channels: int) -> list[Lookalikes]:
     """Return the near copies in different splits that are no copies byte for byte."""
     sizes = [len(group.images) for group in groups]
     starts = list(accumulate(sizes, initial=0))
@@ -234,7 +247,7 @@ def _lookalikes(groups: Sequence[Group], digests: bytearray, thumbnails: IO[byte
     for first, second, correlation in near_copies(pixels, np.repeat(np.arange(len(groups)), sizes)):
         if (words[first] != words[second]).any():
             (one, number), (other, place) = (_place(row, groups, starts) for row in (first, second))
-            result.append(Lookalikes((one.images, other.images), (number, place), (one.split, other.split), correlation))
+            result.append(Lookalikes((one.images, other.images), (number, place), (one.split, other.split), correlation, channels))
     return result
 
 
