@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tests.data.image_folder.test_folder import PREPROCESS, fill
 
 from reslight.data import Folder
+from reslight.data.check.check import Summary, check
 from reslight.data.image_folder.other_images import EvaluationFolder, Pictures
 from reslight.data.image_folder.pictures import UNLABELLED, find_pictures
 from reslight.data.imagenet.other_images import ImageNetEvaluation
@@ -163,3 +165,53 @@ def test_images_without_a_row_in_the_folder_test_are_predicted(tmp_path: Path, c
     ]
     data.setup("predict")
     assert len(data.splits["predict"]) == 2
+
+
+def test_a_label_file_in_the_root_may_be_relative_to_the_folder_train(tmp_path: Path):
+    fill(tmp_path / "set", train=4, test=2)
+    (tmp_path / "set" / "train.csv").write_text("id,label\n00,a\n01,b\n02,a\n03,b\n")
+    data = Folder(str(tmp_path / "set"), PREPROCESS, labels="train.csv", val_size=0)
+    data.setup("fit")
+    assert len(data.splits["train"]) == 4
+    data.setup("predict")
+    assert len(data.splits["predict"]) == 2
+
+
+@pytest.mark.parametrize("labels", [None, "train.csv"])
+def test_test_images_without_labels_are_no_problem(tmp_path: Path, labels: str | None):
+    for number, name in enumerate(("ant", "bee")):
+        (tmp_path / "set" / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(tmp_path / "set" / "train" / name / "1.png")
+    (tmp_path / "set" / "test").mkdir()
+    Image.new("RGB", (9, 9), (0, 200, 0)).save(tmp_path / "set" / "test" / "1.png")
+    (tmp_path / "set" / "test" / "2.png").write_bytes(b"")
+    if labels:
+        (tmp_path / "set" / labels).write_text("id,label\ntrain/ant/1.png,ant\ntrain/bee/1.png,bee\n")
+        labels = str(tmp_path / "set" / labels)
+    summary = Summary()
+    problems = list(check(str(tmp_path / "set"), 1, summary, labels=labels))
+    assert [(problem.kind, Path(problem.path).name) for problem in problems] == [("empty", "2.png")]
+    assert summary.splits == {"train": 2, "test": 2}
+    assert summary.per_class == {"train": {"ant": 1, "bee": 1}}
+
+
+def test_images_that_pillow_does_not_read_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    root = fill(tmp_path / "set", ant=2, bee=2)
+    (root / "ant" / "IMG_1.HEIC").write_bytes(b"no JPEG")
+    Folder(str(root), PREPROCESS, val_size=0).setup("fit")
+    assert caplog.messages == [f"{root} has 1 image in formats that Pillow does not read: IMG_1.HEIC. Convert them to JPEG"]
+    problem = next(check(str(root), 1))
+    assert problem.text == "has a format that Pillow does not read, and is ignored. Convert it to JPEG."
+    for path in root.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(UsageError, match=r"set has 1 image in formats that Pillow does not read: IMG_1\.HEIC\. Convert them to JPEG\.$"):
+        Folder(str(root), PREPROCESS)
+
+
+def test_a_table_beside_the_images_may_have_the_labels(tmp_path: Path):
+    root = fill(tmp_path / "set", scans=2)
+    (root / "labels.csv").write_text("file,label\nscans/00.png,a\nscans/01.png,b\n")
+    with pytest.raises(UsageError, match=r"has one class, scans: .* or set data\.labels, such as to labels\.csv\.$"):
+        Folder(str(root), PREPROCESS)
+    problem = next(check(str(root), 1))
+    assert problem.text.startswith(f"is no image and is ignored. If it has the labels, give --labels {root / 'labels.csv'}")

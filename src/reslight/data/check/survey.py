@@ -10,7 +10,7 @@ from typing import Self
 from torch import Tensor
 
 from reslight.data.check.problems import Problem
-from reslight.data.image_folder.class_tree import ClassTree, class_name, is_image, list_folder, read_tree
+from reslight.data.image_folder.class_tree import ClassTree, class_name, is_foreign, is_image, list_folder, read_tree
 from reslight.data.image_folder.file_paths import FilePaths
 from reslight.data.image_folder.folder import find_image_set
 from reslight.data.image_folder.hub_dataset import is_remote
@@ -19,7 +19,7 @@ from reslight.data.image_folder.label_table import LabelColumns
 from reslight.data.image_folder.labelled_folder import find_label_files, read_labelled_folder
 from reslight.data.image_folder.saved_dataset import is_saved
 from reslight.data.image_folder.shards import label_files_of_shards
-from reslight.data.image_folder.splits import SPLIT_FOLDERS, SplitName
+from reslight.data.image_folder.splits import SPLIT_FOLDERS, SplitName, without_unlabelled
 from reslight.data.imagenet.imagenet import KAGGLE, Layout, label_folders, tree_from_label_file
 from reslight.data.imagenet.label_file import META, NAMES
 from reslight.data.imagenet.synsets import SYNSET
@@ -141,6 +141,8 @@ class Survey:
         self.label_problems += [Problem("group", fault.path, fault.text) for fault in found.shared_groups]
         for name in found.unlisted:
             self._add_problem("unlisted", self._root / name, f"has no row in {files} and is ignored. Add one, or remove the image.")
+        if found.unlabelled:
+            self.groups.append(Group("test", Files(FilePaths.below(self._root, found.unlabelled)), (), [-1] * len(found.unlabelled)))
         classes = sorted({image.label for images in found.splits.values() for _, image in images})
         numbers = {name: number for number, name in enumerate(classes)}
         for split, images in found.splits.items():
@@ -178,6 +180,12 @@ class Survey:
         trees = {split: self._read(folder) for split, folder in folders.items()}
         classes = trees["train"].classes if "train" in trees else ()
         is_imagenet = any(SYNSET.fullmatch(name) for name in classes)
+        if not is_imagenet:
+            labelled, unlabelled = without_unlabelled(trees)
+            if unlabelled:
+                self._add_ignored([], trees["test"].others)
+                trees = dict(labelled)
+                self.groups.append(Group("test", unlabelled.images, classes, unlabelled.labels.tolist()))
         for split, tree in trees.items():
             if is_imagenet and split != "train" and tree.misplaced and not tree.paths:
                 self._add_unsorted(split, Layout(folders["train"], tree.root, label_folders(self._root, tree.root)), tree, classes)
@@ -243,7 +251,12 @@ class Survey:
         for path in images:
             self._add_problem("misplaced", path, "is not in the folder of a class and is ignored. Move it there.")
         for path in others:
-            self._add_problem("other", path, "has no image extension and is ignored. Rename or remove it.")
+            if is_foreign(path.name):
+                self._add_problem("other", path, "has a format that Pillow does not read, and is ignored. Convert it to JPEG.")
+            elif path.parent == self._root and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+                self._add_problem("other", path, f"is no image and is ignored. If it has the labels, give --labels {path}; or remove it.")
+            else:
+                self._add_problem("other", path, "has no image extension and is ignored. Rename or remove it.")
 
 
 def _folder_of(tree: ClassTree, name: str) -> Path:

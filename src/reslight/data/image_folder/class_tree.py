@@ -12,6 +12,7 @@ from unicodedata import normalize
 import numpy as np
 
 from reslight.data.image_folder.file_paths import FilePaths
+from reslight.messages import counted, shortened, visible
 
 IMAGE_EXTENSIONS = frozenset(
     f".{name}"
@@ -21,6 +22,10 @@ IMAGE_EXTENSIONS = frozenset(
     )
 )
 """The extensions that Pillow reads, without those of documents, videos and vector graphics."""
+FOREIGN_EXTENSIONS = frozenset(
+    f".{name}" for name in ("heic", "heif", "jxl", "dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2", "psd", "svg")
+)
+"""Extensions of images that Pillow does not read: of phones and cameras, and of drawings."""
 _SYSTEM_FILES = ("__macosx", "thumbs.db", "desktop.ini")
 """Files of archives and file managers, in lower case. Names that begin with a dot are ignored, too."""
 
@@ -105,6 +110,20 @@ def class_name(name: str) -> str:
 def is_image(name: str) -> bool:
     """Return whether a file name has an image extension."""
     return "." in name and f".{name.rpartition('.')[2].lower()}" in IMAGE_EXTENSIONS
+
+
+def is_foreign(name: str) -> bool:
+    """Return whether a file name has the extension of an image that Pillow does not read."""
+    return "." in name and f".{name.rpartition('.')[2].lower()}" in FOREIGN_EXTENSIONS
+
+
+def foreign_warning(root: Path, others: FilePaths) -> str:
+    """Return a sentence about images that Pillow does not read among other files; empty if there are none."""
+    names = [name.rpartition("/")[2] for name in others.relative() if is_foreign(name)]
+    if not names:
+        return ""
+    images = counted(len(names), "image")
+    return f"{root} has {images} in formats that Pillow does not read: {shortened([*map(visible, names)])}. Convert them to JPEG"
 
 
 def fingerprint_of(classes: Sequence[str], images: Iterable[tuple[str, int]]) -> str:

@@ -77,8 +77,12 @@ class ListedImages:
         return find
 
     def base_of(self, table: LabelTable) -> Path:
-        """Return the folder to which the paths of a table are relative: that of the file or the root, whichever holds the first image."""
-        bases = (table.file.parent, self.root)
+        """Return the folder to which the paths of a table are relative: that which holds the first image.
+
+        It is the folder of the file, the root or, as in data sets on Kaggle, the folder of training images in it.
+        """
+        folders = (self.root / name for name in SPLIT_FOLDERS["train"])
+        bases = (table.file.parent, self.root, *(folder for folder in folders if folder.is_dir()))
         for exact in (True, False):
             finders = {base: self.finder(base, exact=exact) for base in bases}
             if base := next((base for path in table.paths for base, find in finders.items() if find(path)), None):

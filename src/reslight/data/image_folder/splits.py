@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of
+from reslight.data.image_folder.class_tree import ClassTree, fingerprint_of, foreign_warning
 from reslight.data.image_folder.file_paths import FilePaths
 from reslight.data.image_folder.label_table import LabelColumns
 from reslight.data.image_folder.pictures import UNLABELLED
@@ -123,8 +123,11 @@ def find_class_trees(root: Path, *, partial: bool = False) -> dict[SplitName, Cl
     trees = {split: indexed_tree(path) for split, path in (found or {"train": root}).items()}
     needed = trees.values() if partial else [trees["train"]]
     if not any(tree.paths for tree in needed):
+        tree = next(iter(needed))
+        if foreign := foreign_warning(tree.root, tree.others):
+            raise UsageError(f"{foreign}.")
         raise UsageError(
-            f"{next(iter(needed)).root} has no images in folders of classes. Put CLASS/IMAGE there, or set data.root or data.labels."
+            f"{tree.root} has no images in folders of classes. Put CLASS/IMAGE there, or set data.root or data.labels{_table_in(root)}."
         )
     return trees
 
@@ -139,12 +142,13 @@ def image_set_of(trees: Mapping[SplitName, ClassTree], *, partial: bool = False)
     Raises:
         UsageError: fewer than two classes, a training class without images, or a class that training does not have.
     """
-    trees, unlabelled = _without_unlabelled(trees)
+    trees, unlabelled = without_unlabelled(trees)
     train = None if partial else trees["train"]
     classes = train.classes if train else tuple(sorted({name for tree in trees.values() for name in tree.classes}))
     if train and len(classes) < 2:
-        raise UsageError(f"{train.root} has one class, {classes[0]}: a classifier needs at least two. Add another folder of images.")
-    warnings = []
+        table = f", or set data.labels{name}" if (name := _table_in(train.root)) else ""
+        raise UsageError(f"{train.root} has one class, {classes[0]}: a classifier needs at least two. Add another folder of images{table}.")
+    warnings: list[str] = []
     for split, tree in trees.items():
         if bad := unprintable(tree.classes):
             raise UsageError(
@@ -156,11 +160,19 @@ def image_set_of(trees: Mapping[SplitName, ClassTree], *, partial: bool = False)
         if tree.misplaced:
             names = [visible(path.name) for path in tree.misplaced]
             warnings.append(f"{tree.root} has images outside the folders of classes, which are ignored: {shortened(names, _SHOWN)}")
+        if foreign := foreign_warning(tree.root, tree.others):
+            warnings.append(foreign)
     if unlabelled:
         images = counted(len(unlabelled.labels), "image")
         warnings.append(f"{trees['train'].root.parent} has {images} without labels in test, which only `reslight predict` uses")
     splits = {split: LabelledImages.from_tree(tree, classes) for split, tree in trees.items()}
     return ImageSet(classes, splits, tuple(warnings), unlabelled=unlabelled)
+
+
+def _table_in(root: Path) -> str:
+    """Return `, such as to FILE` with the name of a table in a folder, which may be its label file; empty without one."""
+    found = sorted(path.name for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl"))
+    return f", such as to {visible(found[0])}" if found else ""
 
 
 def _compared(split: SplitName, tree: ClassTree, train: ClassTree) -> Iterator[str]:
@@ -180,7 +192,7 @@ def _compared(split: SplitName, tree: ClassTree, train: ClassTree) -> Iterator[s
         yield f"{tree.root} has no images of {shortened(missing, _SHOWN)}"
 
 
-def _without_unlabelled(trees: Mapping[SplitName, ClassTree]) -> tuple[Mapping[SplitName, ClassTree], LabelledImages | None]:
+def without_unlabelled(trees: Mapping[SplitName, ClassTree]) -> tuple[Mapping[SplitName, ClassTree], LabelledImages | None]:
     """Return the splits with labels, and the test images if they have none: if no folder of `test` is named after a training class."""
     train, test = trees.get("train"), trees.get("test")
     if not (train and test and (test.paths or test.misplaced)) or set(test.classes) & set(train.classes):
