@@ -1,4 +1,4 @@
-"""`reslight explain`: why a network answers as it does."""
+"""`reslight explain` and `reslight report`: why a network answers as it does, and what it gets wrong."""
 
 import sys
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ _LINE = 1_000
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this file."""
     _add_explain(commands)
+    _add_report(commands)
 
 
 def _add_explain(commands: Commands) -> None:
@@ -28,6 +29,21 @@ def _add_explain(commands: Commands) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the sheet to write: .png, .pdf or .svg")
     parser.add_argument("--class", dest="label", metavar="NAME", help="the class of the heat maps (default: the most probable one)")
     runs(parser, explain)
+
+
+def _add_report(commands: Commands) -> None:
+    about = "write a page about what a network gets wrong, and why"
+    more = (
+        "one HTML file with curves, confusion, each class, calibration, the most confident mistakes with heat maps, likely wrong labels "
+        "and near copies. The images are the test images, or the validation images if there are no others; of several runs of a "
+        "cross-validation, the validation images of each"
+    )
+    parser = commands.add_parser("report", help=about, description=f"{about[0].upper()}{about[1:]}: {more}.")
+    parser.add_argument("sources", nargs="+", metavar="RUN|FOLDER|NAME", help="a run's folder, or a folder or name of weights")
+    parser.add_argument("--data", dest="root", default="data", metavar="ROOT", help="folder of the images (default: data)")
+    parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the page to write, such as report.html")
+    runs(parser, report)
 
 
 def explain(source: str, images: Sequence[str], output: str, label: str | None = None) -> bool:
@@ -75,3 +91,32 @@ def explain(source: str, images: Sequence[str], output: str, label: str | None =
     save(draw_explanations(rows), Path(output))
     print(f"written {output}")
     return all_read
+
+
+def report(sources: Sequence[str], root: str, output: str, labels: str | None = None) -> None:
+    """Write a page about what a network gets wrong, and why.
+
+    Args:
+        sources: A run, or a folder or name of weights; or the runs of a cross-validation.
+        root: The folder of the images.
+        output: The page to write.
+        labels: The label file of the images; None for class folders, or for `metadata.csv` and the like.
+
+    Raises:
+        OSError: missing weights, runs or images, or a page that cannot be written.
+        UsageError: images that do not fit the network, or a file that is no page.
+    """
+    from reslight.atomic import write_files
+
+    path = Path(output)
+    if path.suffix not in (".html", ".htm") or path.is_dir():
+        raise UsageError(f"--output is {output}: a report is an HTML file. Use a name that ends in .html.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"--output is {output}: the folder {path.parent} is missing. Make it, or choose another.")
+    from reslight.analysis.report.report import report as made
+
+    found = made(sources, root, labels)
+    content = found.html.encode()
+    write_files({path: content})
+    print("\n".join(found.lines))
+    print(f"written {output}: {len(content) / 1e6:.2f} MB")

@@ -1,0 +1,1 @@
+"""`reslight report`: one HTML file about what a network gets wrong, and why."""

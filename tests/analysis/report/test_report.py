@@ -1,0 +1,164 @@
+"""The page of `reslight report`: what it says is counted by hand, and it is one safe file."""
+
+import html.parser
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import reslight as package
+from reslight.analysis.report.charts import Line, line_chart, ticks
+from reslight.analysis.report.sections import per_class
+from reslight.cli.main import main
+from reslight.data import Digits
+from reslight.metrics import ConfusionAndCalibration
+
+HOSTILE = "<script>x & 'y'"
+
+
+class Reader(html.parser.HTMLParser):
+    """Checks that tags are closed in order, and collects what tests ask for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, text: str) -> None:
+        self.texts.append(text)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> tuple[str, list[str]]:
+    """The report on the published digits network."""
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    path, printed = tmp_path_factory.mktemp("report") / "report.html", StringIO()
+    with redirect_stdout(printed):
+        assert main(["report", "resnet8.digits", "-o", str(path)]) == 0
+    return path.read_text(encoding="utf-8"), printed.getvalue().splitlines()
+
+
+def test_it_counts_what_the_network_gets_right(digits):
+    net, data = package.load("resnet8.digits"), Digits()
+    data.setup("test")
+    split = data.splits["test"]
+    with torch.inference_mode():
+        predicted = net(net.preprocess.normalize(split.images)).argmax(dim=1)
+    right = int((predicted == split.labels).sum())
+    text, lines = digits
+    assert lines[0] == f"{right} of 360 test images of digits right ({right / 360:.2%})"
+    assert lines[-1].startswith("written ")
+    assert f"<strong>{right / 360:.2%}</strong>" in text
+    confusion = re.findall(r'<td class="share right"[^>]*>(\d+)</td>', text)
+    assert [int(number) for number in confusion] == [int(((predicted == one) & (split.labels == one)).sum()) for one in range(10)]
+    assert "fitted to the 180 validation images" in text or "Not scaled" in text
+
+
+def test_it_is_one_file_that_everybody_can_read(digits):
+    text, _ = digits
+    page = Reader(text)
+    assert len(text) < 5_000_000
+    assert not page.all("script")
+    assert not page.all("link")
+    assert all(image["src"].startswith("data:image/webp;base64,") and image["alt"] for image in page.all("img"))
+    assert page.all("img")
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert (len(page.all("h1")), page.all("html")) == (1, [{"lang": "en"}])
+    assert len(page.all("caption")) == len(page.all("table")) >= 5
+    assert all(cell.get("scope") in ("row", "col") for cell in page.all("th"))
+    assert all(chart["role"] == "img" and chart["aria-label"] for chart in page.all("svg"))
+    anchors = {link["href"] for link in page.all("a")}
+    assert anchors == {f"#{one['id']}" for one in page.all("section")}
+    assert "prefers-color-scheme: dark" in text
+
+
+def folder_of_images(root: Path, classes: list[str]) -> None:
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 3), ("test", 4)):
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8)).save(root / split / name / f"<i>{number}.png")
+
+
+def test_names_of_classes_and_files_are_escaped(capsys):
+    classes = sorted([HOSTILE, "b"])
+    folder_of_images(Path("images"), classes)
+    torch.manual_seed(0)
+    preprocess = package.Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    package.save(package.create_model("resnet8", num_classes=2), "w", preprocess=preprocess, labels=classes)
+    assert main(["report", "w", "--data", "images", "-o", "r.html"]) == 0
+    text = Path("r.html").read_text(encoding="utf-8")
+    page = Reader(text)
+    assert not page.all("script")
+    assert not page.all("i")
+    assert HOSTILE in "".join(page.texts)
+    assert any("<i>" in (image["alt"] or "") for image in page.all("img"))
+    assert "8 test images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["resnet8.digits", "-o", "r.txt"], "--output is r.txt: a report is an HTML file. Use a name that ends in .html."),
+        (["resnet8.digits", "-o", "none/r.html"], "--output is none/r.html: the folder none is missing."),
+        (["resnet8.digits", "resnet8.digits", "-o", "r.html"], "two of the runs have the same validation images"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, arguments: list[str], expected: str):
+    assert main(["report", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"reslight: error: {expected}")
+    assert error.count("\n") == 1
+
+
+def test_other_classes_are_refused(capsys):
+    folder_of_images(Path("images"), ["a", "b"])
+    preprocess = package.Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    package.save(package.create_model("resnet8", num_classes=3), "w", preprocess=preprocess)
+    assert main(["report", "w", "--data", "images", "-o", "r.html"]) == 2
+    assert "--data is images: its 2 classes, such as a, are not those of w." in capsys.readouterr().err
+    assert not Path("r.html").exists()
+
+
+def test_precision_recall_and_f1_are_those_of_sklearn():
+    from sklearn.metrics import precision_recall_fscore_support
+
+    generator = torch.Generator().manual_seed(0)
+    labels, predictions = (torch.randint(4, (200,), generator=generator) for _ in range(2))
+    matrix = torch.zeros(5, 5, dtype=torch.int64).index_put_((labels, predictions), torch.tensor(1), accumulate=True)
+    pairs = torch.tensor([[a, b, int(matrix[a, b])] for a in range(5) for b in range(5) if matrix[a, b]])
+    found = per_class(ConfusionAndCalibration(5, pairs, torch.zeros(15, 3)))
+    expected = precision_recall_fscore_support(labels, predictions, labels=range(5), zero_division=0)
+    np.testing.assert_allclose(np.array(found).T, expected[:3], atol=1e-12)
+
+
+def test_a_chart_places_its_points():
+    chart = line_chart([Line("a & b", [(0, 0), (10, 50)], "blue", dots=True)], "x", "y", (0, 10), (0, 100), "title")
+    assert 'points="56.0,276.0 626.0,144.0"' in chart
+    assert "a &amp; b" in chart
+    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert ticks(0, 64000) == [0, 20000, 40000, 60000]
+    assert ticks(3, 3) == [3]
