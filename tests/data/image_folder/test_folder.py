@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -471,3 +472,49 @@ def test_a_run_that_is_resumed_in_an_epoch_ends_in_the_same_weights(spoilt: Path
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     assert not torch.equal(whole["net.fc.weight"], run_module().state_dict()["net.fc.weight"])
+
+
+def test_many_channels_of_16_bits_of_any_shape(tmp_path: Path):
+    tifffile = pytest.importorskip("tifffile")
+    values = np.random.default_rng(0).integers(0, 65536, (8, 20, 30, 5), dtype=np.uint16)
+    for number, pixels in enumerate(values):
+        file = tmp_path / "ab"[number % 2] / f"{number}.tif"
+        file.parent.mkdir(exist_ok=True)
+        tifffile.imwrite(file, pixels, photometric="minisblack", planarconfig="contig")
+    preprocess = Preprocess((8, 15), (0.5,) * 5, (0.25,) * 5, crop="letterbox", bits=16)
+    data = Folder(str(tmp_path), preprocess, Crop("letterbox", size=(8, 15)), batch_size=4, val_size=0.5)
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert (batch.images.dtype, batch.images.shape) == (torch.uint16, (4, 5, 8, 15))
+    assert data.augment.fill == (128,) * 5
+    trained = data.training_batch(batch, epoch=0)
+    assert trained.images.dtype == torch.float32
+    (evaluated,) = data.val_dataloader()
+    for image, number in zip(data.on_after_batch_transfer(evaluated, 0).images, data.splits["val"].numbers, strict=True):
+        path = data.splits["val"].images.name(int(number))
+        assert torch.equal(image, preprocess(torch.from_numpy(tifffile.imread(path)).permute(2, 0, 1)))
+    assert data.data_info()["image_size"] == [8, 15]
+    wrong = Folder(str(tmp_path), replace(preprocess, mean=(0.5,) * 4, std=(0.2,) * 4), batch_size=4)
+    wrong.setup("fit")
+    with pytest.raises(ValueError, match=r"\.tif has 5 channels: the network takes 4 "):
+        next(iter(wrong.train_dataloader()))
+    for settings in ({"augment": Augment(policy="randaugment")}, {"augment": Augment(pca=0.1)}, {"test_views": "multi_scale"}):
+        with pytest.raises(ValueError, match=r"Use (none|0|center)"):
+            Folder(str(tmp_path), preprocess, **settings)
+
+
+def test_a_scaled_decode_is_for_training_only_and_the_same_with_any_threads(tmp_path: Path):
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        file = tmp_path / "ab"[number % 2] / f"{number}.jpg"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).resize((120, 90), Image.Resampling.BICUBIC).save(file)
+    batches = {}
+    for key in ({"scaled_decode": True, "threads": 1}, {"scaled_decode": True, "threads": 3}, {"scaled_decode": False}):
+        data = Folder(str(tmp_path), PREPROCESS, batch_size=4, val_size=2, **key)
+        data.setup("fit")
+        assert not data.splits["val"].scaled_decode
+        batches[tuple(key.values())] = next(iter(data.train_dataloader())).images
+    assert torch.equal(batches[True, 1], batches[True, 3])
+    difference = (batches[True, 1].int() - batches[(False,)].int()).abs().float()
+    assert 0 < difference.mean() < 8
