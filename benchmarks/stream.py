@@ -78,6 +78,7 @@ def _bucket(folder: Path):
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    before = dict(os.environ)
     os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": "us-east-1"}
     try:
         from boto3.session import Session
@@ -89,6 +90,8 @@ def _bucket(folder: Path):
         yield "s3://set"
     finally:
         server.stop()
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
 
 
 def _options(arguments: Sequence[str] | None):

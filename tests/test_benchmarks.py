@@ -27,8 +27,9 @@ RUNS = {
     "optimizers": ("--net", "resnet8", "--steps", "2", "--batch-size", "8"),
     "threads": (*FEW, "--steps", "5", "--warm", "2", "--conditions", "quota"),
     "speedups": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
+    "stream": ("--images", "40", "--batch-size", "8"),
 }
-NIGHTLY = {"folders", "many_files", "many_files --simulate", "speedups", "threads", "train --memory"}  # the longest
+NIGHTLY = {"folders", "many_files", "many_files --simulate", "speedups", "stream", "threads", "train --memory"}  # the longest
 SHARED = ("gpu", "harness", "images", "loops", "pictures", "train")
 
 
