@@ -134,7 +134,7 @@ def test_collections_in_place_of_tensors_are_refused():
 
 def test_on_a_device_labels_are_read_in_the_first_batch_only():
     module = tiny_model()
-    stub = SimpleNamespace(config=module.config, device=torch.device("cuda"), _checked_images=module._checked_images)
+    stub = SimpleNamespace(multi_label=False, config=module.config, device=torch.device("cuda"), _checked_images=module._checked_images)
     batch = (IMAGES[:2], LABELS[:2] + 20)
     with pytest.raises(UsageError, match="labels are from 20 to 21"):
         ImageClassifier._checked(stub, batch, 0)
