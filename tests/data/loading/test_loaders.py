@@ -173,6 +173,9 @@ class Numbers:
     def __len__(self):
         return 50
 
+    def order(self, seed, epoch):
+        return permutation(50, seed, epoch)
+
     def batches(self, numbers, epoch):
         return (Batch(batch, batch % 50 % 10, batch) for batch in numbers)
 
