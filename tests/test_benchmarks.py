@@ -22,6 +22,7 @@ RUNS = {
     "folders": (*FEW, "--workers", "1", "--per-round", "32"),
     "many_files": ("--files", "40", "--classes", "4"),
     "many_files --simulate": ("--simulate", "40", "--classes", "4"),
+    "photos": ("--photos", "2", "--images", "4"),
     "overhead": (*FEW, "--steps", "5"),
     "packed": ("--photos", "4", "--width", "60", "--height", "40", "--size", "20"),
     "optimizers": ("--net", "resnet8", "--steps", "2", "--batch-size", "8"),
@@ -29,7 +30,7 @@ RUNS = {
     "speedups": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
     "stream": ("--images", "40", "--batch-size", "8"),
 }
-NIGHTLY = {"folders", "many_files", "many_files --simulate", "speedups", "stream", "threads", "train --memory"}  # the longest
+NIGHTLY = {"folders", "many_files", "many_files --simulate", "photos", "speedups", "stream", "threads", "train --memory"}  # the longest
 SHARED = ("gpu", "harness", "images", "loops", "pictures", "train")
 
 
