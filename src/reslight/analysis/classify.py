@@ -44,7 +44,7 @@ def classify(net: ResNet, image: DecodedImage, threshold: float = 0.5) -> list[t
         UsageError: probabilities that are not numbers.
     """
     pixels = net.preprocess(image.image)[None].to(net.fc.weight.dtype)
-    logits = net(pixels)[0].double()
+    logits = net(pixels)[0].double() / net.temperature
     probabilities = logits.sigmoid() if net.multi_label else logits.softmax(dim=0)
     if not bool(probabilities.isfinite().all()):
         raise UsageError(

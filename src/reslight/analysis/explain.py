@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from reslight.analysis.classify import DecodedImage, classify
+from reslight.analysis.classify import TOP, DecodedImage, classify
 from reslight.analysis.figure import COLORS, GRAY, new_figure
 from reslight.analysis.gradcam import enlarged, grad_cam, overlay, rgb
 from reslight.analysis.sheet import pixels
@@ -70,7 +70,7 @@ def explain(net: ResNet, name: str, image: DecodedImage, number: int | None = No
     shown = large(pixels(normalized, net.preprocess)[0])
     label = int(logits.argmax()) if number is None else number
     mixed = overlay(rgb(shown), enlarged(heat, (shown.shape[1], shown.shape[2]))[0])
-    return Explanation(name, rgb(shown), mixed, str(net.labels[label] if net.labels else label), classify(net, image))
+    return Explanation(name, rgb(shown), mixed, str(net.labels[label] if net.labels else label), classify(net, image, threshold=0.0)[:TOP])
 
 
 def large(image: Tensor, side: int = _SIDE) -> Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from reslight.multi_label import MultiLabelCounts, MultiLabelEvaluator
 from reslight.preprocess import Preprocess
 from reslight.regular_file import is_regular
 from reslight.weights import Record
+from reslight.weights.calibration import Calibration
 from reslight.weights.card import numbers_in
 from reslight.weights.folder import CARD, CONFIG, MODEL, Description, check_for_other_libraries, load_network, read_card, read_golden
 from reslight.weights.golden import TOLERANCE
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _NLL_TOLERANCE = 1e-4
 """The relative tolerance of the loss, and that of mAP and macro F1; the counts must be equal."""
+_ECE_TOLERANCE = 5e-4
+"""An image may change its bin by the rounding of its probability."""
 _ROOT = "data"
 _BATCH = 500
 _IMAGENET = 1000
@@ -72,19 +75,21 @@ def verify(description: Description, root: str | None = None, labels: str | None
     yield Check(text, difference <= TOLERANCE)
     if not has_card:
         yield Check(f"{CARD} is missing", good=False)
-    if not record.metrics:
+    if not record.metrics and not record.calibration:
         yield _first_result(net, record, root, labels)
         return
     if has_card:
         is_same = numbers_in(read_card(description.folder), record)
         yield Check(f"{CARD} has {'the numbers of' if is_same else 'other numbers than'} config.json", is_same)
-    data = _data_of(record, root or _ROOT, labels)
+    data = data_of(record, root or _ROOT, labels)
     for claimed in record.metrics:
         split = claimed.split if claimed.split in data.splits else next(iter(data.splits))
         if split in {one.split for one in record.metrics} - {claimed.split}:
             yield Check(f"{claimed.split}: {data.name} has no such images", good=False)
             continue
         yield _compare(claimed, split, evaluate(net, record, data, split, claimed.precision, claimed.batch_size), data)
+    if record.calibration:
+        yield _compare_calibration(net, record.calibration, data)
 
 
 def evaluate(net: ResNet, record: Record, data: "ImageDataModule", split: str, precision: str, batch_size: int) -> Counts:
@@ -121,6 +126,20 @@ def evaluate(net: ResNet, record: Record, data: "ImageDataModule", split: str, p
     return evaluator.counts()
 
 
+def _compare_calibration(net: ResNet, claimed: Calibration, data: "ImageDataModule") -> Check:
+    from reslight.analysis.report.outcome import Part
+    from reslight.analysis.temperature import evaluated
+
+    split = data.splits.get("val")
+    if split is None or split.fingerprint != claimed.fingerprint:
+        return Check("temperature: not the validation images that it was fitted to", good=False)
+    part = Part.evaluate(net, split)
+    ece = evaluated(part.logits.double() / claimed.temperature, part.labels)[1].ece
+    is_same = abs(ece - claimed.ece) <= _ECE_TOLERANCE
+    claim = "as on the card" if is_same else f"the card says {claimed.ece:.4f}"
+    return Check(f"temperature {claimed.temperature:.4f}: ECE {ece:.4f} on {len(split):,} validation images; {claim}", is_same)
+
+
 def _compare(claimed: AnyResult, split: str, counts: Counts, data: "ImageDataModule") -> Check:
     fingerprint = data.splits[split].fingerprint
     if split != claimed.split or claimed.fingerprint not in (None, fingerprint):
@@ -138,7 +157,7 @@ def _first_result(net: ResNet, record: Record, root: str | None, labels: str | N
     nothing = "the card has no evaluation results to compare"
     if root is None and record.data.get("name") != "digits":
         return Check(f"{nothing}; --data ROOT evaluates the weights on the images in ROOT", good=True)
-    data = _data_of(record, root or _ROOT, labels)
+    data = data_of(record, root or _ROOT, labels)
     split = next(iter(data.splits))
     counts = evaluate(net, record, data, split, "64-true" if record.dtype == "float64" else "32-true", _BATCH)
     return Check(f"{split} of {data.name}: {_in_words(counts, percent=True)}; {nothing}", good=True)
@@ -199,8 +218,8 @@ def datamodule_of(data: Mapping[str, Any], preprocess: Preprocess, root: str, la
     )
 
 
-def _data_of(record: Record, root: str, labels: str | None = None) -> "ImageDataModule":
-    """Return the dataset of a record with the splits of its results loaded.
+def data_of(record: Record, root: str, labels: str | None = None, splits: Collection[str] = ()) -> "ImageDataModule":
+    """Return the dataset of a record with the splits of its results loaded, or with `splits` if there are any.
 
     Raises:
         UsageError: a dataset with other classes or channels than the weights.
@@ -223,8 +242,9 @@ def _data_of(record: Record, root: str, labels: str | None = None) -> "ImageData
     if getattr(made, "multi_label", False) != record.multi_label:
         kinds = ("several labels", "one label") if record.multi_label else ("one label", "several labels")
         raise UsageError(f"{root} has {kinds[1]} for each image: the weights are for {kinds[0]}. Give the card's dataset as --data.")
-    needed = {result.split for result in record.metrics} or {"test" if getattr(made, "has_test", True) else "val"}
-    if not record.metrics and "val" in needed and not made.has_validation:
+    claimed = {result.split for result in record.metrics} | ({"val"} if record.calibration else set())
+    needed = set(splits) or claimed or {"test" if getattr(made, "has_test", True) else "val"}
+    if not (record.metrics or splits) and "val" in needed and not made.has_validation:
         raise UsageError(f"--data is {root}: it has neither test nor validation images. Put them into its folder test or val.")
     with data_root_called("--data"):
         stages = {"val": ("validate", made.has_validation), "test": ("test", getattr(made, "has_test", True))}

@@ -41,6 +41,7 @@ class ResNet(nn.Module):
         preprocess: What to do to an image first (a `reslight.Preprocess`); None unless it came with the weights.
         labels: Name of each class; None unless they came with the weights.
         multi_label: Whether an image may have several classes: the sigmoid of a logit is then the probability of its class.
+        temperature: What to divide the logits by before the softmax; 1 unless one came with the weights.
 
     Raises:
         UsageError: an argument that is not a `ResNetConfig`.
@@ -51,6 +52,7 @@ class ResNet(nn.Module):
     preprocess: Any
     labels: tuple[str, ...] | None
     multi_label = False
+    temperature = 1.0
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ import yaml
 
 from reslight.messages import UsageError, visible
 from reslight.preprocess import Preprocess
+from reslight.weights.calibration import Calibration
 from reslight.weights.catalog import CATALOG
 from reslight.weights.interop.timm_config import is_for_timm, native_architecture, timm_lacks
 from reslight.weights.record import AnyResult, EvalResult, Record
@@ -152,6 +153,7 @@ def _body(record: Record, nbytes: int, place: str) -> str:
             names = ("split", "mAP", "F1 (micro)", "F1 (macro)", "all labels correct", "mean BCE", "precision", "batch")
             head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
         parts += ["## Evaluation", f"{head}\n{rows}", f"To evaluate these files again:\n\n    reslight verify {place}{data}"]
+    parts += ["## Probabilities", _temperature(record.calibration)] if record.calibration else []
     parts += ["## Use", _use(record, place), "## Training", _training(record)]
     return "\n\n".join(parts).replace("<!--", "<! --")  # as in a recipe: else it could end the generated text, or begin it
 
@@ -176,9 +178,19 @@ def _fitted(preprocess: Preprocess) -> str:
     return how + ("" if preprocess.bits == 8 else f", {preprocess.bits} bits")
 
 
+def _temperature(found: Calibration) -> str:
+    return (
+        f"Temperature: divide the logits by {found.temperature:.4f} (`net.temperature`) before the softmax, as `reslight classify` and "
+        f"exported ONNX files do. It was fitted to {found.total:,} validation images: their expected calibration error (ECE, 15 bins) is "
+        f"{100 * found.ece:.2f} % with it and {100 * found.ece_before:.2f} % without."
+    )
+
+
 def numbers_in(text: str, record: Record) -> bool:
     """Return whether a card has the numbers of a record."""
-    return all(_row(result) in text for result in record.metrics)
+    return (record.calibration is None or _temperature(record.calibration) in text) and all(
+        _row(result) in text for result in record.metrics
+    )
 
 
 def _row(result: AnyResult) -> str:

@@ -182,7 +182,7 @@ def describe(config: Mapping[str, Any], folder: Path) -> Description:
             raise UsageError("it has no object `reslight`, so reslight did not write it. `reslight convert` reads other libraries' files.")
         sums = check_sha256(ours.pop("sha256", None), (MODEL, GOLDEN))
         if "transformers_version" in config:  # its save_pretrained keeps the object `reslight` of the weights that it had loaded
-            record = replace(Record.from_dict(ours), metrics=())
+            record = replace(Record.from_dict(ours), metrics=(), calibration=None)
             if (classes := config.get("num_classes", record.net.num_classes)) != record.net.num_classes:  # a head that was fine-tuned
                 record = replace(record, net=replace(record.net, num_classes=classes), labels=None)
             return Description(record, {}, folder, by_transformers=True)
@@ -218,6 +218,7 @@ def load_network(description: Description) -> ResNet:
     check_values(state, str(path))
     net.load_state_dict(state, strict=True, assign=True)
     net.preprocess, net.labels, net.multi_label = record.preprocess, record.labels, record.multi_label
+    net.temperature = record.calibration.temperature if record.calibration else 1.0
     return net.eval()
 
 

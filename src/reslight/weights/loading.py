@@ -44,7 +44,7 @@ def load(source: str | os.PathLike[str], *, num_classes: int | None = None) -> R
     if num_classes is not None and num_classes != net.config.num_classes:
         before = net.config.num_classes
         net.reset_head(num_classes)
-        net.labels, net.multi_label = None, False
+        net.labels, net.multi_label, net.temperature = None, False, 1.0
         log.warning("replaced the %d-class head with a new %d-class head (random weights); fine-tune before use", before, num_classes)
     return net
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, get_args
 from reslight.messages import UsageError, check_keys, counted, has_control
 from reslight.models import ResNetConfig
 from reslight.preprocess import Preprocess
+from reslight.weights.calibration import Calibration
 
 FORMAT = 1
 """Version of the object `reslight` in config.json; raised when its meaning changes."""
@@ -156,6 +157,8 @@ class Record:
     """An SPDX identifier, such as apache-2.0; None if none was chosen."""
     multi_label: bool = False
     """Whether an image may have several classes: the sigmoid of a logit is then the probability of its class."""
+    calibration: Calibration | None = None
+    """The temperature that the logits are divided by before the softmax; None without one."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -168,6 +171,8 @@ class Record:
             )
         if not isinstance(self.multi_label, bool):
             raise UsageError(f"multi_label is {reprlib.repr(self.multi_label)}: it must be true or false.")
+        if self.calibration is not None and (self.multi_label or not isinstance(self.calibration, Calibration)):
+            raise UsageError(f"calibration is {reprlib.repr(self.calibration)}: it must be a Calibration, for one label of each image.")
         kind = MultiLabelResult if self.multi_label else EvalResult
         if not (isinstance(self.metrics, tuple | list) and all(isinstance(one, kind) for one in self.metrics)):
             raise UsageError(f"metrics is {reprlib.repr(self.metrics)}: it must be a list of reslight.weights.{kind.__name__}.")
@@ -201,6 +206,10 @@ class Record:
         values = {"format": FORMAT} | {one.name: getattr(self, one.name) for one in fields(self)}
         if not self.multi_label:  # as earlier versions write and read it
             del values["multi_label"]
+        if self.calibration is None:
+            del values["calibration"]
+        else:
+            values["calibration"] = self.calibration.to_dict()
         return values | {
             "net": self.net.to_dict(),
             "preprocess": self.preprocess.to_dict(),
@@ -220,7 +229,7 @@ class Record:
             fix = "Install a newer reslight." if newer else "The folder is damaged: get it again."
             raise UsageError(f"reslight.format is {reprlib.repr(written)}: this version of reslight reads {FORMAT}. {fix}")
         keys = ("format", *(one.name for one in fields(cls)))
-        check_keys(data, keys, [key for key in keys if key != "multi_label"], "reslight")
+        check_keys(data, keys, [key for key in keys if key not in ("multi_label", "calibration")], "reslight")
         values = {key: value for key, value in data.items() if key != "format"}
         for name, kind in (("net", dict), ("preprocess", dict), ("metrics", list)):
             if not isinstance(values[name], kind):
@@ -236,6 +245,7 @@ class Record:
                 "net": ResNetConfig.from_dict(values["net"]),
                 "preprocess": Preprocess.from_dict(values["preprocess"]),
                 "labels": None if labels is None else tuple(labels),
+                "calibration": Calibration.from_dict(values["calibration"]) if "calibration" in values else None,
                 "metrics": tuple(_eval_result(one, values.get("multi_label") is True) for one in values["metrics"]),
             }
         )

@@ -125,7 +125,7 @@ def _open(source: str, root: str, labels: str | None) -> _Source:
     else:
         record = read_any_description(locate(source)).record
         net, about, history = load(source), training_data(record), None
-        title, temperature = source if source in CATALOG else record.name, getattr(record, "temperature", None)
+        title, temperature = source if source in CATALOG else record.name, record.calibration.temperature if record.calibration else None
     if net.multi_label:
         raise UsageError(
             f"{source} gives an image several labels: a report is about networks that give one. `reslight verify` evaluates it."

@@ -1,4 +1,4 @@
-"""`reslight explain` and `reslight report`: why a network answers as it does, and what it gets wrong."""
+"""`reslight explain`, `report` and `calibrate`: why a network answers as it does, what it gets wrong, and how sure it should be."""
 
 import sys
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ def add_parsers(commands: Commands) -> None:
     """Add the commands of this file."""
     _add_explain(commands)
     _add_report(commands)
+    _add_calibrate(commands)
 
 
 def _add_explain(commands: Commands) -> None:
@@ -44,6 +45,16 @@ def _add_report(commands: Commands) -> None:
     parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the page to write, such as report.html")
     runs(parser, report)
+
+
+def _add_calibrate(commands: Commands) -> None:
+    about = "fit a temperature to the validation images, so that probabilities are as high as predictions are often right"
+    more = "The temperature is stored with the weights; predictions stay the same. Test images are never used"
+    parser = commands.add_parser("calibrate", help=about, description=f"{about[0].upper()}{about[1:]}. {more}.")
+    parser.add_argument("folder", metavar="FOLDER", help="a folder of weights, as `reslight export` writes it; it is changed")
+    parser.add_argument("--data", dest="root", default="data", metavar="ROOT", help="folder of the images (default: data)")
+    parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
+    runs(parser, calibrate)
 
 
 def explain(source: str, images: Sequence[str], output: str, label: str | None = None) -> bool:
@@ -120,3 +131,23 @@ def report(sources: Sequence[str], root: str, output: str, labels: str | None = 
     write_files({path: content})
     print("\n".join(found.lines))
     print(f"written {output}: {len(content) / 1e6:.2f} MB")
+
+
+def calibrate(folder: str, root: str, labels: str | None = None) -> None:
+    """Fit a temperature to the validation images of weights, and store it with them.
+
+    Args:
+        folder: The folder of the weights.
+        root: The folder of the images.
+        labels: The label file of the images; None for class folders, or for `metadata.csv` and the like.
+
+    Raises:
+        OSError: missing weights or images, or a folder that cannot be written.
+        UsageError: no validation images that training left out, or no best temperature.
+    """
+    from reslight.analysis.calibrate import calibrate as calibrated
+
+    found = calibrated(Path(folder), root, labels)
+    print(f"temperature {found.temperature:.4f}, fitted to {found.total:,} validation images")
+    print(f"ECE {found.ece_before:.4f} without it, {found.ece:.4f} with it")
+    print(f"written {folder}: config.json and README.md")

@@ -44,6 +44,9 @@ def export_onnx(net: ResNet, path: Path, *, license: str | None = None) -> list[
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder of {path} is missing. Create {path.parent}.")
     single = copy.deepcopy(net).float().eval()
+    with torch.no_grad():  # the last layer divides the logits: a file has no other place for the temperature that all runtimes use
+        single.fc.weight.div_(net.temperature)
+        single.fc.bias.div_(net.temperature)
     model = _trace(single)
     kind = "sigmoid" if net.multi_label else None  # without it, softmax, as in files of earlier versions
     metadata = {
@@ -51,6 +54,7 @@ def export_onnx(net: ResNet, path: Path, *, license: str | None = None) -> list[
         "preprocess": json.dumps(net.preprocess.to_dict()),
         "labels": net.labels and json.dumps(net.labels),
         "license": license,
+        "temperature": str(net.temperature) if net.temperature != 1 else None,
     }
     for key, value in metadata.items():
         if value:

@@ -1,0 +1,111 @@
+"""`reslight calibrate`, and everything that uses the temperature of weights."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import reslight as package
+from reslight.analysis.classify import classify, read
+from reslight.cli.main import main
+from reslight.data import Digits
+from reslight.weights.calibration import Calibration
+from reslight.weights.catalog import bundled
+
+FIELDS = {"temperature": 2.0, "total": 10, "ece_before": 0.1, "ece": 0.01, "fingerprint": "0" * 64}
+
+
+@pytest.fixture
+def folder() -> Path:
+    """The published digits network, whose last layer is made three times as sure."""
+    description = package.weights.folder.read_description(bundled("resnet8.digits"))
+    net = package.load("resnet8.digits")
+    with torch.no_grad():
+        net.fc.weight *= 3
+        net.fc.bias *= 3
+    package.save(net, "w", data=dict(description.record.data))
+    return Path("w")
+
+
+def test_the_temperature_is_stored_used_and_verified(folder: Path, capsys):
+    model = (folder / "model.safetensors").read_bytes()
+    assert main(["calibrate", "w"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert (folder / "model.safetensors").read_bytes() == model
+    stored = json.loads((folder / "config.json").read_text())["reslight"]["calibration"]
+    data = Digits()
+    data.setup("validate")
+    split, net = data.splits["val"], package.load("w")
+    assert (stored["total"], stored["fingerprint"]) == (180, split.fingerprint)
+    assert net.temperature == stored["temperature"] > 1.5
+    with torch.inference_mode():
+        logits = net(net.preprocess.normalize(split.images)).double()
+    losses = [float(torch.nn.functional.cross_entropy(logits / (net.temperature * by), split.labels)) for by in (0.95, 1.0, 1.05)]
+    assert min(losses) == losses[1]
+    assert printed[0] == f"temperature {net.temperature:.4f}, fitted to 180 validation images"
+    assert f"divide the logits by {net.temperature:.4f}" in (folder / "README.md").read_text()
+    assert main(["verify", "w"]) == 0
+    assert f"ok       temperature {net.temperature:.4f}: ECE {stored['ece']:.4f}" in capsys.readouterr().out
+    Image.fromarray(split.images[0, 0].numpy()).save("digit.png")
+    answers = classify(net, read(Path("digit.png"), net))
+    expected = (logits[0] / net.temperature).softmax(dim=0).sort(descending=True).values[:5]
+    assert [probability for _, probability in answers] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_verify_notices_another_temperature(folder: Path, capsys):
+    assert main(["calibrate", "w"]) == 0
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["reslight"]["calibration"]["temperature"] = 1.0
+    path.write_text(json.dumps(config))
+    capsys.readouterr()
+    assert main(["verify", "w"]) == 1
+    assert "DIFFERS  temperature 1.0000: ECE" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_onnx_files_give_logits_that_are_divided(folder: Path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    assert main(["calibrate", "w"]) == 0
+    assert main(["export", "w", "net.onnx"]) == 0
+    net, session = package.load("w"), onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+    images = torch.randn(2, 1, 8, 8)
+    with torch.inference_mode():
+        expected = net(images) / net.temperature
+    np.testing.assert_allclose(session.run(["logits"], {"images": images.numpy()})[0], expected, rtol=1e-4, atol=1e-4)
+    assert session.get_modelmeta().custom_metadata_map["temperature"] == str(net.temperature)
+
+
+def test_weights_that_saw_all_images_are_refused(capsys):
+    shutil.copytree(bundled("resnet8.digits"), "w")
+    path = Path("w/config.json")
+    config = json.loads(path.read_text())
+    config["reslight"]["data"]["val_size"] = 0
+    path.write_text(json.dumps(config))
+    assert main(["calibrate", "w"]) == 2
+    error = capsys.readouterr().err
+    assert "w was trained without validation images, and data has none: a temperature is fitted to images that training left out" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("change", [{"temperature": 0}, {"temperature": "2"}, {"ece": float("nan")}, {"total": 1.5}, {"more": 1}])
+def test_a_calibration_of_a_stranger_is_checked(change: dict[str, object]):
+    with pytest.raises(package.UsageError, match="calibration"):
+        Calibration.from_dict(FIELDS | change)
+    with pytest.raises(package.UsageError, match="calibration is 3"):
+        Calibration.from_dict(3)
+    assert Calibration.from_dict(FIELDS).to_dict() == FIELDS
+
+
+def test_weights_without_one_are_written_as_before():
+    text = (bundled("resnet8.digits") / "config.json").read_text()
+    package.weights.folder.read_description(bundled("resnet8.digits"))
+    record = package.weights.folder.read_description(bundled("resnet8.digits")).record
+    ours = json.loads(text)["reslight"]
+    ours.pop("sha256")
+    assert record.to_dict() == ours
+    assert package.load("resnet8.digits").temperature == 1.0
