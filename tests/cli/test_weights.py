@@ -96,7 +96,7 @@ def test_images_are_given_as_data(reslight):
     assert "data.root" not in answer.err
 
 
-def test_verify_names_the_classes_that_the_images_lack(reslight):
+def test_verify_names_the_classes_that_the_images_lack(reslight, caplog: pytest.LogCaptureFixture):
     net = package.create_model("resnet8", num_classes=3)
     labels, preprocess = ["cat", "dog", "owl"], package.Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
     results = {"split": "test", "total": 4, "correct1": 3, "correct5": None, "nll": 1.0, "precision": "32-true", "batch_size": 4}
@@ -108,8 +108,11 @@ def test_verify_names_the_classes_that_the_images_lack(reslight):
             folder.mkdir(parents=True)
             Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / "1.png")
     answer = reslight("verify", "out", "--data", "pics")
-    assert answer.code == 2
-    assert "pics has no classes dog, owl, which the card has. Give the card's dataset as --data." in answer.err
+    assert answer.code == 1
+    assert "DIFFERS  test: " in answer.out
+    assert "of 1 correct" in answer.out, "the image of the class that the network knows"
+    assert "pics has no test images of 2 of the network's 3 classes: dog, owl" in caplog.messages
+    assert "pics has 2 of 3 test images of 2 classes that the network does not know: cow, emu" in caplog.messages
 
 
 def test_verify_evaluates_weights_without_results_on_images_that_are_given(reslight):
