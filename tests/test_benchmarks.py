@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 FEW = ("--images", "64", "--batch-size", "16")
 RUNS = {
     "checkpoints": ("--net", "resnet8"),
+    "leaderboard": ("--names", "resnet8.digits", "--batches", "1"),
     "input": (*FEW, "--batches", "2", "--peer-batches", "2"),
     "train": (*FEW, "--depth", "8", "--steps", "1", "--warm", "1", "--workers", "0"),
     "train --memory": (*FEW, "--memory", "--depth", "8", "--steps", "1", "--warm", "1"),

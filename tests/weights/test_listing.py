@@ -64,6 +64,8 @@ def test_what_the_cache_holds(hub, reslight):
     hub.create("acme/bert", {"config.json": b'{"model_type": "bert"}'})
     before = rows(reslight("weights"))
     assert [row[0] for row in before[1:]] == list(CATALOG)
+    assert ["resnet20.cifar10", "92.06 %", "269,722", "40.6", "1.09 MB", "comes with reslight"] in before
+    assert max(map(len, reslight("weights").out.splitlines())) <= 80
     package.load("acme/resnet8.digits")
     first = hub.head("acme/resnet8.digits")
     hub.commit("acme/resnet8.digits", {"extra": b"1"})
@@ -72,14 +74,15 @@ def test_what_the_cache_holds(hub, reslight):
 
     hf_hub_download("acme/bert", "config.json")
     size = f"{Path('here/model.safetensors').stat().st_size / 1e6:.2f} MB"
+    cost = ["75,002", "0.7"]  # counted by hand: 8 x 8 pixels, 1 channel, 10 classes
     hub.requests.clear()
     found = rows(reslight("weights", "*/*"))
     assert not hub.requests
     second = hub.head("acme/resnet8.digits")
     assert sorted(found[1:]) == sorted(
         [
-            ["acme/resnet8.digits", "97.75 %", size, f"in the cache, commit {second[:7]}"],
-            [f"acme/resnet8.digits@{first}", "97.75 %", size, f"in the cache, commit {first[:7]}"],
+            ["acme/resnet8.digits", "97.75 %", *cost, size, f"in the cache, commit {second[:7]}"],
+            [f"acme/resnet8.digits@{first}", "97.75 %", *cost, size, f"in the cache, commit {first[:7]}"],
         ]
     )
     assert len(rows(reslight("weights"))) == len(before) + 2

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reslight.hub.repo import Repository
 from reslight.messages import UsageError, visible
+from reslight.models.cost import Cost, cost_of
 from reslight.weights.catalog import CATALOG, bundled
-from reslight.weights.folder import MODEL
+from reslight.weights.folder import MODEL, read_description
 from reslight.weights.interop.timm_folder import read_any_description
-from reslight.weights.record import EvalResult
+from reslight.weights.record import EvalResult, Record
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -30,6 +31,7 @@ class Listed(NamedTuple):
         nbytes: Size of the tensors, or of their file if it is on this machine, in bytes; None if unknown.
         place: Where the weights are, in words.
         is_map: Whether accuracy is mAP.
+        cost: Parameters, and multiply-adds for one image; None for weights that are not on this machine.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Listed(NamedTuple):
     nbytes: int | None
     place: str
     is_map: bool = False
+    cost: Cost | None = None
 
 
 def published() -> Iterator[Listed]:
@@ -45,7 +48,8 @@ def published() -> Iterator[Listed]:
         if row.repository:
             yield Listed(name, row.accuracy, None, f"{row.repository} on the Hub")
         else:
-            yield Listed(name, row.accuracy, (bundled(name) / MODEL).stat().st_size, "comes with reslight")
+            size = (bundled(name) / MODEL).stat().st_size
+            yield Listed(name, row.accuracy, size, "comes with reslight", cost=_cost(read_description(bundled(name)).record))
 
 
 def cached() -> Iterator[Listed]:
@@ -70,6 +74,7 @@ def cached() -> Iterator[Listed]:
                 size,
                 f"in the cache, commit {visible(snapshot.name[:7])}",
                 record.multi_label,
+                _cost(record),
             )
 
 
@@ -102,6 +107,10 @@ def remote(owner: str) -> Iterator[Listed]:
                 f"on the Hub, {'gated, ' if model.gated else 'private, ' if model.private else ''}commit {visible(str(model.sha)[:7])}",
                 is_map,
             )
+
+
+def _cost(record: Record) -> Cost:
+    return cost_of(record.net, record.preprocess.shape)
 
 
 def _models_of(owner: str) -> list["ModelInfo"]:

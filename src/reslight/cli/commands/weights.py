@@ -299,9 +299,13 @@ def weights(pattern: str = "*", owner: str | None = None) -> None:
         [
             row.name,
             f"{row.accuracy:.2f} %{' mAP' if row.is_map else ''}" if row.accuracy is not None else "",
+            f"{row.cost.parameters:,}" if row.cost else "",
+            f"{row.cost.macs / 1e6:,.1f}" if row.cost else "",
             f"{row.nbytes / 1e6:.2f} MB" if row.nbytes else "",
             row.place,
         ]
         for row in found
     ]
-    print(table(["name", "top-1", "size", "place"], rows))
+    columns = zip(["name", "top-1", "parameters", "MACs (M)", "size", "place"], *rows, strict=True)
+    header, *cells = zip(*(column for column in columns if any(column[1:])), strict=True)  # the Hub knows no MACs
+    print(table(list(header), [list(row) for row in cells]))
