@@ -36,6 +36,7 @@ svg { width: 100%; max-width: 42rem; height: auto; display: block; } svg text { 
 svg .grid { stroke: var(--line); } svg .line { fill: none; stroke-width: 2.2; } svg .dashed { stroke-dasharray: 5 4; }
 svg .blue { stroke: var(--blue); } svg .orange { stroke: var(--orange); } svg .gray { stroke: var(--dim); }
 svg circle.blue { fill: var(--blue); } svg circle.orange { fill: var(--orange); }
+@media (max-width: 34rem) { svg text { font-size: 18px; } }
 """
 MAX_SIDE = 160
 """Pixels of a picture: all pictures together stay below 3 MB even if they show noise."""
