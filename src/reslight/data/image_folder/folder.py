@@ -129,7 +129,7 @@ class Folder(ImageDataModule):
             warning.
         threads: Threads per device that decode images; if null, the cores that this process may use are divided among its devices.
         on_bad_image: raise an error at an image that cannot be read, or skip it with a warning.
-        scaled_decode: In training, decode JPEG images at a half, a quarter or an eighth of each side if the crop is that many times as large
+        scaled_decode: In training, decode JPEG images at a half, a quarter or an eighth of each side if the crop is so many times as large
             as the network's input: about twice as fast for photos of 12 megapixels. Evaluation decodes all pixels.
         test_views: Views of each image in test, validate and predict: center; ten_crop (the paper's corners and center, and their mirror
             images); or multi_scale (the whole image at each of test_scales, and its mirror image). Probabilities are averaged.
@@ -360,7 +360,8 @@ class Folder(ImageDataModule):
             )
         if self.test_views != "center" and preprocess.crop != "center":
             raise UsageError(
-                f"data.test_views is {self.test_views}: it crops images, and data.preprocess.crop is {preprocess.crop}. Use center, the default."
+                f"data.test_views is {self.test_views}: it needs data.preprocess.crop center, not {preprocess.crop}. "
+                "Use center, the default."
             )
         self.crop.geometry(preprocess)
 
@@ -401,8 +402,8 @@ def find_image_set(root: str, labels: str | None = None, columns: LabelColumns =
         labels: The label file; None for `metadata.csv` and the like, if there is one.
         columns: The columns of the label file, where their names are not the usual ones.
         partial: Whether training images, or images of some classes, may be missing.
-    Raises:
 
+    Raises:
         OSError: a missing folder or dataset, or one that cannot be opened.
         UsageError: a dataset without training images, or with classes that do not fit together.
     """
