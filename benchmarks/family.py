@@ -92,8 +92,8 @@ def depth_table(data: str) -> str:
     lines = [["net", "parameters", "trained", "test error, ours", "training error", *others]]
     lines.append(["---"] * len(lines[0]))
     for net in [*(name for name in WANTED[data] if name not in ours), *ours]:
-        digits = 1 if net.startswith("plain") else 2
-        theirs = [f"{values[net]:.{digits}f} %" if net in values else "" for values in others.values()]
+        style = "about {:.1f} %" if net.startswith("plain") else "{:.2f} %"
+        theirs = [style.format(values[net]) if net in values else "" for values in others.values()]
         lines.append([net, *(_cells(ours[net]) if net in ours else ("", "not yet trained", "", "")), *theirs])
     return _markdown(lines)
 
