@@ -109,3 +109,14 @@ def test_weights_without_one_are_written_as_before():
     ours.pop("sha256")
     assert record.to_dict() == ours
     assert package.load("resnet8.digits").temperature == 1.0
+
+
+def test_classify_says_where_it_is_not_sure(folder: Path, capsys):
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    Image.fromarray(noise).save("noise.png")
+    answers = classify(package.load("w"), read(Path("noise.png"), package.load("w")))
+    for level, is_sure in ((answers[0][1] - 1e-6, True), (1.0, False)):
+        assert main(["classify", "w", "noise.png", "--sure", str(level)]) == 0
+        assert ("  not sure: no class has a probability of" in capsys.readouterr().out) is not is_sure
+    assert main(["classify", "w", "noise.png", "--sure", "2"]) == 2
+    assert "--sure is 2: it must be 0 to 1, a probability. Use 0.9, for example." in capsys.readouterr().err

@@ -157,7 +157,7 @@ def test_precision_recall_and_f1_are_those_of_sklearn():
 
 def test_a_chart_places_its_points():
     chart = line_chart([Line("a & b", [(0, 0), (10, 50)], "blue", dots=True)], "x", "y", (0, 10), (0, 100), "title")
-    assert 'points="56.0,276.0 626.0,144.0"' in chart
+    assert 'points="56.0,270.0 626.0,141.0"' in chart
     assert "a &amp; b" in chart
     assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert ticks(0, 64000) == [0, 20000, 40000, 60000]

@@ -58,7 +58,7 @@ def calibration_section(outcome: Outcome, calibrated: Calibrated) -> str:
     """Return the section as HTML."""
     series = [("before", outcome.logits, "orange dashed")]
     series += [("after scaling", calibrated.logits, "blue")] if calibrated.is_scaled else []
-    lines = [Line("as probable as right", [(0, 0), (1, 1)], "gray dashed")]
+    lines = [Line("ideal", [(0, 0), (1, 1)], "gray dashed")]
     rows = []
     for name, logits, look in series:
         counts, details = evaluated(logits, outcome.labels)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from reslight.analysis.report.page import text
 
 _WIDTH, _HEIGHT = 640, 340
-_LEFT, _TOP, _RIGHT, _BOTTOM = 56, 12, 14, 64
+_LEFT, _TOP, _RIGHT, _BOTTOM = 56, 12, 14, 70
 _TICKS = 5
 
 
@@ -54,7 +54,7 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, x: tuple[float
         at = place((value, y[0]))[0]
         parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{_short(value)}</text>')
     middle = (_HEIGHT - _BOTTOM + _TOP) / 2
-    parts.append(f'<text x="{(_WIDTH + _LEFT) / 2}" y="{_HEIGHT - _BOTTOM + 36}" text-anchor="middle">{text(x_label)}</text>')
+    parts.append(f'<text x="{(_WIDTH + _LEFT) / 2}" y="{_HEIGHT - _BOTTOM + 40}" text-anchor="middle">{text(x_label)}</text>')
     parts.append(f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{text(y_label)}</text>')
     for number, line in enumerate(lines):
         placed = [place(point) for point in line.points]

@@ -56,6 +56,8 @@ def _add_verify_and_classify(commands: Commands) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files that Pillow reads")
     about = "with weights for several labels for each image, print the classes with a probability above this (default: %(default)s)"
     parser.add_argument("--threshold", type=float, default=0.5, metavar="P", help=about)
+    about = "with weights for one label: say `not sure` where no class has this probability (`reslight report` measures what that is worth)"
+    parser.add_argument("--sure", type=float, default=0.0, metavar="P", help=about)
     runs(parser, classify)
 
 
@@ -151,13 +153,14 @@ def deepen(source: str, output: str, to: str) -> None:
     print(f"checked on the golden images: {same}")
 
 
-def classify(source: str, images: Sequence[str], threshold: float = 0.5) -> bool:
+def classify(source: str, images: Sequence[str], threshold: float = 0.5, sure: float = 0.0) -> bool:
     """Print the most probable classes of image files, or all above a threshold, and how each image was preprocessed.
 
     Args:
         source: A folder of weights, the name of a published weight, or a repository on the Hub.
         images: Image files.
         threshold: With weights for several labels for each image, the probability above which a class is printed.
+        sure: With weights for one label, the highest probability below which the answer is `not sure`.
 
     Returns:
         False if a file could not be read; stderr gets a line for each.
@@ -169,8 +172,9 @@ def classify(source: str, images: Sequence[str], threshold: float = 0.5) -> bool
     from reslight.analysis.classify import classify, read
     from reslight.weights import load
 
-    if not 0 <= threshold <= 1:
-        raise UsageError(f"--threshold is {threshold:g}: it must be 0 to 1, a probability. Use 0.5, the default.")
+    for option, value, usual in (("threshold", threshold, "0.5"), ("sure", sure, "0.9, for example")):
+        if not 0 <= value <= 1:
+            raise UsageError(f"--{option} is {value:g}: it must be 0 to 1, a probability. Use {usual}.")
 
     if not any(Path(name).exists() for name in images):
         raise FileNotFoundError(f"{shortened(images)} {'are' if len(images) > 1 else 'is'} missing. Give paths of image files.")
@@ -184,6 +188,8 @@ def classify(source: str, images: Sequence[str], threshold: float = 0.5) -> bool
             continue
         print(f"{visible(name, _LINE)}  ({', '.join(image.steps)})")
         found = classify(net, image, threshold)
+        if not net.multi_label and found[0][1] < sure:
+            print(f"  not sure: no class has a probability of {sure:.2%}")
         for label, probability in found:
             print(f"  {probability:7.2%}  {visible(label)}")
         if not found:
