@@ -11,9 +11,11 @@ from PIL import Image
 
 import reslight as package
 from reslight.analysis.report.charts import Line, line_chart, ticks
+from reslight.analysis.report.outcome import Outcome, Part
 from reslight.analysis.report.sections import per_class
 from reslight.cli.main import main
 from reslight.data import Digits
+from reslight.data.loading.split import Split
 from reslight.metrics import ConfusionAndCalibration
 
 HOSTILE = "<script>x & 'y'"
@@ -153,6 +155,23 @@ def test_precision_recall_and_f1_are_those_of_sklearn():
     found = per_class(ConfusionAndCalibration(5, pairs, torch.zeros(15, 3)))
     expected = precision_recall_fscore_support(labels, predictions, labels=range(5), zero_division=0)
     np.testing.assert_allclose(np.array(found).T, expected[:3], atol=1e-12)
+
+
+def test_images_of_several_networks_are_numbered_through():
+    split = Split.from_images(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.arange(3))
+    parts = [Part(package.load("resnet8.digits"), split, torch.full((3, 10), float(one)), torch.arange(3)) for one in range(2)]
+    outcome = Outcome(parts, [str(one) for one in range(10)], "title", "images")
+    assert outcome.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert outcome.logits[:, 0].tolist() == [0, 0, 0, 1, 1, 1]
+    assert [(parts.index(part), number) for part, number in map(outcome.place, range(6))] == [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+    ]
+    assert parts[0].name(2) == "image 2"
 
 
 def test_a_chart_places_its_points():
