@@ -240,8 +240,11 @@ def average_views(
         return torch.zeros(images, num_classes)
     device = views[0][1].device
     total, seen = torch.zeros(images, num_classes, device=device), torch.zeros(images, 1, device=device)
+    others = torch.zeros_like(total)  # sums of 1 - probability, which are lost where a probability is rounded to 1
     for pixels, owners in views:
         logits = net(pixels).float()
         total.index_add_(0, owners, logits.sigmoid() if multi_label else logits.softmax(dim=1))
+        if multi_label:
+            others.index_add_(0, owners, (-logits).sigmoid())
         seen.index_add_(0, owners, torch.ones(len(owners), 1, device=device))
-    return (total / seen).logit() if multi_label else (total / seen).log()
+    return total.log() - others.log() if multi_label else (total / seen).log()
