@@ -58,7 +58,6 @@ DATA = {
     "check": {"imagenet", "image_folder", "loading"},
     "pack": {"image_folder", "loading", "augment"},
     "stream": {"image_folder", "datamodule", "loading", "rng"},
-    "pack": {"image_folder", "loading", "augment"},
     "__init__": {"augment", "cifar", "datamodule", "digits", "image_folder", "imagenet", "loading"} | {"stream", "synthetic"},
 }
 # What the parts that people use without training may import of others'.

@@ -108,7 +108,7 @@ class CLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the settings that are not Lightning's; the network's input channels and classes, and the kind of labels, come from the data."""
+        """Add the settings that are not Lightning's; the network's channels and classes, and the kind of labels, come from the data."""
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         # All commands have both, since they read the configuration of a run.
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_PATH)

@@ -128,7 +128,8 @@ def _conversion(name: str, data: Preprocess, teacher: Preprocess) -> tuple[Tenso
     if any(max(sides) > min(sides) * most for sides in zip(data.shape, teacher.shape, strict=True)):
         allowed = "the same size" if is_mean_image else f"at most {_MOST_RESIZED} times as large or small"
         raise UsageError(
-            f"{name}: it was trained for {_sides(teacher)} pixels, and the data have {_sides(data)}: they must be {allowed}. Choose another."
+            f"{name}: it was trained for {_sides(teacher)} pixels, and the data have {_sides(data)}: "
+            f"they must be {allowed}. Choose another."
         )
     means, stds = zip(*((_mean(one), torch.tensor(one.std, dtype=torch.float64).view(-1, 1, 1)) for one in (data, teacher)), strict=True)
     return stds[0] / stds[1], (means[0] - means[1]) / stds[1]

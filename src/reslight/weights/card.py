@@ -219,6 +219,7 @@ logits = net(net.preprocess(image)[None])  # image: a Pillow image, or uint8 (C,
         return ways + f"\n\ntimm cannot load these weights: it cannot {missing}."
     alone, here = native_architecture(record.net), place in (_ANY, *CATALOG)
     before = "" if alone else ", after an import that registers this network"
+    note = "  # logits, as above" if record.multi_label else ""
     return f"""{ways}
 
 Or with timm{before}{"; FOLDER is the folder of this card" if here else ""}:
@@ -226,7 +227,7 @@ Or with timm{before}{"; FOLDER is the folder of this card" if here else ""}:
 ```python
 {"" if alone else "import reslight.weights.timm" + chr(10)}import timm
 
-net = timm.create_model("{"local-dir:FOLDER" if here else f"hf-hub:{place}"}", pretrained=True).eval(){"  # logits, as above" if record.multi_label else ""}
+net = timm.create_model("{"local-dir:FOLDER" if here else f"hf-hub:{place}"}", pretrained=True).eval(){note}
 ```"""
 
 

@@ -167,9 +167,7 @@ def _preprocess(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
         raise UsageError(f"crop_pct is {visible(crop_pct)}: it must be a number from 0.01 to 1.")
     short, resize = min(shape[1:]), math.floor(min(shape[1:]) / crop_pct)
     if any(math.floor(side / crop_pct) != side * resize // short for side in shape[1:]):
-        raise UsageError(
-            f"crop_pct is {crop_pct}: reslight cannot resize so for input_size {shape}. Use {short / resize:.4g}."
-        )
+        raise UsageError(f"crop_pct is {crop_pct}: reslight cannot resize so for input_size {shape}. Use {short / resize:.4g}.")
     modes = {theirs: ours for ours, theirs in _CROP_MODES.items()}
     if (mode := pretrained_cfg.get("crop_mode") or "center") not in modes:
         raise UsageError(f"crop_mode is {str(mode)[:40]!r}: reslight has only {', '.join(modes)}.")
