@@ -25,7 +25,7 @@ from reslight.models import ResNet, ResNetConfig
 from reslight.regular_file import is_regular
 from reslight.weights.golden import TOLERANCE, Golden
 from reslight.weights.header import Entry, compare, read_header
-from reslight.weights.interop.timm_config import other_libraries
+from reslight.weights.interop.timm_config import MULTI_LABEL, other_libraries
 from reslight.weights.record import Record, check_sha256
 from reslight.weights.strict_json import read_json
 
@@ -182,7 +182,8 @@ def describe(config: Mapping[str, Any], folder: Path) -> Description:
             raise UsageError("it has no object `reslight`, so reslight did not write it. `reslight convert` reads other libraries' files.")
         sums = check_sha256(ours.pop("sha256", None), (MODEL, GOLDEN))
         if "transformers_version" in config:  # its save_pretrained keeps the object `reslight` of the weights that it had loaded
-            record = replace(Record.from_dict(ours), metrics=(), calibration=None)
+            multi_label = config.get("problem_type") == MULTI_LABEL  # transformers sets it when it trains, perhaps on other data
+            record = replace(Record.from_dict(ours), metrics=(), calibration=None, multi_label=multi_label)
             if (classes := config.get("num_classes", record.net.num_classes)) != record.net.num_classes:  # a head that was fine-tuned
                 record = replace(record, net=replace(record.net, num_classes=classes), labels=None)
             return Description(record, {}, folder, by_transformers=True)

@@ -253,3 +253,18 @@ def test_what_transformers_saves_loads_and_says_so(caplog):
     Path("theirs/config.json").write_text(json.dumps(described | {"num_classes": "3"}))
     with pytest.raises(ValueError, match=r"theirs/config\.json: num_classes is '3'"):
         reslight.load("theirs")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_what_transformers_trained_on_tells_the_kind_of_labels(before: bool):
+    """Its training sets `problem_type`, whatever the object `reslight` says of the weights that it had loaded."""
+    transformers = pytest.importorskip("transformers")
+    net = scrambled(reslight.ResNet(VARIANTS["resnet8"])).eval()
+    net.multi_label = before
+    reslight.save(net, "ours", preprocess=reslight.Preprocess(size=32, mean=(0.5,) * 3, std=(0.5,) * 3))
+    theirs = transformers.AutoModelForImageClassification.from_pretrained("ours")
+    theirs.save_pretrained("same")
+    assert reslight.load("same").multi_label is before
+    theirs.config.problem_type = "single_label_classification" if before else "multi_label_classification"
+    theirs.save_pretrained("theirs")
+    assert reslight.load("theirs").multi_label is not before
