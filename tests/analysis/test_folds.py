@@ -37,6 +37,20 @@ def test_the_table_is_the_hand_count(reslight, tmp_path: Path):
     ]
 
 
+def test_only_images_that_were_evaluated_are_counted(tmp_path: Path):
+    """Of 10 images of a fold, 2 could not be read: an accuracy of 0.75 is 6 of 8."""
+    for number in (1, 2):
+        run = write_run(tmp_path / str(number), f"{number}/2", acc1=0.75, images=10)
+        summary = json.loads((run / "summary.json").read_text())
+        summary["data"]["splits"]["val"]["skipped"] = 2
+        (run / "summary.json").write_text(json.dumps(summary))
+    assert cross_validation([tmp_path / "1", tmp_path / "2"]).correct == (12, 16)
+    for number in (1, 2):
+        with (tmp_path / str(number) / "config.yaml").open("a") as file:
+            file.write("trainer: {limit_val_batches: 1}\n")
+    assert cross_validation([tmp_path / "1", tmp_path / "2"]).correct is None
+
+
 def test_missing_and_unfinished_folds_are_named(reslight, tmp_path: Path):
     write_run(tmp_path / "runs" / "my" / "1", "1/3")
     (write_run(tmp_path / "runs" / "my" / "2", "2/3") / "summary.json").unlink()

@@ -25,7 +25,7 @@ class Fold:
     Attributes:
         number: The number of the fold, from 1.
         count: The number of folds.
-        images: Images of the fold, on which the run was validated.
+        images: Images of the fold, on which the run was validated; without those that could not be read.
         metrics: The validation metrics of the last weights, such as val/acc1.
         run: The run.
         settings: Its settings with dots in their keys, without those that may differ.
@@ -76,8 +76,13 @@ class CrossValidation:
 
     @property
     def correct(self) -> tuple[int, int] | None:
-        """The images of all folds whose class was predicted, and all images; None if folds are missing, or without a top-1 accuracy."""
-        if self.missing or "val/acc1" not in self.names:
+        """The images of all folds whose class was predicted, and all images.
+
+        None if folds are missing, without a top-1 accuracy, and where a limit had a part of each fold evaluated.
+        """
+        limit = self.folds[0].settings.get("trainer.limit_val_batches")
+        is_whole = limit is None or (isinstance(limit, float) and limit == 1)  # the whole number 1 means one batch
+        if self.missing or "val/acc1" not in self.names or not is_whole:
             return None
         return sum(round(fold.metrics["val/acc1"] * fold.images) for fold in self.folds), sum(fold.images for fold in self.folds)
 
@@ -143,7 +148,8 @@ def _fold_of(run: Run) -> Fold | None:
     try:
         number, count = map(int, str(fold).split("/"))
         metrics = {str(name): float(value) for name, value in summary["metrics"].items() if str(name).startswith("val/")}
-        images, content = int(summary["data"]["splits"]["val"]["size"]), summary["data"]["splits"]["train"].get("content")
+        fold_images, content = summary["data"]["splits"]["val"], summary["data"]["splits"]["train"].get("content")
+        images = int(fold_images["size"]) - int(fold_images.get("skipped", 0))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UsageError(f"{run.summary} is damaged: it has no validation metrics or no data. Train it again.") from None
     alike = {key: value for key, value in settings.items() if key not in _MAY_DIFFER} | {"the images' contents": content}
