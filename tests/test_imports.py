@@ -125,6 +125,7 @@ def test_the_command_line_needs_nothing_heavy_to_be_parsed():
     assert not heavy
 
 
+@pytest.mark.slow
 def test_an_image_is_classified_without_lightning_and_torchvision():
     """Their imports take three times as long as that of torch."""
     heavy = {"lightning", "torchvision", "torchmetrics", "torch._dynamo"}
