@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sandbox import contents, rows
 from sklearn.metrics import average_precision_score, f1_score
 
 import reslight as package
@@ -97,6 +98,20 @@ def _check_against_scikit_learn(run: Path, reslight: Callable[..., Any]) -> None
         rows = list(csv.DictReader(file))
     names = sorted(COLORS)
     assert [row["label"] for row in rows] == ["|".join(names[one] for one in row.nonzero().flatten().tolist()) for row in logits > 0]
+
+
+@pytest.mark.slow
+def test_a_run_resumes_within_an_epoch_as_one_that_was_not_stopped(folder: Path, reslight: Callable[..., Any]) -> None:
+    """An epoch has 3 steps; the rest of the second one is trained after the stop."""
+    words = [*FIT, "--trainer.max_epochs", 2, "--seed_everything", 1, "--model.schedule.name", "constant", "--model.ema", 0.8]
+    words += ["--data.mix.mixup", 0.2, "--data.augment.random_erasing", 0.5, "--data.class_weights", "balanced"]
+    for root, more in (("whole", []), ("part", ["--trainer.max_steps", 4]), ("part", ["--ckpt_path", "last"])):
+        answer = reslight(*words, "--trainer.default_root_dir", root, *more)
+        assert answer.code == 0, answer.err
+    whole, part = (next(Path(root).glob("*/1")) for root in ("whole", "part"))
+    assert rows(part) == rows(whole)
+    assert contents(part) == contents(whole)
+    assert rows(whole)[-1]["step"] == "6"
 
 
 REFUSED = {

@@ -1,10 +1,14 @@
-"""Averages over views against sums by hand."""
+"""Averages over views against sums by hand, and an evaluation of several labels on two processes."""
 
+import multiprocessing
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from reslight.multi_label import MultiLabelEvaluator, evaluate_scores
 from reslight.training.evaluation import EvaluationModule, average_views
 
 
@@ -39,3 +43,32 @@ def test_the_information_of_a_users_own_data_module(name):
     module.trainer.datamodule = None
     EvaluationModule._update_data_info(module)
     assert module.data_info == {"name": "mine"}
+
+
+SCORES = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+TRUTH = (SCORES + torch.randn(7, 3, generator=torch.Generator().manual_seed(1)) > 0).to(torch.uint8)
+
+
+def evaluate_as(rank: int, folder: Path, rows: list[list[int]], results: Any) -> None:
+    """Evaluate this process's rows, and put the results of all processes into a queue."""
+    torch.set_num_threads(1)  # a forked process has none of its parent's threads
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=len(rows))
+    module: Any = SimpleNamespace(trainer=SimpleNamespace(world_size=len(rows)), global_rank=rank)
+    module._sum_over_devices = lambda tensor: EvaluationModule._sum_over_devices(module, tensor)
+    evaluator = MultiLabelEvaluator(3)
+    evaluator.update(SCORES[rows[rank]], TRUTH[rows[rank]])
+    results.put(evaluator.counts(gather=lambda own: EvaluationModule._gather_from_devices(module, own)))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("rows", [[[0, 2, 4, 6], [1, 3, 5]], [[], [6, 5, 4, 3, 2, 1, 0]]])
+def test_two_processes_evaluate_several_labels_as_one(tmp_path, rows):
+    context = multiprocessing.get_context("fork")  # no second import of torch
+    results: Any = context.Queue()
+    processes = [context.Process(target=evaluate_as, args=(rank, tmp_path, rows, results)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert found == [evaluate_scores(SCORES, TRUTH)[0]] * 2
