@@ -144,6 +144,10 @@ OTHERS: dict[str, tuple[Callable[[Any], Any], str]] = {
         ),
         "has classes in test that are missing in train: c",
     ),
+    "names in another order": (
+        lambda loaded: loaded | {"test": loaded["test"].cast_column("label", datasets.ClassLabel(names=["dog", "cat"]))},
+        "has other classes in test, or another order, dog, cat instead of cat, dog: all splits must have the same",
+    ),
     "no training": (lambda loaded: {"test": loaded["test"]}, "has images of test, but none of train"),
     "other splits": (lambda loaded: {"all": loaded["test"]}, "has the splits all: one of them must be train"),
 }

@@ -164,12 +164,13 @@ def image_set_of_rows(splits: Mapping[SplitName, Rows], root: str, *, partial: b
     """Return the data set that tables have.
 
     Args:
-        splits: The rows of each split, with the same class names or none.
+        splits: The rows of each split.
         root: The data set, for messages.
         partial: Whether training images may be missing: then the classes may be few.
 
     Raises:
-        UsageError: no training images, fewer than two classes, or a label that is not the number of a class.
+        UsageError: no training images, splits with different class names, fewer than two classes, or a label that is not the number of
+            a class.
     """
     if "train" not in splits and not partial:
         raise UsageError(f"{root} has images of {' and '.join(splits)}, but none of train. Add them, or set data.root to another dataset.")
@@ -181,7 +182,12 @@ def image_set_of_rows(splits: Mapping[SplitName, Rows], root: str, *, partial: b
     if len(set(several.values())) > 1:
         lists = " and ".join(split for split, is_list in several.items() if is_list)
         raise UsageError(f"{root} has lists of labels in {lists} only: all splits must have lists, or none. Correct the labels.")
-    classes = next((info.names for info in infos.values() if info.names), ()) or _class_numbers(infos, root)
+    named = {split: info.names for split, info in infos.items() if info.names}
+    for split, names in named.items():
+        if names != (first := next(iter(named.values()))):
+            order = f"{shortened(names, _SHOWN)} instead of {shortened(first, _SHOWN)}"
+            raise UsageError(f"{root} has other classes in {split}, or another order, {order}: all splits must have the same. Cast them.")
+    classes = next(iter(named.values()), ()) or _class_numbers(infos, root)
     if bad := unprintable(classes):
         raise UsageError(f"{root} has class names that are not printable text: {shortened(bad, _SHOWN)}. Rename them.")
     if len(classes) < 2 and not partial:
