@@ -1,5 +1,6 @@
 """Images elsewhere than those of training: classes by name, roots without training images, loose images to predict."""
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,16 @@ def test_several_labels_of_an_image(tmp_path: Path):
     )
     data = evaluated(tmp_path / "set", labels="labels.jsonl")
     assert sorted(data.splits["test"].labels.tolist()) == [[0, 0, 0], [1, 0, 1]]
+
+
+def test_unknown_ones_of_several_labels_are_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    fill(tmp_path / "set", x=3)
+    rows = (["ant", "dog"], ["bee", "cat"], ["dog"])
+    lines = [json.dumps({"file": f"x/{number:02}.png", "label": row, "split": "test"}) for number, row in enumerate(rows)]
+    (tmp_path / "set" / "labels.jsonl").write_text("\n".join(lines))
+    data = evaluated(tmp_path / "set", labels="labels.jsonl", on_unknown_class="skip")
+    assert sorted(data.splits["test"].labels.tolist()) == [[0, 0, 0], [0, 1, 0], [1, 0, 1]]
+    assert caplog.messages == [f"{tmp_path / 'set'} has 2 of 3 test images of 1 class that the network does not know: dog"]
 
 
 def test_unknown_classes_are_refused_or_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture):

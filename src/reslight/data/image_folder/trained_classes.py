@@ -47,8 +47,9 @@ def matched(found: ImageSet, classes: Sequence[str], root: str, *, skips: bool) 
     warnings = []
     for split, of_split in used.items():
         labels = found.splits[split].labels
-        if (left_out := int((table[labels] == SKIPPED).sum()) if labels.ndim == 1 else 0) and unknown:
-            warnings.append(f"{root} has {left_out:,} of {len(labels):,} {split} images of {what} that the network does not know: {listed}")
+        is_affected = table[labels] == SKIPPED if labels.ndim == 1 else labels[:, table == SKIPPED].any(dim=1)
+        if affected := int(is_affected.sum()):
+            warnings.append(f"{root} has {affected:,} of {len(labels):,} {split} images of {what} that the network does not know: {listed}")
         present = {int(table[number]) for number in of_split}
         if missing := [visible(name) for number, name in enumerate(classes) if number not in present]:
             count = f"{len(missing):,} of the network's {len(classes):,} classes"
