@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 import threading
 from io import BytesIO
 from pathlib import Path
@@ -178,10 +179,14 @@ def test_images_that_cannot_be_read_are_kept(root: Path, tmp_path: Path, capsys:
         ({"out": "{tmp}/begun", "quality": 90}, "OUT is .*begun: it has a pack of other settings"),
         ({"root": "{root}/train", "out": "{tmp}/begun"}, "OUT is .*begun: it has a pack of other images"),
         ({"root": "{tmp}/missing"}, "ROOT is .*missing: there is no such folder"),
+        ({"root": "{tmp}/empty"}, "ROOT is .*empty: its split val has no images"),
+        ({"root": "{tmp}/empty", "format": "litdata"}, "ROOT is .*empty: its split val has no images"),
     ],
 )
 def test_mistakes_are_one_line(root: Path, tmp_path: Path, arguments: dict[str, object], says: str):
     pack_data(str(root), str(tmp_path / "begun"))
+    shutil.copytree(root, tmp_path / "empty")
+    (tmp_path / "empty/val/cat").mkdir(parents=True)
     given = {"root": str(root), "out": str(tmp_path / "out")} | arguments
     given = {name: value.format(root=root, tmp=tmp_path) if isinstance(value, str) else value for name, value in given.items()}
     with pytest.raises((ValueError, OSError), match=says) as caught:

@@ -94,6 +94,8 @@ def pack_data(
         found = find_image_set(root, labels, _label_columns(columns))
     for warning in found.warnings:
         print(f"warning: {warning}")
+    if empty := [split for split, images in found.splits.items() if not len(images.labels)]:
+        raise UsageError(f"ROOT is {root}: its split {empty[0]} has no images. Add some, or remove its folder.")
     if format == _CHUNKS:
         _write_chunks(found, folder, recipe, threads or available_cores())
         return
