@@ -43,7 +43,7 @@ def columns_of(yes: Any, no: Any) -> Callable[[Path, Path], tuple[Path, LabelCol
 
 
 def separator(root: Path, folder: Path) -> tuple[Path, LabelColumns]:
-    rows = [(file, " | ".join(names)) for file, names in rows_of(root)]
+    rows = [(file, " | ".join((*names, " "))) for file, names in rows_of(root)]
     return write_csv(folder / "l.csv", rows, ("file_name", "labels")), LabelColumns(separator="|")
 
 

@@ -386,7 +386,18 @@ def test_a_class_that_is_in_one_fold_alone(tmp_path: Path, caplog: pytest.LogCap
     data.setup("fit")
     other.setup("fit")
     (record,) = caplog.records
-    assert record.getMessage().endswith("all images of b are in this fold, so that training has none")
+    assert record.getMessage().endswith("/2: all images of b are set apart for validation, so that training has none")
+
+
+def test_a_class_beside_rarer_ones_in_groups_that_are_set_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Each class by which images are stratified keeps an image in training; others may not."""
+    fill(tmp_path / "set", x=6)
+    rows = [[f"x/{number:02}.png", f"r{number % 3}" + "|a" * (number < 3), number // 3] for number in range(6)]
+    file = write_csv(tmp_path / "l.csv", rows, ("file", "label", "group"))
+    data = Folder(str(tmp_path / "set"), PREPROCESS, labels=str(file), labels_columns=LabelColumns(separator="|"), val_size=3)
+    data.setup("fit")
+    assert not data.splits["train"].labels[:, 0].any()
+    assert caplog.messages[-1] == "data.val_size is 3: all images of a are set apart for validation, so that training has none"
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,8 @@ class Folder(ImageDataModule):
             .tolist()
         ):
             names = shortened([self.labels[number] for (number,) in absent])
-            log.warning("data.fold is %s: all images of %s are in this fold, so that training has none", self.fold, names)
+            setting = f"data.fold is {self.fold}" if self.fold else f"data.val_size is {self.val_size}"
+            log.warning("%s: all images of %s are set apart for validation, so that training has none", setting, names)
         return kept, taken
 
     def for_training(self, split: AnySplit) -> AnySplit:

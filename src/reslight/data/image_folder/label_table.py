@@ -361,7 +361,7 @@ def _several(value: Any, separator: str | None) -> str | None:
     if value is None:
         return ""
     names = value if isinstance(value, list | tuple) else value.split(separator) if isinstance(value, str) and separator else [value]
-    found = _texts(name for name in names if name != "")
+    found = _texts(name for name in names if not isinstance(name, str) or name.strip())
     return None if None in found else joined(name for name in found if name)
 
 
