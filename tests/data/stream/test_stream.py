@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import sys
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,9 @@ from litdata.streaming import Cache
 
 from reslight.data import Augment, Crop, Folder, Stream
 from reslight.data.loading.loaders import BatchPlan, EvalLoader, Position, TrainLoader
-from reslight.data.stream.chunk_store import make_room, stream_cache
+from reslight.data.stream import chunk_store
+from reslight.data.stream.chunk_index import parse_index
+from reslight.data.stream.chunk_store import DOWNLOADS, ChunkStore, make_room, stream_cache
 from reslight.data.stream.write import write_chunks
 from reslight.messages import MissingPackageError, UsageError
 from reslight.preprocess import Preprocess
@@ -256,6 +260,17 @@ def config(**values):
     return change_index(lambda content: content["config"].update(values))
 
 
+def item_type(name: str):
+    """Change the type of the items. Of a defaultdict, litdata imports the module that the index names."""
+
+    def change(content):
+        version, tree = json.loads(content["config"]["data_spec"])
+        context = json.dumps({"default_factory_module": "antigravity", "default_factory_name": "fly", "dict_context": ["image", "label"]})
+        content["config"]["data_spec"] = json.dumps([version, tree | {"type": name, "context": context}])
+
+    return change_index(change)
+
+
 def change_index(change):
     def apply(root: Path):
         path = root / "train/index.json"
@@ -299,6 +314,7 @@ MISTAKES = {
     "no JSON": ({}, lambda root: (root / "train/index.json").write_text("{"), "train/index.json is not an index of litdata"),
     "no chunks": ({}, change_index(lambda content: content.pop("chunks")), "is not an index of litdata .no 'chunks'."),
     "a chunk elsewhere": ({}, change_index(lambda content: content["chunks"][0].update(filename="../x")), "is not an index of litdata"),
+    "a type of its own": ({}, item_type("collections.defaultdict"), "is not an index of litdata .its items are neither dictionaries nor"),
     "an empty index": ({}, change_index(lambda content: content["chunks"].clear()), "train/index.json has no images"),
     "compressed": (
         {},
@@ -357,3 +373,48 @@ def test_chunks_that_were_used_longest_ago_are_deleted_first(tmp_path: Path):
     assert sorted(path.name for path in folder.iterdir()) == ["2.chunk", "3.chunk"]
     make_room(100, 300)
     assert len(list(folder.iterdir())) == 2
+
+
+def test_a_reader_that_ends_takes_no_chunk_from_another(tmp_path: Path):
+    write(tmp_path, [(png(number), number % 3) for number in range(5)])
+    store = ChunkStore(parse_index((tmp_path / "index.json").read_bytes(), "index"), tmp_path)
+    for _ in range(DOWNLOADS):
+        store._slots.acquire()
+    future = store._wanted(0)
+    with ThreadPoolExecutor(1) as pool:
+        items = pool.submit(store.items, 0)
+        time.sleep(0.1)  # it waits for the future now
+        store.close(0)  # as the end of another reader does
+        assert not future.done()
+        for _ in range(DOWNLOADS):
+            store._slots.release()
+        assert items.result(10).labels == [number % 3 for number in range(5)]
+
+
+@pytest.mark.parametrize("times", [2, 9])
+def test_a_chunk_that_another_process_deletes_is_downloaded_again(tmp_path: Path, times: int, monkeypatch: pytest.MonkeyPatch):
+    class Copies:
+        url = "s3://bucket/set"
+        downloads = 0
+
+        def download(self, name, file):
+            self.downloads += 1
+            file.write((tmp_path / name).read_bytes())
+
+    def read_items(path, *rest):
+        if bucket.downloads <= times:
+            path.unlink()
+        return read(path, *rest)
+
+    write(tmp_path, [(png(number), number % 3) for number in range(5)])
+    bucket, read = Copies(), chunk_store.read_items
+    monkeypatch.setattr(chunk_store, "read_items", read_items)
+    store = ChunkStore(parse_index((tmp_path / "index.json").read_bytes(), "index"), stream_cache() / "set", bucket)
+    if times < 5:
+        assert len(store.items(0).labels) == 5
+        assert bucket.downloads == times + 1
+    else:
+        with pytest.raises(
+            OSError, match=r"chunk-0-0.bin.chunk was deleted 5 times before it was read\. Make room, or increase data.cache"
+        ):
+            store.items(0)

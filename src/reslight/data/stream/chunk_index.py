@@ -20,6 +20,8 @@ ARRAYS = ("pil", "numpy", "tensor")
 LABELS = ("int", "str", "numpy", "tensor")
 """litdata's names of the formats that a field of images, or of labels, may have. No others are read: a pickled field could run code."""
 _LOADER = "PyTreeLoader"
+_DICTS, _LISTS = ("builtins.dict", "collections.OrderedDict"), ("builtins.list", "builtins.tuple")
+"""Types of items. litdata imports any module that an index names in one of another type."""
 _IN_CHUNKS = ("batch", "sample")
 """Levels of compression within a chunk, which litdata reads as it is."""
 
@@ -154,12 +156,16 @@ def _keys(spec: str, fields: int) -> list[str | int]:
     """Return the keys of the fields, or their places if the items are tuples or lists.
 
     Raises:
-        ValueError: items within items.
+        ValueError: items within items, or of a type other than those of dictionaries, lists and tuples.
     """
     tree = json.loads(spec)[1]
-    if any(child["children_spec"] for child in tree["children_spec"]) or len(tree["children_spec"]) != fields:
+    if any(child["children_spec"] or child["type"] for child in tree["children_spec"]) or len(tree["children_spec"]) != fields:
         raise ValueError("its items have items of their own")
-    return list(map(str, json.loads(tree["context"]))) if tree["type"].endswith("dict") else list(range(fields))
+    if tree["type"] in _LISTS:
+        return list(range(fields))
+    if tree["type"] not in _DICTS or len(keys := json.loads(tree["context"])) != fields:
+        raise ValueError("its items are neither dictionaries nor tuples")
+    return list(map(str, keys))
 
 
 def _find(

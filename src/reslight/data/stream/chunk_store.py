@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,9 @@ _FREE_SHARE = 0.1
 _LOCKS = 64
 _SUFFIX = ".chunk"
 _SLOW = 10
+"""Seconds after which a chunk that is waited for is named."""
+_ATTEMPTS = 5
+"""Downloads of a chunk whose file is deleted before it is read."""
 
 
 @dataclass(eq=False)
@@ -65,7 +68,11 @@ class ChunkStore:
             OSError: a file that cannot be downloaded or read; the message is one line.
             UsageError: a damaged file.
         """
-        return self._wanted(number).result()
+        while True:
+            try:
+                return self._wanted(number).result()
+            except CancelledError:  # another reader closed the chunk before its download had begun
+                continue
 
     @contextmanager
     def ahead_of(self, chunks: Sequence[np.ndarray], distance: int) -> Iterator["Reading"]:
@@ -99,17 +106,26 @@ class ChunkStore:
     def _fill(self, number: int, future: "Future[Items]") -> None:
         """Download and read a chunk, when its turn has come; set a future's result or error."""
         with self._slots:
-            if self._chunks.get(number) is not future:  # closed meanwhile
-                future.cancel()
-                return
-            path = self._path(number)
             try:
-                if self.bucket is not None:
-                    self._download(number, path)
-                    os.utime(path)  # the chunks that were used last are deleted last
-                future.set_result(read_items(path, self.index, number))
+                if self._chunks.get(number) is not future:
+                    raise CancelledError  # closed meanwhile
+                future.set_result(self._read(number, self._path(number)))
             except BaseException as error:  # an error that nobody set would be waited for
                 future.set_exception(error)
+
+    def _read(self, number: int, path: Path) -> Items:
+        """Read a chunk; download it before, again if another process deletes the file to make room for another chunk."""
+        if self.bucket is None:
+            return read_items(path, self.index, number)
+        for _ in range(_ATTEMPTS):
+            self._download(number, path)
+            try:
+                os.utime(path)  # the chunks that were used last are deleted last
+                return read_items(path, self.index, number)
+            except (FileNotFoundError, UsageError):
+                if path.exists():
+                    raise
+        raise OSError(f"{path} was deleted {_ATTEMPTS} times before it was read. Make room, or increase data.cache_gb.")
 
     def _path(self, number: int) -> Path:
         name = self.index.filenames[number]
@@ -189,14 +205,9 @@ class Reading:
             self._begun += 1
 
     def _wait(self, chunk: int) -> None:
-        future = self._store._wanted(chunk)
-        try:
-            future.result(_SLOW)
-        except TimeoutError:
-            if future.done():  # the download's own error
-                raise
+        if wait([self._store._wanted(chunk)], _SLOW).not_done:
             log.info("waiting for %s", self._store.index.filenames[chunk])
-            future.result()
+        self._store.items(chunk)
 
 
 def stream_cache() -> Path:
