@@ -135,9 +135,7 @@ def check(
     return _find(survey, threads or available_cores(), summary, progress or (lambda _: None), channels)
 
 
-def _find(
-    survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object], channels: int
-) -> Iterator[Problem]:
+def _find(survey: Survey, threads: int, summary: Summary, progress: Callable[[Summary], object], channels: int) -> Iterator[Problem]:
     if len(survey.groups) < 2:
         yield from _find_problems(survey, threads, summary, progress, None, channels)
         return
