@@ -85,11 +85,25 @@ def test_weights_that_saw_all_images_are_refused(capsys):
     path = Path("w/config.json")
     config = json.loads(path.read_text())
     config["reslight"]["data"]["val_size"] = 0
+    del config["reslight"]["data"]["splits"]["val"]
     path.write_text(json.dumps(config))
     assert main(["calibrate", "w"]) == 2
     error = capsys.readouterr().err
     assert "w was trained without validation images, and data has none: a temperature is fitted to images that training left out" in error
     assert error.count("\n") == 1
+
+
+def test_images_without_the_validation_images_of_the_training_are_refused(capsys):
+    about = {"name": "mine", "kind": "Folder", "val_size": 2, "splits": {"val": {"size": 2, "fingerprint": "0" * 64}}}
+    preprocess = package.Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    package.save(package.create_model("resnet8", num_classes=2), "mine", preprocess=preprocess, labels=["a", "b"], data=about)
+    for name in "ab":
+        Path("pics/test", name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(f"pics/test/{name}/1.png")
+    assert main(["calibrate", "mine", "--data", "pics"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("reslight: error: --data is pics: it has no validation images, and a temperature is fitted to images that")
+    assert error.endswith("Give the data of the training.")
 
 
 @pytest.mark.parametrize("change", [{"temperature": 0}, {"temperature": "2"}, {"ece": float("nan")}, {"total": 1.5}, {"more": 1}])

@@ -29,13 +29,16 @@ def calibrate(folder: Path, root: str, labels: str | None = None) -> Calibration
     if record.multi_label:
         raise UsageError(f"{folder} gives an image several labels: a temperature is for networks that give one.")
     data = data_of(record, root, labels, ("val",))
+    known = record.data.get("splits", {}).get("val", {}).get("fingerprint")
     if "val" not in data.splits:
+        why = "a temperature is fitted to images that training left out, and never to test images"
+        if known:
+            raise UsageError(f"--data is {root}: it has no validation images, and {why}. Give the data of the training.")
         raise UsageError(
-            f"{folder} was trained without validation images, and {root} has none: a temperature is fitted to images that training left "
-            "out, and never to test images. Train with data.val_size, or put images that the network has not seen in the folder val."
+            f"{folder} was trained without validation images, and {root} has none: {why}. Train with data.val_size, or put images that the "
+            "network has not seen in the folder val."
         )
     split = data.splits["val"]
-    known = record.data.get("splits", {}).get("val", {}).get("fingerprint")
     if known not in (None, split.fingerprint):
         raise UsageError(f"--data is {root}: its validation images are not those that training left out. Give the data of the training.")
     net = load_network(description)
