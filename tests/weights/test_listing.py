@@ -8,7 +8,7 @@ import torch
 import yaml
 
 import reslight as package
-from reslight.weights import EvalResult, listing
+from reslight.weights import EvalResult, MultiLabelResult, listing
 from reslight.weights.catalog import CATALOG
 
 TESTED = EvalResult(split="test", total=400, correct1=391, correct5=400, nll=3.0, precision="32-true", batch_size=100, fingerprint=None)
@@ -50,6 +50,17 @@ def test_an_owner_s_weights_in_one_request(hub, reslight):
     private = reslight("push", "here", "acme/own", "--private")
     assert private.code == 0
     assert "on the Hub, private, commit" in reslight("weights", "own", "--remote", "acme").out
+
+
+def test_weights_of_several_labels_are_pushed_pulled_and_listed_as_such(hub, reslight):
+    counts = {"split": "test", "total": 200, "exact": 90, "tp": 300, "fp": 50, "fn": 100, "mAP": 0.7123, "f1_macro": 0.69, "nll": 40.0}
+    push(hub, "acme/several", (MultiLabelResult(**counts, precision="32-true", batch_size=100, fingerprint=None),), multi_label=True)
+    assert rows(reslight("weights", "--remote", "acme"))[1][:2] == ["acme/several", "71.23 % mAP"]
+    assert package.load("acme/several").multi_label
+    assert rows(reslight("weights", "acme/*"))[1][:2] == ["acme/several", "71.23 % mAP"]
+    package.pull("acme/several", "there")
+    assert Path("there/config.json").read_bytes() == Path("here/config.json").read_bytes()
+    assert "71.23 %" in Path("there/README.md").read_text()
 
 
 def test_pages_of_many(hub, reslight):
