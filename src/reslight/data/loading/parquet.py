@@ -142,6 +142,6 @@ def names_of(file: Path | str, metadata: dict[bytes, bytes], column: str) -> lis
         feature = info.get("features", {}).get(column, {})
         feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)  # of a list of classes
         names = feature.get("names")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, IndexError) as error:
         raise UsageError(f"{file} has a schema whose class names cannot be read ({visible(error)}). Download it again.") from error
     return list(map(str, names)) if names else None
