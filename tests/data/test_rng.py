@@ -204,6 +204,7 @@ def test_draws_are_never_renumbered():
         "CLASS_TURN": 33,
         "CLASS_ORDER": 34,
         "FOLD": 35,
+        "CHUNK_ORDER": 36,
     }
 
 

@@ -284,6 +284,7 @@ def of_pointers(flags: int) -> bytes:
     return b"\x80\x02" + empty + b"(" + number(1) + b"(" + number(1) + b"t" + kind + b"\x89" + b"C\x08" + b"A" * 8 + b"tb."
 
 
+@pytest.mark.slow
 def test_an_array_of_pointers_is_refused_before_numpy_sees_it(small, tmp_path):
     """In another process, which numpy would end."""
     last = small.metadata.batches["train"][-1]

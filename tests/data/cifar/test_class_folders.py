@@ -111,6 +111,7 @@ def test_a_broken_image_is_named(small, tmp_path):
         assert text.endswith("). Replace it by a sound copy.")
 
 
+@pytest.mark.slow
 def test_damage_never_passes(small, tmp_path):
     small.write_class_folders(tmp_path)
     file = next((tmp_path / "train" / "dog").iterdir())

@@ -48,6 +48,7 @@ def data(name, kept, monkeypatch):
 
 
 @needs_real_images
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_fingerprints_and_counts(data, part):
     split = data.load_split(part)

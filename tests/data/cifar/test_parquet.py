@@ -72,6 +72,7 @@ def test_a_truncated_file_is_refused(small, kept, tmp_path):
     assert text.endswith("). Delete it, and download it again.")
 
 
+@pytest.mark.slow
 def test_damage_never_passes(small, tmp_path):
     small.write_shards(tmp_path, names=small.metadata.labels)
     content = (tmp_path / TRAIN).read_bytes()

@@ -188,6 +188,7 @@ def test_made_again_when_longer(maker):
     maker.check(made=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flip", [0x20, *(pytest.param(one, marks=pytest.mark.nightly) for one in (0x01, 0x04, 0xFF))])
 def test_never_other_images_when_bytes_are_flipped(maker, flip, monkeypatch):
     """Each byte of the header, and some of each tensor."""

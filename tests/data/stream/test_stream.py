@@ -214,6 +214,7 @@ def test_what_is_written_has_classes_counts_and_the_fingerprint_of_its_source(tm
         write_chunks(folder.labels, folder._image_set.splits, tmp_path / "set")
 
 
+@pytest.mark.slow
 def test_pack(tmp_path: Path, reslight):
     for number in range(12):
         folder = tmp_path / "folders" / "ab"[number % 2]
