@@ -74,7 +74,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --model resnet20": ("model is resnet20", "--model.net resnet20"),
     "fit --config digits --seed_everything=-1": ("seed_everything is -1", "0 to 4294967295"),
     "fit --config digits --seed_everything abc": ("seed_everything is abc", "a whole number"),
-    "fit --config digits --checkpoint.monitor val/accuracy": ("checkpoint.monitor is val/accuracy", "val/acc1 or val/loss"),
+    "fit --config digits --checkpoint.monitor val/accuracy": ("checkpoint.monitor is val/accuracy", "val/acc1, val/loss or val/mAP"),
     "fit --config digits --data.augment.flip sideways": ("data.augment.flip is sideways", "none, random or alternating"),
     "fit --config digits --data.augment.padd 3": ("data.augment.padd is no setting of Digits", "data.augment.pad?"),
     "fit --config digits --data CIFAR --data.crop.size 24": ("data.crop.size is no setting of CIFAR", "Folder and ImageNet"),

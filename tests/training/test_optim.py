@@ -213,7 +213,7 @@ def test_names_make_their_optimizers(config: OptimConfig, cls: type):
         (lambda: ScheduleConfig("multistep"), "it needs milestones"),
         (
             lambda: ScheduleConfig("plateau", monitor="val/acc2"),
-            "model.schedule.monitor is val/acc2: it must be val/loss, val/acc1 or val/acc5",
+            "model.schedule.monitor is val/acc2: it must be val/loss, val/acc1, val/acc5 or val/mAP",
         ),
         (lambda: ScheduleConfig("plateau", patience=-1), "model.schedule.patience is -1: it must be at least 0"),
         (lambda: ScheduleConfig("plateau", threshold=1.5), "model.schedule.threshold is 1.5"),
