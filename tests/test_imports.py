@@ -31,7 +31,7 @@ OURS = {
     "interrupts": set(),
     "hub": {"atomic", "messages", "version"},
     "models": {"plain", "messages"},
-    "weights": {"plain", "models", "preprocess", "hub", "atomic", "messages", "regular_file", "version"},
+    "weights": {"plain", "models", "preprocess", "hub", "atomic", "messages", "regular_file", "version", "multi_label"},
     "data": {"cores", "lazy", "plain", "preprocess", "hub", "atomic", "messages", "regular_file", "lightning_private"} | {"file_lock"},
     "training": {"cores", "plain", "models", "weights", "metrics", "preprocess", "atomic", "messages", "renamed", "lightning_private"}
     | {"regular_file", "multi_label"},

@@ -10,7 +10,7 @@ from PIL import Image
 import reslight as package
 from reslight.weights.catalog import CATALOG, Published
 from reslight.weights.folder import read_description
-from reslight.weights.record import EvalResult
+from reslight.weights.results import EvalResult
 
 QUICK = ("--config", "digits", "--trainer.max_epochs", 1, "--model.schedule.warmup", 0)
 

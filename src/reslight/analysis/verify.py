@@ -21,7 +21,7 @@ from reslight.weights.calibration import Calibration
 from reslight.weights.card import numbers_in
 from reslight.weights.folder import CARD, CONFIG, MODEL, Description, check_for_other_libraries, load_network, read_card, read_golden
 from reslight.weights.golden import TOLERANCE
-from reslight.weights.record import AnyResult
+from reslight.weights.results import AnyResult
 
 Counts = EvalCounts | MultiLabelCounts
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from reslight.runs.json_file import read_json_file
 from reslight.runs.trained import trained_net
 from reslight.training.checkpoint_file import read_checkpoint
 from reslight.training.classifier import ImageClassifier
-from reslight.weights.record import AnyResult, EvalResult, MultiLabelResult
+from reslight.weights.results import AnyResult, EvalResult, MultiLabelResult
 from reslight.weights.saving import model_bytes
 
 MAX_MATRIX = 1000

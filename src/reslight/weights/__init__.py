@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from reslight.models.variants import architecture_of
     from reslight.weights.catalog import list_weights
     from reslight.weights.loading import load, save
-    from reslight.weights.record import EvalResult, MultiLabelResult, Record
+    from reslight.weights.record import Record
+    from reslight.weights.results import EvalResult, MultiLabelResult
 
 _MODULES = {
-    "EvalResult": "reslight.weights.record",
-    "MultiLabelResult": "reslight.weights.record",
+    "EvalResult": "reslight.weights.results",
+    "MultiLabelResult": "reslight.weights.results",
     "Record": "reslight.weights.record",
     "architecture_of": "reslight.models.variants",
     "list_weights": "reslight.weights.catalog",

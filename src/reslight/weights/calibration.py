@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from reslight.messages import UsageError, check_keys
+from reslight.weights.field_checks import check_sum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,7 @@ class Calibration:
             value = getattr(self, name)
             if type(value) not in ((int,) if name == "total" else (int, float)) or not math.isfinite(value) or not least <= value <= most:
                 raise UsageError(f"calibration.{name} is {reprlib.repr(value)}: it must be a number from {least:g} to {most:g}.")
-        if not isinstance(self.fingerprint, str) or len(self.fingerprint) > 100:
-            raise UsageError(f"calibration.fingerprint is {reprlib.repr(self.fingerprint)}: it must be a sha256.")
+        check_sum("calibration.fingerprint", self.fingerprint)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON types."""

@@ -14,7 +14,8 @@ from reslight.models.cost import Cost, cost_of
 from reslight.weights.catalog import CATALOG, bundled
 from reslight.weights.folder import MODEL, read_description
 from reslight.weights.interop.timm_folder import read_any_description
-from reslight.weights.record import EvalResult, Record
+from reslight.weights.record import Record
+from reslight.weights.results import EvalResult
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo

@@ -2,16 +2,17 @@
 
 import json
 import math
-import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
-from reslight.messages import UsageError, check_keys, counted, has_control
+from reslight.messages import UsageError, check_keys, counted
 from reslight.models import ResNetConfig
 from reslight.preprocess import Preprocess
 from reslight.weights.calibration import Calibration
+from reslight.weights.field_checks import check_sum, check_text
+from reslight.weights.results import AnyResult, EvalResult, MultiLabelResult, result_of
 
 FORMAT = 1
 """Version of the object `reslight` in config.json; raised when its meaning changes."""
@@ -24,105 +25,6 @@ _MAX_ABOUT = 2**16
 """Largest size of `data`, `recipe` and `run` as JSON, in bytes: PyYAML writes them to the card at about 100 kB a second."""
 _MAX_ACTIVATION = 2**25
 """Largest number of values that a layer may return for one image: a config.json of a few bytes could ask for gigabytes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalResult:
-    """What a network got right on a split, with all that is needed to evaluate it again."""
-
-    split: str
-    """`test` or `val`."""
-    total: int
-    """Number of images."""
-    correct1: int
-    """Number of images whose most probable class is the label."""
-    correct5: int | None
-    """Number of images whose label is among the five most probable classes; None with five classes or fewer."""
-    nll: float
-    """Sum of the negative log-likelihoods of the labels, in nats."""
-    precision: str
-    """Lightning's name of the precision, such as `32-true`."""
-    batch_size: int
-    """Number of images in a batch."""
-    fingerprint: str | None
-    """sha256 of the split's images and labels in canonical order; None if unknown."""
-
-    def __post_init__(self) -> None:
-        """Check every field.
-
-        Raises:
-            UsageError: a value of the wrong type, or an impossible one.
-        """
-        for name in ("total", "correct1", "batch_size"):
-            _check_count(name, getattr(self, name))
-        if self.correct5 is not None:
-            _check_count("correct5", self.correct5)
-        if not self.total > 0 or not self.correct1 <= (self.total if self.correct5 is None else self.correct5) <= self.total:
-            counts = f"{self.correct1} (top-1) and {self.correct5} (top-5) of {self.total}"
-            raise UsageError(f"metrics count {counts} images correct: they must grow from top-1 to top-5 to the total.")
-        _check_conditions(self)
-
-    def in_words(self) -> str:
-        """Return the main result."""
-        return f"{self.correct1} of {self.total} correct"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MultiLabelResult:
-    """The same as `EvalResult` for images with several labels each: each class is predicted if its probability is above 0.5."""
-
-    split: str
-    """`test` or `val`."""
-    total: int
-    """Number of images."""
-    exact: int
-    """Number of images of which the predicted classes are exactly the labels."""
-    tp: int
-    """Predicted classes that are labels, over all images."""
-    fp: int
-    """Predicted classes that are no labels."""
-    fn: int
-    """Labels that are not predicted."""
-    mAP: float
-    """Mean of the average precision of the classes that have images, 0 to 1."""
-    f1_macro: float
-    """Mean of F1 of the classes that have images, 0 to 1."""
-    nll: float
-    """Binary cross-entropy, averaged over the classes and summed over the images, in nats."""
-    precision: str
-    """Lightning's name of the precision, such as `32-true`."""
-    batch_size: int
-    """Number of images in a batch."""
-    fingerprint: str | None
-    """sha256 of the split's images and labels in canonical order; None if unknown."""
-
-    def __post_init__(self) -> None:
-        """Check every field.
-
-        Raises:
-            UsageError: a value of the wrong type, or an impossible one.
-        """
-        for name in ("total", "exact", "tp", "fp", "fn", "batch_size"):
-            _check_count(name, getattr(self, name))
-        if not (self.total > 0 and self.exact <= self.total):
-            raise UsageError(f"metrics count {self.exact} of {self.total} images exact: they must be at most the total, which is above 0.")
-        for name in ("mAP", "f1_macro"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value <= 1:
-                raise UsageError(f"metrics.{name} is {reprlib.repr(value)}: it must be a number from 0 to 1.")
-        _check_conditions(self)
-
-    @property
-    def f1_micro(self) -> float:
-        """F1 over all decisions, 0 to 1; 0 without any."""
-        return 2 * self.tp / (2 * self.tp + self.fp + self.fn) if self.tp + self.fp + self.fn else 0.0
-
-    def in_words(self) -> str:
-        """Return the main result."""
-        return f"mAP {100 * self.mAP:.2f} %, all labels of {self.exact} of {self.total} correct"
-
-
-AnyResult = EvalResult | MultiLabelResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,21 +84,21 @@ class Record:
             if len(self.labels) != self.net.num_classes:
                 raise UsageError(f"labels has {counted(len(self.labels), 'name')}: the network has {self.net.num_classes} classes.")
             for label in self.labels:
-                _check_text("labels", label, _MAX_LABEL)
+                check_text("labels", label, _MAX_LABEL)
         if self.weights not in get_args(Kind):
             raise UsageError(f"weights is {reprlib.repr(self.weights)}: it must be one of {', '.join(get_args(Kind))}.")
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype is {reprlib.repr(self.dtype)}: it must be one of {', '.join(DTYPES)}.")
-        _check_text("name", self.name, 100)
+        check_text("name", self.name, 100)
         if self.license is not None:
-            _check_text("license", self.license, 100)
+            check_text("license", self.license, 100)
         for name in ("data", "recipe", "run"):
             if not isinstance(getattr(self, name), Mapping):
                 raise UsageError(f"{name} is {reprlib.repr(getattr(self, name))}: it must be an object.")
             if (size := len(json.dumps(getattr(self, name), default=str))) > _MAX_ABOUT:
                 raise UsageError(f"{name} has {size:,} bytes as JSON: at most {_MAX_ABOUT:,} are allowed. Leave some of it out.")
         if "name" in self.data:
-            _check_text("data.name", self.data["name"], 100)
+            check_text("data.name", self.data["name"], 100)
         splits = self.data.get("splits", {})
         if not isinstance(splits, Mapping) or not all(isinstance(split, Mapping) for split in splits.values()):
             raise UsageError(f"data.splits is {reprlib.repr(splits)}: it must be an object of objects.")
@@ -246,7 +148,7 @@ class Record:
                 "preprocess": Preprocess.from_dict(values["preprocess"]),
                 "labels": None if labels is None else tuple(labels),
                 "calibration": Calibration.from_dict(values["calibration"]) if "calibration" in values else None,
-                "metrics": tuple(_eval_result(one, values.get("multi_label") is True) for one in values["metrics"]),
+                "metrics": tuple(result_of(one, values.get("multi_label") is True) for one in values["metrics"]),
             }
         )
 
@@ -262,28 +164,6 @@ def _largest_activation(net: ResNetConfig, shape: tuple[int, int]) -> int:
     return max(math.prod(-(-side // shrunk) for side in shape) * channels for shrunk, channels in layers)
 
 
-def _check_conditions(result: AnyResult) -> None:
-    """Check the fields that results of all kinds have."""
-    if type(result.nll) not in (int, float) or not math.isfinite(result.nll):
-        raise UsageError(f"metrics.nll is {result.nll!r}: it must be a finite number.")
-    if result.split not in ("test", "val"):
-        raise UsageError(f"metrics.split is {reprlib.repr(result.split)}: it must be test or val.")
-    if result.batch_size < 1:
-        raise UsageError("metrics.batch_size is 0: it must be at least 1.")
-    _check_text("metrics.precision", result.precision, 40)
-    if result.fingerprint is not None:
-        _check_sha256("metrics.fingerprint", result.fingerprint)
-
-
-def _eval_result(data: Any, multi_label: bool) -> AnyResult:
-    if not isinstance(data, dict):
-        raise UsageError(f"reslight.metrics has {reprlib.repr(data)}: each entry must be an object.")
-    kind = MultiLabelResult if multi_label else EvalResult
-    keys = tuple(one.name for one in fields(kind))
-    check_keys(data, keys, keys, "reslight.metrics")
-    return kind(**data)
-
-
 def check_sha256(sums: Any, names: tuple[str, ...]) -> dict[str, str]:
     """Check the sha256 sums in config.json, and return them by the file's name.
 
@@ -294,20 +174,5 @@ def check_sha256(sums: Any, names: tuple[str, ...]) -> dict[str, str]:
         raise UsageError(f"sha256 is {reprlib.repr(sums)}: it must be an object with the keys {', '.join(names)}.")
     check_keys(sums, names, names, "sha256")
     for name, value in sums.items():
-        _check_sha256(f"sha256 of {name}", value)
+        check_sum(f"sha256 of {name}", value)
     return sums
-
-
-def _check_sha256(name: str, value: object) -> None:
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise UsageError(f"{name} is {reprlib.repr(value)}: it must be 64 hexadecimal digits.")
-
-
-def _check_count(name: str, value: object) -> None:
-    if type(value) is not int or not 0 <= value < 2**53:
-        raise UsageError(f"metrics.{name} is {reprlib.repr(value)}: it must be a whole number, at least 0.")
-
-
-def _check_text(name: str, value: object, longest: int) -> None:
-    if not isinstance(value, str) or not 1 <= len(value) <= longest or has_control(value):
-        raise UsageError(f"{name} has {reprlib.repr(value)}: it must be one line of text, at most {longest:,} characters long.")

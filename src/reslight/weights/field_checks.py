@@ -1,0 +1,36 @@
+"""Checks of single fields of config.json, which a stranger may have written."""
+
+import re
+import reprlib
+
+from reslight.messages import UsageError, has_control
+
+
+def check_sum(name: str, value: object) -> None:
+    """Check a sha256.
+
+    Raises:
+        UsageError: another value.
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise UsageError(f"{name} is {reprlib.repr(value)}: it must be 64 hexadecimal digits.")
+
+
+def check_count(name: str, value: object) -> None:
+    """Check a number of images or labels in an evaluation result.
+
+    Raises:
+        UsageError: another value than a whole number from 0.
+    """
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise UsageError(f"metrics.{name} is {reprlib.repr(value)}: it must be a whole number, at least 0.")
+
+
+def check_text(name: str, value: object, longest: int) -> None:
+    """Check a line of text.
+
+    Raises:
+        UsageError: no text, an empty or longer one, or control characters.
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= longest or has_control(value):
+        raise UsageError(f"{name} has {reprlib.repr(value)}: it must be one line of text, at most {longest:,} characters long.")
