@@ -328,6 +328,15 @@ MISTAKES = {
         "has the encryption .*: it must be none",
     ),
     "parquet": ({}, config(item_loader="ParquetLoader"), "it must be PyTreeLoader"),
+    "too many images": ({}, change_index(lambda content: content["chunks"][0].update(chunk_size=10**30)), "is not an index of litdata"),
+    "a deep index": ({}, lambda root: (root / "train/index.json").write_text("[" * 100_000), "is not an index of litdata"),
+    "bad counts": (
+        {},
+        lambda root: (root / "reslight.json").write_text(
+            '{"classes": ["a", "b", "c"], "splits": {"train": {"counts": ["x"], "fingerprint": null, "checksums": {}}}}'
+        ),
+        "reslight.json is damaged .a split has other values than counts, a fingerprint and checksums",
+    ),
     "bad description": ({}, lambda root: (root / "reslight.json").write_text("[]"), "reslight.json is damaged"),
     "a missing chunk": ({}, lambda root: (root / "train/chunk-0-0.bin").unlink(), "chunk-0-0.bin is missing. Copy the whole dataset"),
     "a short chunk": ({}, cut, "chunk-0-0.bin is cut short: it has .* of .* bytes. Delete it, and get it again"),

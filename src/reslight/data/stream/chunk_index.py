@@ -22,6 +22,8 @@ LABELS = ("int", "str", "numpy", "tensor")
 _LOADER = "PyTreeLoader"
 _DICTS, _LISTS = ("builtins.dict", "collections.OrderedDict"), ("builtins.list", "builtins.tuple")
 """Types of items. litdata imports any module that an index names in one of another type."""
+_LARGEST = 2**40
+"""Images, or bytes, of a chunk at most."""
 _IN_CHUNKS = ("batch", "sample")
 """Levels of compression within a chunk, which litdata reads as it is."""
 
@@ -104,9 +106,9 @@ def parse_index(data: bytes, name: str, image: str | None = None, label: str | N
         formats = [str(one) for one in config["data_format"]]
         filenames, counts, sizes = ([chunk[key] for chunk in chunks] for key in ("filename", "chunk_size", "chunk_bytes"))
         keys = _keys(config["data_spec"], len(formats))
-        if not all(isinstance(one, int) and one > 0 for one in (*counts, *sizes)) or not all(map(_is_filename, filenames)):
+        if not all(isinstance(one, int) and 0 < one <= _LARGEST for one in (*counts, *sizes)) or not all(map(_is_filename, filenames)):
             raise ValueError("its list of chunks has other values than names and sizes")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         reason = visible(f"no {error}" if isinstance(error, KeyError) else error, 200)
         raise UsageError(f"{name} is not an index of litdata ({reason}). Write the dataset again.") from error
     refused = [
@@ -139,12 +141,26 @@ def parse_description(data: bytes, name: str) -> Description:
     try:
         content = json.loads(data)
         classes = tuple(map(str, content["classes"]))
-        splits = {split: SplitDescription(one["counts"], one["fingerprint"], one["checksums"]) for split, one in content["splits"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        splits = {split: _split_description(one, len(classes)) for split, one in content["splits"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{name} is damaged ({visible(error)}). Write the dataset again.") from error
     if bad := unprintable(classes):
         raise UsageError(f"{name} has class names that are not printable text: {shortened(bad, 5)}. Write the dataset again.")
     return Description(classes, splits)
+
+
+def _split_description(content: Any, classes: int) -> SplitDescription:
+    """Check what a description says of a split.
+
+    Raises:
+        KeyError: a missing value.
+        ValueError: a value of another type.
+    """
+    counts, fingerprint, checksums = (content[key] for key in ("counts", "fingerprint", "checksums"))
+    has_counts = isinstance(counts, list) and len(counts) == classes and all(isinstance(one, int) and one >= 0 for one in counts)
+    if not (counts is None or has_counts) or not isinstance(fingerprint, str | None) or not isinstance(checksums, dict):
+        raise ValueError("a split has other values than counts, a fingerprint and checksums")
+    return SplitDescription(counts, fingerprint, checksums)
 
 
 def _is_filename(name: Any) -> bool:
