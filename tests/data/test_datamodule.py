@@ -290,6 +290,7 @@ def test_bad_val_size_for_the_stage():
         (torch.zeros(3, 3, 8, 8), [0, 1, 4], "synthetic has labels from 0 to 4: .*0 to 3"),
         (torch.zeros(3, 3, 8, 8), [-1, 1, 2], "synthetic has labels from -1 to 2"),
         (torch.zeros(0, 3, 8, 8), [], "synthetic has a split without images"),
+        (torch.zeros(2, 3, 8, 8), [[0, 1, 0, 0], [1, 0, 0, 1]], "synthetic has several labels for an image: its multi_label must be True"),
     ],
 )
 def test_a_set_that_is_not_as_announced(monkeypatch, images, labels, message):

@@ -360,7 +360,9 @@ class ImageDataModule(LightningDataModule, ABC):
             raise UsageError(f"{self.name} has images of shape {tuple(split.images.shape[1:])}: its preprocess expects {shape}.")
         if len(split) == 0:
             raise UsageError(f"{self.name} has a split without images.")
-        if self.multi_label:
+        if self.multi_label or split.labels.ndim > 1:
+            if not self.multi_label:
+                raise UsageError(f"{self.name} has several labels for an image: its multi_label must be True. Override the property.")
             if split.labels.shape != (len(split), self.num_classes):
                 raise UsageError(f"{self.name} has labels of shape {tuple(split.labels.shape)}: they must be (N, {self.num_classes}).")
             return split

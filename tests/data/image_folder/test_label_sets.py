@@ -126,6 +126,11 @@ def test_metadata_with_columns_of_classes_is_found(root: Path, tmp_path: Path) -
             {"label": ("cat", "dog")},
             "line 3 of {file} has -1 in the column cat: the label must be 0, 1",
         ),
+        (
+            "file,cat,dog\n{0},1,0\n{1},-1,1\n",
+            {"label": ["cat", "dog"]},
+            "line 3 of {file} has -1 in the column cat: the label must be 0, 1",
+        ),
         ("file,cat,dog\n{0},1,0\n{1},1,0\n", {"label": ("cat", "dog")}, "{file} has no training image of dog. Leave these columns out"),
         (
             "file,cat,dog\n{0},1,0\n",

@@ -49,6 +49,11 @@ class LabelColumns:
     separator: str | None = None
     """What is between several labels of an image, such as |; null for one label."""
 
+    def __post_init__(self) -> None:
+        """Keep a list of columns as a tuple."""
+        if isinstance(self.label, list):
+            object.__setattr__(self, "label", tuple(self.label))
+
     def names(self, kind: str) -> tuple[str, ...]:
         """Return the names of the columns of a kind, such as path; empty without one."""
         found = getattr(self, kind)
