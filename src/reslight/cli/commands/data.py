@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reslight.cli.commands.data_pack import add_pack
+from reslight.cli.commands.label_file import add_label_file, label_columns
 from reslight.cli.parser import Commands, Parser, runs
 from reslight.messages import UsageError, counted, visible
 
 if TYPE_CHECKING:
     from reslight.data.check.check import Lookalikes
-    from reslight.data.image_folder.label_table import LabelColumns
 
 MOST_PAIRS, MOST_DRAWN = 20, 48
 """The most near copies that are listed, and drawn."""
@@ -31,10 +31,7 @@ def add_parsers(commands: Commands) -> None:
     about = "a figure of the near copies in different splits, to be written: .png, .pdf or .svg"
     parser.add_argument("--sheet", metavar="FILE", help=about)
     parser.add_argument("--threads", type=int, metavar="N", help="threads that open images (default: all cores)")
-    about = "label file of the images, as data.labels (default: metadata.csv and the like, if there is one)"
-    parser.add_argument("--labels", metavar="FILE", help=about)
-    about = "columns of the label file, as data.labels_columns, such as path=where label=species, label=[cat,dog] or separator=|"
-    parser.add_argument("--columns", nargs="+", default=[], metavar="KIND=NAME", help=about)
+    add_label_file(parser)
     parser.add_argument("--channels", type=int, default=3, metavar="N", help="channels of the images, if not gray or RGB")
     runs(parser, check_data)
     about = "draw training images as the network gets them, and a histogram of the classes"
@@ -110,7 +107,7 @@ def check_data(
         if shows_progress:
             print(f"\r{so_far.opened:,} of {so_far.images:,} images", end="", file=sys.stderr, flush=True)
 
-    more: dict[str, Any] = {"labels": labels, "columns": _label_columns(columns), "channels": channels}
+    more: dict[str, Any] = {"labels": labels, "columns": label_columns(columns), "channels": channels}
     found = check(root, threads, summary, progress=print_progress, **more)
     for problem in found:
         clear = "\r\x1b[K" if shows_progress else ""
@@ -132,26 +129,6 @@ def check_data(
     total = summary.kinds.total()
     print(counted(total, "problem") if total else "no problems")
     return not summary.kinds
-
-
-def _label_columns(words: Sequence[str]) -> "LabelColumns":
-    """Return the columns of a label file that words such as `label=species` give.
-
-    Raises:
-        UsageError: another word.
-    """
-    from reslight.data.image_folder.label_table import USUAL, LabelColumns
-
-    pairs = dict(word.partition("=")[::2] for word in words)
-    if bad := [word for word in words if word.partition("=")[0] not in (*USUAL, "separator") or not word.partition("=")[2]]:
-        raise UsageError(
-            f"--columns is {visible(bad[0])}: it must be KIND=NAME, with a KIND of {', '.join(USUAL)}, or separator=TEXT. "
-            "Use label=species, say."
-        )
-    columns: dict[str, Any] = dict(pairs)
-    if pairs.get("label", "").startswith("["):  # as on the command line of fit
-        columns["label"] = tuple(name.strip() for name in pairs["label"].strip("[]").split(","))
-    return LabelColumns(**columns)
 
 
 def show_data(root: str | None, config: Sequence[str], settings: Sequence[str], output: str, images: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from reslight.cli.commands.label_file import add_label_file, label_columns
 from reslight.cli.parser import runs
 from reslight.messages import UsageError, counted, data_root_called, visible
 
@@ -40,9 +41,7 @@ def add_pack(add_parser: Callable[..., ArgumentParser]) -> None:
     about += "chunks for --data Stream instead of shards, with images in the default format"
     parser.add_argument("--format", metavar="NAME", help=about)
     parser.add_argument("--quality", type=int, default=95, metavar="N", help="quality of jpeg and webp, 1 to 100 (default: 95)")
-    parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
-    about = "columns of the label file, as data.labels_columns, such as path=where label=species"
-    parser.add_argument("--columns", nargs="+", default=[], metavar="KIND=NAME", help=about)
+    add_label_file(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="threads that encode images (default: all cores)")
     runs(parser, pack_data)
 
@@ -73,7 +72,6 @@ def pack_data(
         OSError: a missing dataset, or a folder that cannot be written.
         UsageError: an argument that is not allowed, or a dataset that cannot be used.
     """
-    from reslight.cli.commands.data import _label_columns
     from reslight.cores import available_cores
     from reslight.data.image_folder.folder import find_image_set
     from reslight.data.pack.pack import begin
@@ -91,7 +89,7 @@ def pack_data(
     if folder.resolve().is_relative_to(Path(root).expanduser().resolve()):
         raise UsageError(f"OUT is {out}: it is in the folder of the images. Give a folder elsewhere.")
     with data_root_called("ROOT"):
-        found = find_image_set(root, labels, _label_columns(columns))
+        found = find_image_set(root, labels, label_columns(columns))
     for warning in found.warnings:
         print(f"warning: {warning}")
     if empty := [split for split, images in found.splits.items() if not len(images.labels)]:
