@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reslight.analysis.report.outcome import Part
 from reslight.analysis.temperature import evaluated, fit_temperature
-from reslight.analysis.verify import data_of
+from reslight.analysis.verify import check_left_out, data_of, validation_fingerprint
 from reslight.messages import UsageError
 from reslight.weights.calibration import Calibration
 from reslight.weights.folder import load_network, read_description
@@ -29,18 +29,16 @@ def calibrate(folder: Path, root: str, labels: str | None = None) -> Calibration
     if record.multi_label:
         raise UsageError(f"{folder} gives an image several labels: a temperature is for networks that give one.")
     data = data_of(record, root, labels, ("val",))
-    known = record.data.get("splits", {}).get("val", {}).get("fingerprint")
     if "val" not in data.splits:
         why = "a temperature is fitted to images that training left out, and never to test images"
-        if known:
+        if validation_fingerprint(record.data):
             raise UsageError(f"--data is {root}: it has no validation images, and {why}. Give the data of the training.")
         raise UsageError(
             f"{folder} was trained without validation images, and {root} has none: {why}. Train with data.val_size, or put images that the "
             "network has not seen in the folder val."
         )
     split = data.splits["val"]
-    if known not in (None, split.fingerprint):
-        raise UsageError(f"--data is {root}: its validation images are not those that training left out. Give the data of the training.")
+    check_left_out(record.data, split.fingerprint, root)
     net = load_network(description)
     part = Part.evaluate(net, split)
     temperature = fit_temperature(part.logits, part.labels)

@@ -218,6 +218,31 @@ def datamodule_of(data: Mapping[str, Any], preprocess: Preprocess, root: str, la
     )
 
 
+def validation_fingerprint(data: Mapping[str, Any]) -> str | None:
+    """Return the fingerprint of the validation images that training left out; None if it is not known or there were none.
+
+    Args:
+        data: What is known of the training data.
+    """
+    found: str | None = data.get("splits", {}).get("val", {}).get("fingerprint")
+    return found
+
+
+def check_left_out(data: Mapping[str, Any], fingerprint: str, root: str) -> None:
+    """Check that validation images are those that training left out.
+
+    Args:
+        data: What is known of the training data.
+        fingerprint: Of the images.
+        root: Their folder, for the message.
+
+    Raises:
+        UsageError: other images, some of which may be training images.
+    """
+    if validation_fingerprint(data) not in (None, fingerprint):
+        raise UsageError(f"--data is {root}: its validation images are not those that training left out. Give the data of the training.")
+
+
 def data_of(record: Record, root: str, labels: str | None = None, splits: Collection[str] = ()) -> "ImageDataModule":
     """Return the dataset of a record with the splits of its results loaded, or with `splits` if there are any.
 

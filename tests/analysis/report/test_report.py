@@ -14,9 +14,10 @@ from reslight.analysis.report.charts import Line, line_chart, ticks
 from reslight.analysis.report.outcome import Outcome, Part
 from reslight.analysis.report.sections import per_class
 from reslight.cli.main import main
-from reslight.data import Digits
+from reslight.data import Digits, Folder
 from reslight.data.loading.split import Split
 from reslight.metrics import ConfusionAndCalibration
+from reslight.weights.calibration import Calibration
 
 HOSTILE = "<script>x & 'y'"
 
@@ -62,6 +63,7 @@ def digits(tmp_path_factory) -> tuple[str, list[str]]:
     return path.read_text(encoding="utf-8"), printed.getvalue().splitlines()
 
 
+@pytest.mark.slow
 def test_it_counts_what_the_network_gets_right(digits):
     net, data = package.load("resnet8.digits"), Digits()
     data.setup("test")
@@ -78,6 +80,7 @@ def test_it_counts_what_the_network_gets_right(digits):
     assert "fitted to the 180 validation images" in text or "Not scaled" in text
 
 
+@pytest.mark.slow
 def test_it_is_one_file_that_everybody_can_read(digits):
     text, _ = digits
     page = Reader(text)
@@ -119,6 +122,30 @@ def test_names_of_classes_and_files_are_escaped(capsys):
     assert HOSTILE in "".join(page.texts)
     assert any("<i>" in (image["alt"] or "") for image in page.all("img"))
     assert "8 test images" in capsys.readouterr().out
+
+
+def test_no_temperature_is_judged_by_the_images_that_it_was_fitted_to_and_no_image_was_trained_on(capsys):
+    for number, name in enumerate("ab"):
+        Path("images", name).mkdir(parents=True)
+        for image in range(40):
+            pixels = np.random.default_rng([number, image]).integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(f"images/{name}/{image}.png")
+    preprocess = package.Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    data = Folder("images", preprocess, val_size=40)
+    data.setup("fit")
+    print_of_val = data.splits["val"].fingerprint
+    about = {"name": "images", "kind": "Folder", "val_size": 40, "splits": {"val": {"size": 40, "fingerprint": print_of_val}}}
+    fitted = Calibration(temperature=2.5, total=40, ece_before=0.2, ece=0.1, fingerprint=print_of_val)
+    torch.manual_seed(0)
+    net = package.create_model("resnet8", num_classes=2)
+    package.save(net, "w", preprocess=preprocess, labels=["a", "b"], data=about, calibration=fitted)
+    assert main(["report", "w", "--data", "images", "-o", "r.html"]) == 0
+    text = Path("r.html").read_text(encoding="utf-8")
+    assert "The weights have the temperature" not in text
+    assert "each half of the validation images of images is divided by the temperature of the other half" in text or "Not scaled" in text
+    Path("images/a/0.png").rename("images/b/new.png")  # other images are set apart for validation now
+    assert main(["report", "w", "--data", "images", "-o", "r.html"]) == 2
+    assert "--data is images: its validation images are not those that training left out." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

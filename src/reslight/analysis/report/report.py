@@ -1,9 +1,9 @@
 """Put a report together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reslight.analysis.report.calibration import calibrate, calibration_section
 from reslight.analysis.report.copies import copies_section
@@ -19,13 +19,14 @@ from reslight.analysis.report.sections import (
     mistakes_section,
 )
 from reslight.analysis.temperature import evaluated
-from reslight.analysis.verify import datamodule_of, training_data
+from reslight.analysis.verify import check_left_out, datamodule_of, training_data, validation_fingerprint
 from reslight.data.loading.labels import class_counts
 from reslight.messages import UsageError, counted, data_root_called, shortened, visible
 from reslight.models import ResNet
 from reslight.runs.folder import find_run_or_weights
 from reslight.runs.history import History, read_run
 from reslight.runs.trained import net_of_run
+from reslight.weights.calibration import Calibration
 from reslight.weights.catalog import CATALOG
 from reslight.weights.interop.timm_folder import read_any_description
 from reslight.weights.loading import load
@@ -56,8 +57,9 @@ class Report:
 class _Source:
     net: ResNet
     data: "ImageDataModule"
+    trained_on: Mapping[str, Any]
     title: str
-    temperature: float | None
+    calibration: Calibration | None
     history: History | None
 
 
@@ -83,10 +85,13 @@ def report(sources: Sequence[str], root: str, labels: str | None = None) -> Repo
     parts = [Part.evaluate(source.net, source.data.splits[name]) for source in opened]
     outcome = Outcome(parts, first.data.labels, title, f"{_SPLITS[name]} of {first.data.name}")
     splits = first.data.splits
-    validation = None
-    if name == "test" and "val" in splits and first.temperature is None:
+    stored = first.calibration if len(opened) == 1 else None
+    if stored and stored.fingerprint == splits[name].fingerprint:
+        stored = None  # fitted to these very images: what it is worth shows on others
+    validation, known = None, validation_fingerprint(first.trained_on)
+    if name == "test" and stored is None and "val" in splits and known in (None, splits["val"].fingerprint):
         validation = Outcome([Part.evaluate(first.net, splits["val"])], first.data.labels, title, "")
-    calibrated = calibrate(outcome, validation, first.temperature if len(opened) == 1 else None)
+    calibrated = calibrate(outcome, validation, stored.temperature if stored else None)
     counts, details = evaluated(outcome.logits, outcome.labels)
     probabilities = calibrated.logits.softmax(dim=1)
     wrong = likely_label_errors(probabilities, outcome.labels)
@@ -121,11 +126,11 @@ def report(sources: Sequence[str], root: str, labels: str | None = None) -> Repo
 def _open(source: str, root: str, labels: str | None) -> _Source:
     if run := find_run_or_weights(source):
         net, about = net_of_run(run)
-        title, history, temperature = run.name, read_run(run) if run.metrics.is_file() else None, None
+        title, history, calibration = run.name, read_run(run) if run.metrics.is_file() else None, None
     else:
         record = read_any_description(locate(source)).record
         net, about, history = load(source), training_data(record), None
-        title, temperature = source if source in CATALOG else record.name, record.calibration.temperature if record.calibration else None
+        title, calibration = source if source in CATALOG else record.name, record.calibration
     if net.multi_label:
         raise UsageError(
             f"{source} gives an image several labels: a report is about networks that give one. `reslight verify` evaluates it."
@@ -137,7 +142,7 @@ def _open(source: str, root: str, labels: str | None) -> _Source:
             f"--data is {root}: its {counted(data.num_classes, 'class', 'classes')}, such as {visible(data.labels[0])}, are not those of "
             f"{source}. Give the dataset of the network."
         )
-    return _Source(net, data, title, temperature, history)
+    return _Source(net, data, about, title, calibration, history)
 
 
 def _load(opened: Sequence[_Source], root: str) -> str:
@@ -154,6 +159,7 @@ def _load(opened: Sequence[_Source], root: str) -> str:
                 f"{source.title} has no validation images in {root}: a report is about images that were not trained on. Add some."
             )
         source.data.setup("fit")
+        check_left_out(source.trained_on, source.data.splits["val"].fingerprint, root)
     prints = [source.data.splits["val"].fingerprint for source in opened]
     if len(set(prints)) < len(prints):
         raise UsageError("two of the runs have the same validation images: several runs must be those of a cross-validation. Give one run.")
