@@ -23,7 +23,8 @@ from pictures import picture
 from pyarrow import parquet
 
 from reslight.data import Folder, ImageDataModule, Stream
-from reslight.data.image_folder.folder import IMAGENET, find_image_set
+from reslight.data.image_folder.folder import IMAGENET
+from reslight.data.image_folder.image_set import find_image_set
 from reslight.data.pack.pack import begin
 from reslight.data.pack.recode import Recipe
 from reslight.data.stream.write import write_chunks

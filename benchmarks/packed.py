@@ -16,7 +16,7 @@ from harness import add_cpu_time, alternate, introduce, keep, parser, show, use_
 from pictures import write_pictures
 
 from reslight.data import Folder
-from reslight.data.image_folder.folder import find_image_set
+from reslight.data.image_folder.image_set import find_image_set
 from reslight.data.pack.pack import begin
 from reslight.data.pack.recode import Recipe
 

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from tests.data.image_folder.test_rows import same
 
 from reslight.cli.commands.data_pack import pack_data
-from reslight.data.image_folder.folder import find_image_set
+from reslight.data.image_folder.image_set import find_image_set
 from reslight.data.image_folder.label_table import LabelColumns
 from reslight.data.loading.decode import decode
 from reslight.data.pack import pack as packing

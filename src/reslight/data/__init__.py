@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from reslight.data.cifar.cifar import CIFAR
     from reslight.data.datamodule import ImageDataModule
     from reslight.data.digits import Digits
-    from reslight.data.image_folder.folder import Crop, Folder
+    from reslight.data.image_folder.folder import Folder
+    from reslight.data.image_folder.training_crop import Crop
     from reslight.data.imagenet.imagenet import ImageNet
     from reslight.data.loading.loaders import BatchPlan
     from reslight.data.loading.split import Batch, Split
@@ -26,7 +27,7 @@ _HOMES = {
     "CIFAR": "reslight.data.cifar.cifar",
     "ImageDataModule": "reslight.data.datamodule",
     "Digits": "reslight.data.digits",
-    "Crop": "reslight.data.image_folder.folder",
+    "Crop": "reslight.data.image_folder.training_crop",
     "Folder": "reslight.data.image_folder.folder",
     "ImageNet": "reslight.data.imagenet.imagenet",
     "BatchPlan": "reslight.data.loading.loaders",

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from reslight.data import Folder
 from reslight.data.check.check import Summary, check
-from reslight.data.image_folder.folder import find_image_set
+from reslight.data.image_folder.image_set import find_image_set
 from reslight.data.image_folder.memory_dataset import image_set_in_memory
 from reslight.data.image_folder.saved_dataset import image_set_saved
 from reslight.data.image_folder.splits import ImageSet, LabelledImages

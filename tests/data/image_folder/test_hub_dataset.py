@@ -10,8 +10,8 @@ import pytest
 from pyarrow import parquet
 from tests.hub_server import HubServer, connect
 
-from reslight.data.image_folder.folder import find_image_set
 from reslight.data.image_folder.hub_dataset import fetch, is_remote
+from reslight.data.image_folder.image_set import find_image_set
 
 
 def shard(*images: bytes) -> bytes:

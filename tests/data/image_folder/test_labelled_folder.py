@@ -19,8 +19,9 @@ from tests.data.image_folder.test_folder import PREPROCESS, fill
 
 from reslight.data import Folder, ImageNet
 from reslight.data.check.check import check
+from reslight.data.image_folder.label_files import find_label_files
 from reslight.data.image_folder.label_table import LabelColumns, read_label_table
-from reslight.data.image_folder.labelled_folder import find_label_files, image_set_of_labels, read_labelled_folder
+from reslight.data.image_folder.labelled_folder import image_set_of_labels, read_labelled_folder
 from reslight.messages import UsageError
 
 Rows = Sequence[Sequence[Any]]

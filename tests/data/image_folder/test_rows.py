@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from reslight.data.image_folder.folder import find_image_set
+from reslight.data.image_folder.image_set import find_image_set
 from reslight.data.image_folder.label_table import LabelColumns
 from reslight.data.image_folder.rows import Texts, _relative
 from reslight.data.image_folder.splits import LabelledImages

@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from reslight.data import Folder
 from reslight.data.image_folder import shard_cache, shards
-from reslight.data.image_folder.folder import find_image_set
+from reslight.data.image_folder.image_set import find_image_set
 from reslight.data.image_folder.shards import image_set_in_shards
 from reslight.data.loading.cache import writing_to
 

@@ -73,7 +73,7 @@ def pack_data(
         UsageError: an argument that is not allowed, or a dataset that cannot be used.
     """
     from reslight.cores import available_cores
-    from reslight.data.image_folder.folder import find_image_set
+    from reslight.data.image_folder.image_set import find_image_set
     from reslight.data.pack.pack import begin
     from reslight.data.pack.recode import Format, Recipe
 

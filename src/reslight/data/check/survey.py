@@ -12,11 +12,12 @@ from torch import Tensor
 from reslight.data.check.problems import Problem
 from reslight.data.image_folder.class_tree import ClassTree, class_name, is_foreign, is_image, list_folder, read_tree
 from reslight.data.image_folder.file_paths import FilePaths
-from reslight.data.image_folder.folder import find_image_set
 from reslight.data.image_folder.hub_dataset import is_remote
+from reslight.data.image_folder.image_set import find_image_set
+from reslight.data.image_folder.label_files import find_label_files
 from reslight.data.image_folder.label_sets import joined, names_in, shown
 from reslight.data.image_folder.label_table import LabelColumns
-from reslight.data.image_folder.labelled_folder import find_label_files, read_labelled_folder
+from reslight.data.image_folder.labelled_folder import read_labelled_folder
 from reslight.data.image_folder.saved_dataset import is_saved
 from reslight.data.image_folder.shards import label_files_of_shards
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, SplitName, without_unlabelled

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,17 +11,15 @@ from torch import Tensor
 
 from reslight.cores import available_cores
 from reslight.data.augment.augment import Augment
-from reslight.data.augment.crop import Center, Geometry, RandomResizedCrop, ScaleJitter
+from reslight.data.augment.crop import Center
 from reslight.data.augment.views import MultiScale, TenCrop
 from reslight.data.datamodule import SPLIT_SEED, ImageDataModule
-from reslight.data.image_folder.hub_dataset import fetch, is_remote
+from reslight.data.image_folder.image_set import find_image_set
 from reslight.data.image_folder.label_table import LabelColumns
-from reslight.data.image_folder.labelled_folder import find_label_files, image_set_of_labels
 from reslight.data.image_folder.memory_dataset import image_set_in_memory, name_of
-from reslight.data.image_folder.saved_dataset import image_set_saved, is_saved
-from reslight.data.image_folder.shards import image_set_in_shards
-from reslight.data.image_folder.splits import ImageSet, LabelledImages, find_class_trees, image_set_of
+from reslight.data.image_folder.splits import ImageSet, LabelledImages
 from reslight.data.image_folder.trained_classes import SKIPPED, OnUnknownClass, matched, used_classes
+from reslight.data.image_folder.training_crop import Crop
 from reslight.data.loading.encoded import EncodedSplit, Files, OnBadImage
 from reslight.data.loading.folds import folds, grouped_split
 from reslight.data.loading.labels import class_counts, strata
@@ -29,7 +27,7 @@ from reslight.data.loading.loaders import AnySplit, EvalLoader
 from reslight.data.rng import Draw
 from reslight.messages import UsageError, shortened, visible
 from reslight.plain import plain
-from reslight.preprocess import Fitting, Preprocess, Size, shape_of
+from reslight.preprocess import Preprocess
 
 log = logging.getLogger(__name__)
 
@@ -42,63 +40,9 @@ _GRAY = 117
 SCALES = (224, 256, 384, 480, 640)
 """The test scales of He et al. 2015, section 3.4."""
 TestViews = Literal["center", "ten_crop", "multi_scale"]
-CropKind = Literal["random_resized", "scale_jitter", Fitting]
 _MAX_THREADS = 16
 _MAX_RESIZE_RATIO = 1.5
 """Above this ratio of preprocess.resize to preprocess.size, a warning is logged; ImageNet's ratio is 1.14."""
-
-
-@dataclass(frozen=True)
-class Crop:
-    """The part of a training image that the network sees."""
-
-    kind: CropKind = "random_resized"
-    """random_resized: a random part of random shape, resized; scale_jitter: a random part of the image after resizing it to a random
-    length; center, squash and letterbox: nothing random, see preprocess.crop."""
-    size: Size | None = None
-    """Height and width in training, in pixels: one number for a square, or [height, width]; preprocess.size if null."""
-    scale: tuple[float, float] = (0.08, 1.0)
-    """Least and greatest share of the area (random_resized)."""
-    ratio: tuple[float, float] = (0.75, 4 / 3)
-    """Least and greatest width divided by height (random_resized)."""
-    short_side: tuple[int, int] = (256, 480)
-    """Least and greatest length of the short side, in pixels (scale_jitter)."""
-
-    def __post_init__(self) -> None:
-        """Check every field.
-
-        Raises:
-            UsageError: a field that is out of range.
-        """
-        if self.kind not in (kinds := get_args(CropKind)):
-            raise UsageError(f"data.crop.kind is {self.kind}: it must be {', '.join(kinds[:-1])} or {kinds[-1]}. Use one of them.")
-        if self.size is not None and not all(1 <= side <= 4096 for side in shape_of(self.size)):
-            raise UsageError(f"data.crop.size is {self.size}: it must be 1 to 4096 pixels. Use null for data.preprocess.size.")
-        for name, least, most in (("scale", 0.0, 1.0), ("ratio", 0.0, float("inf")), ("short_side", 0, 8192)):
-            low, high = getattr(self, name)
-            if not least < low <= high <= most:
-                allowed = f"two numbers above {least:g} and at most {most:g}, the smaller one first"
-                raise UsageError(f"data.crop.{name} is {[low, high]}: it must be {allowed}. Use {list(getattr(Crop, name))}.")
-
-    def geometry(self, preprocess: Preprocess) -> Geometry:
-        """Return the crop of training images for a network with this preprocessing.
-
-        Raises:
-            UsageError: a short side that may be shorter than the crop.
-        """
-        size = self.size or preprocess.size
-        if self.kind == "random_resized":
-            return RandomResizedCrop(size, self.scale, self.ratio, preprocess.interpolation)
-        if self.kind == "scale_jitter":
-            if self.short_side[0] < (longest := max(shape_of(size))):
-                raise UsageError(
-                    f"data.crop.short_side is {list(self.short_side)}: it must begin at the size of the crop, {longest}, or above. "
-                    "Increase it, or set data.crop.size."
-                )
-            return ScaleJitter(size, self.short_side, preprocess.interpolation)
-        short, usual = min(shape_of(size)), min(preprocess.shape)
-        resize = max(short, round((preprocess.resize or usual) * short / usual))
-        return Center(size, resize, preprocess.interpolation, self.kind, preprocess.fill_values)
 
 
 class Folder(ImageDataModule):
@@ -393,38 +337,6 @@ class Folder(ImageDataModule):
     def _decoding_threads(self) -> int:
         devices = getattr(self.trainer, "num_devices", 1)
         return self._threads or min(_MAX_THREADS, available_cores(devices))
-
-
-def find_image_set(root: str, labels: str | None = None, columns: LabelColumns = LabelColumns(), *, partial: bool = False) -> ImageSet:
-    """Find the splits of a dataset: images with a label file, a saved dataset, class folders, or shards in a folder or on the Hub.
-
-    Args:
-        root: The folder, or `OWNER/DATASET[@REVISION]`.
-        labels: The label file; None for `metadata.csv` and the like, if there is one.
-        columns: The columns of the label file, where their names are not the usual ones.
-        partial: Whether training images, or images of some classes, may be missing.
-
-    Raises:
-        OSError: a missing folder or dataset, or one that cannot be opened.
-        UsageError: a dataset without training images, or with classes that do not fit together.
-    """
-    if is_remote(root):
-        if labels is not None:
-            raise UsageError(
-                f"data.labels is {labels}: data.root must be a folder then, but {root} is none. Set it to the folder of your images."
-            )
-        if (found := image_set_in_shards(fetch(root), partial=partial)) is None:
-            raise UsageError(
-                f"data.root is {root}: no name of its parquet files begins with train, validation or test. Set it to another dataset."
-            )
-        return found
-    folder = Path(root).expanduser()
-    if files := find_label_files(folder, labels, columns):
-        return image_set_of_labels(files, partial=partial)
-    if is_saved(folder):
-        return image_set_saved(folder, partial=partial)
-    found = image_set_in_shards(folder, columns, partial=partial)
-    return found or image_set_of(find_class_trees(folder, partial=partial), partial=partial)
 
 
 def _parse_fold(fold: str) -> tuple[int, int]:

@@ -1,9 +1,7 @@
 """A folder of images whose classes are in label files: which image has which row, and which splits and groups there are."""
 
-import gc
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +11,9 @@ import torch
 from reslight.data.image_folder.canonical import canonical_order
 from reslight.data.image_folder.class_tree import Report, class_name, fingerprint_of
 from reslight.data.image_folder.file_paths import FilePaths
-from reslight.data.image_folder.label_sets import joined, multi_hot, names_in, shown
-from reslight.data.image_folder.label_table import Fault, LabelColumns, LabelTable, has_usual_columns, read_label_table
+from reslight.data.image_folder.label_files import LabelFiles, without_garbage_collection
+from reslight.data.image_folder.label_sets import joined, multi_hot, shown
+from reslight.data.image_folder.label_table import Fault, LabelTable
 from reslight.data.image_folder.listed_images import ListedImages
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, SPLIT_OF, ImageSet, LabelledImages, SplitName
 from reslight.data.loading.encoded import Files
@@ -22,8 +21,6 @@ from reslight.messages import UsageError, counted, did_you_mean, shortened, unpr
 
 log = logging.getLogger(__name__)
 
-METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-"""Names of label files that are found beside the images, as in the Hub's ImageFolder."""
 _SHOWN = 5
 
 
@@ -43,39 +40,6 @@ class _Image(NamedTuple):
     def where(self) -> str:
         """The image's row, for messages."""
         return self.table.where(self.row)
-
-
-@dataclass(frozen=True)
-class LabelFiles:
-    """The label files of a folder.
-
-    Attributes:
-        root: The folder of the images.
-        tables: The files that were read; beside each the split of its images, if its place determines it.
-        given: Whether the user named the file.
-    """
-
-    root: Path
-    tables: Sequence[tuple[LabelTable, SplitName | None]]
-    given: bool = False
-
-    @property
-    def columns(self) -> LabelColumns:
-        """The names of the columns of the first file."""
-        return self.tables[0][0].columns
-
-    @property
-    def several(self) -> bool:
-        """Whether an image may have several classes, or none."""
-        return any(table.several for table, _ in self.tables)
-
-    def classes_of(self, label: str) -> tuple[str, ...]:
-        """Return the classes of an image."""
-        return names_in(label) if self.several else (label,)
-
-    def __str__(self) -> str:
-        """Return the paths of the files, for messages."""
-        return shortened([table.file for table, _ in self.tables])
 
 
 @dataclass
@@ -133,55 +97,6 @@ class LabelledFolder:
         return found
 
 
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Have Python collect no garbage: it would look at all rows that were read again and again, half of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@_without_garbage_collection()
-def find_label_files(root: Path, labels: str | None, columns: LabelColumns = LabelColumns()) -> LabelFiles | None:
-    """Read the label files of a folder: the given one, or those named `metadata` in the folder or in the folders of its splits.
-
-    Args:
-        root: The folder of the images.
-        labels: The file, in the current folder or in `root`; None for those that are found.
-        columns: The names of its columns, where they are not the usual ones.
-
-    Returns:
-        The files; None if none is given and none is found.
-
-    Raises:
-        OSError: a file that is missing or cannot be read.
-        UsageError: a file that is no label file.
-    """
-    if labels is not None:
-        if not labels.strip():
-            raise UsageError("data.labels is empty: it must be a label file, such as labels.csv. Set it, or use null.")
-        if not root.is_dir():
-            raise FileNotFoundError(f"data.root is {root}: there is no such folder. Set it to the folder of your images.")
-        path = Path(labels).expanduser()
-        found = next((one for one in (path, root / path) if one.exists()), None)
-        if found is None:
-            raise FileNotFoundError(f"data.labels is {labels}: there is no such file, and none in {root}. Set it to your label file.")
-        return LabelFiles(root, [(read_label_table(found, columns), None)], given=True)
-    if not root.is_dir():
-        return None
-    folders: dict[str, SplitName | None] = {"": None, **SPLIT_OF}
-    tables = [
-        (read_label_table(file, columns), split)
-        for name, split in folders.items()
-        if (file := next((one for kind in METADATA if (one := root / name / kind).is_file()), None)) and has_usual_columns(file, columns)
-    ]
-    return LabelFiles(root, tables) if tables else None
-
-
 def read_labelled_folder(files: LabelFiles, report: Report | None = None, *, partial: bool = False) -> LabelledFolder:
     """Find the image of each row of the label files; no image is opened.
 
@@ -216,7 +131,7 @@ def read_labelled_folder(files: LabelFiles, report: Report | None = None, *, par
     return found
 
 
-@_without_garbage_collection()
+@without_garbage_collection()
 def image_set_of_labels(files: LabelFiles, *, partial: bool = False) -> ImageSet:
     """Return the splits that label files give. Images without a row in the folder `test` are unlabelled, if no row is of this split.
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reslight.data.image_folder.folder import Folder, find_image_set
+from reslight.data.image_folder.folder import Folder
+from reslight.data.image_folder.image_set import find_image_set
 from reslight.data.image_folder.pictures import find_pictures
 from reslight.data.image_folder.splits import ImageSet, LabelledImages, SplitName
 from reslight.data.image_folder.trained_classes import matched

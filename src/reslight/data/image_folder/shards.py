@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from reslight.data.image_folder.label_files import LabelFiles
 from reslight.data.image_folder.label_table import LabelColumns, read_label_table
-from reslight.data.image_folder.labelled_folder import LabelFiles, image_set_of_labels
+from reslight.data.image_folder.labelled_folder import image_set_of_labels
 from reslight.data.image_folder.rows import RowInfo, Rows, image_set_of_rows
 from reslight.data.image_folder.shard_cache import CachedShard, is_copied, open_shards
 from reslight.data.image_folder.splits import SPLIT_FOLDERS, ImageSet, SplitName
