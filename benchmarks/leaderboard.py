@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from harness import add_cpu_time, alternate, introduce, keep, machine, parser, show, use_threads
 
-from reslight.analysis.verify import datamodule_of
+from reslight.analysis.datasets import datamodule_of
 from reslight.data.loading.loaders import EvalLoader
 from reslight.metrics import Evaluator
 from reslight.models import ResNet, cost_of

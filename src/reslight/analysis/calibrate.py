@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+from reslight.analysis.datasets import check_left_out, data_of, validation_fingerprint
 from reslight.analysis.report.outcome import Part
 from reslight.analysis.temperature import evaluated, fit_temperature
-from reslight.analysis.verify import check_left_out, data_of, validation_fingerprint
 from reslight.messages import UsageError
 from reslight.weights.calibration import Calibration
 from reslight.weights.folder import load_network, read_description

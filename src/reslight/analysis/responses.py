@@ -107,7 +107,7 @@ def image_batches(net: ResNet, data: Mapping[str, Any], root: str, images: int) 
         UsageError: a dataset that reslight does not have.
         OSError: a missing dataset.
     """
-    from reslight.analysis.verify import datamodule_of
+    from reslight.analysis.datasets import datamodule_of
     from reslight.data.loading.loaders import EvalLoader
 
     with data_root_called("--data", labels="data.labels"):

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -12,12 +12,13 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from reslight import lightning_private
-from reslight.messages import UsageError, check_number
+from reslight.messages import UsageError
 from reslight.metrics import TrainingSums
 from reslight.plain import plain
 from reslight.renamed import new_value
 from reslight.training.average import WeightAverage
 from reslight.training.checkpoint_file import FORMAT
+from reslight.training.classifier_settings import CompileMode, check_for_several_labels, check_settings
 from reslight.training.distill import Teacher, check_distillation, distillation_loss, load_teacher
 from reslight.training.finetune import frozen_parts, initial_net
 from reslight.training.guards import check_loss, check_weights
@@ -30,9 +31,6 @@ from reslight.training.optimization import OptimizationModule
 from reslight.training.resume import changed_settings, check_resumable, compare_data_info, compare_environments, environment
 
 log = logging.getLogger(__name__)
-
-CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
-"""A mode of torch.compile."""
 
 
 class ImageClassifier(OptimizationModule):
@@ -88,9 +86,9 @@ class ImageClassifier(OptimizationModule):
         multi_label: bool = False,
     ) -> None:
         super().__init__(optim, schedule)
-        _check_settings(label_smoothing, ema, loss, compile)
+        check_settings(label_smoothing, ema, loss, compile)
         if multi_label:
-            _check_for_several_labels(loss, teacher, self.schedule)
+            check_for_several_labels(loss, teacher, self.schedule)
         self.multi_label, loss = multi_label, loss or ("bce" if multi_label else "cross_entropy")
         check_distillation(teacher_weight, teacher_temperature)
         self.net = initial_net(init_from, net, num_classes, in_channels)
@@ -283,38 +281,6 @@ class ImageClassifier(OptimizationModule):
             self._warmup.load_state_dict(state["warmup"], counts=self.global_rank == 0)
             if "plateau" in state:  # checkpoints of earlier versions have none
                 self._plateau.load_state_dict(state["plateau"])
-
-
-def _check_for_several_labels(loss: Loss | None, teacher: str | None, schedule: ScheduleConfig) -> None:
-    """Check the settings that are for one label of each image.
-
-    Raises:
-        UsageError: such a setting.
-    """
-    why = "the images have several labels, or none"
-    if loss == "cross_entropy":
-        raise UsageError(f"model.loss is cross_entropy: it is for one label of each image, and {why}. Use bce, the default for them.")
-    if teacher is not None:
-        raise UsageError(f"model.teacher is {teacher}: distillation is for one label of each image, and {why}. Use null.")
-    if schedule.warmup_until_error is not None:
-        raise UsageError(
-            f"model.schedule.warmup_until_error is {schedule.warmup_until_error:g}: the error is for one label of each image, and {why}. "
-            "Use model.schedule.warmup."
-        )
-
-
-def _check_settings(label_smoothing: float, ema: float | None, loss: str | None, compile: bool | str) -> None:
-    if not isinstance(compile, bool) and compile not in get_args(CompileMode):
-        raise UsageError(f"model.compile is {compile}: it must be true, false, {', '.join(get_args(CompileMode))}.")
-    check_number("model.label_smoothing", label_smoothing)
-    if not 0 <= label_smoothing < 1:
-        raise UsageError(f"model.label_smoothing is {label_smoothing}: it must be at least 0 and below 1.")
-    if ema is not None:
-        check_number("model.ema", ema)
-    if ema is not None and not 0 < ema < 1:
-        raise UsageError(f"model.ema is {ema}: it must be between 0 and 1, for example 0.999, or null.")
-    if loss not in (None, *get_args(Loss)):
-        raise UsageError(f"model.loss is {loss}: it must be {' or '.join(get_args(Loss))}.")
 
 
 def _batch_seed(seed: int, batch: int, rank: int) -> int:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reslight.analysis.datasets import check_left_out, datamodule_of, training_data, validation_fingerprint
 from reslight.analysis.report.calibration import calibrate, calibration_section
 from reslight.analysis.report.copies import copies_section
 from reslight.analysis.report.label_errors import likely_label_errors
@@ -19,7 +20,6 @@ from reslight.analysis.report.sections import (
     mistakes_section,
 )
 from reslight.analysis.temperature import evaluated
-from reslight.analysis.verify import check_left_out, datamodule_of, training_data, validation_fingerprint
 from reslight.data.loading.labels import class_counts
 from reslight.messages import UsageError, counted, data_root_called, shortened, visible
 from reslight.models import ResNet
