@@ -10,27 +10,20 @@ so that this module needs only torch.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from reslight.messages import MissingPackageError, UsageError, check_keys, counted, visible
+from reslight.messages import UsageError, check_keys, counted, visible
 from reslight.plain import plain
+from reslight.preprocess.normalize import Normalizer
+from reslight.preprocess.resize import Fit, Fitting, Interpolation, Size, center_to, fit, resize_tensor, shape_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Interpolation = Literal["bilinear", "bicubic"]
-Fitting = Literal["center", "squash", "letterbox"]
-"""How an image of any shape becomes one of the network's shape."""
-Size = int | tuple[int, int]
-"""Height and width in pixels: one number for a square, or both."""
 
-_STRIP = 32
-"""Largest ratio of an image's sides; of longer images only the middle is resized."""
-_MAX_PIXELS = 2**26
-"""Pixels of a resized image that are wanted at most, before its center is cropped."""
 _MAX_SIZE = 4096
 """Pixels. A config.json from the internet must not cause an allocation of gigabytes."""
 _ADDED = {"crop": "center", "fill": None, "bits": 8}
@@ -240,157 +233,12 @@ class Preprocess:
         return scaled.to(torch.int32).to(torch.uint16 if self.bits == 16 else torch.uint8).expand(self.channels, -1, -1)
 
 
-class Fit(NamedTuple):
-    """How an image comes near the network's shape; its center is then cropped, or padded."""
-
-    part: tuple[int, int, int, int]
-    """The part of the image that is resized: top, left, height and width."""
-    size: tuple[int, int]
-    """Height and width that the part is resized to."""
-
-
-def shape_of(size: Size) -> tuple[int, int]:
-    """Return height and width."""
-    return size if isinstance(size, tuple) else (size, size)
-
-
-def fit(height: int, width: int, shape: tuple[int, int], resize: int | None = None, how: Fitting = "center") -> Fit:
-    """Return how an image comes near a network's shape. Sides are rounded as in torchvision and timm, on whose pixels accuracies depend.
-
-    Args:
-        height: Of the image.
-        width: Of the image.
-        shape: Height and width of the network's input.
-        resize: The short side of the shape that the image is resized for, before the center crop; that of `shape` if None.
-        how: See `Preprocess.crop`.
-    """
-    short = resize or min(shape)
-    tall, wide = (side * short // min(shape) for side in shape)
-    whole = (0, 0, height, width)
-    if how == "squash":
-        return Fit(whole, (tall, wide))
-    if how == "letterbox":
-        ratio = max(height / tall, width / wide)
-        return Fit(whole, (max(1, round(height / ratio)), max(1, round(width / ratio))))
-    part = middle(height, width, short, shape[1] / shape[0])
-    _, _, height, width = part
-    if tall == wide:
-        return Fit(part, (short, int(short * width / height)) if height <= width else (int(short * height / width), short))
-    ratio = min(height / tall, width / wide)
-    return Fit(part, (round(height / ratio), round(width / ratio)))
-
-
-def resize_tensor(image: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """Resize uint8 or uint16 `(..., C, H, W)`, antialiased."""
-    if tuple(image.shape[-2:]) == size:
-        return image
-    tvf, modes_of_resizing = _torchvision()
-    is_deep = image.dtype == torch.uint16
-    source = image.float() if is_deep else image
-    resized: Tensor = tvf.resize_image(source, list(size), modes_of_resizing(interpolation), antialias=True)
-    return resized.round_().clamp_(0, 65535).to(torch.uint16) if is_deep else resized
-
-
-def center_to(image: Tensor, shape: tuple[int, int], fill: tuple[int, ...]) -> Tensor:
-    """Crop the center of an image `(..., C, H, W)`, or pad it to a shape.
-
-    Args:
-        image: uint8 or uint16.
-        shape: Height and width of the result.
-        fill: Value of added pixels, 0 to 255, for each channel.
-    """
-    height, width = image.shape[-2:]
-    if height < shape[0] or width < shape[1]:
-        tall, wide = max(height, shape[0]), max(width, shape[1])
-        top, left = (tall - height) // 2, (wide - width) // 2
-        scale = 257 if image.dtype == torch.uint16 else 1
-        color = torch.tensor([value * scale for value in fill], dtype=torch.int32, device=image.device).to(image.dtype)
-        padded = color.expand(*image.shape[:-3], tall, wide, len(fill)).clone().movedim(-1, -3)  # (H, W, C) in memory
-        padded[..., top : top + height, left : left + width] = image
-        image, height, width = padded, tall, wide
-    # Rounded as in torchvision, whose published accuracies depend on it.
-    top, left = round((height - shape[0]) / 2), round((width - shape[1]) / 2)
-    return image[..., top : top + shape[0], left : left + shape[1]]
-
-
 def _pixels(image: "Image", dtype: str = "uint8") -> Tensor:
     """Return the values of a Pillow image, `(C, H, W)`."""
     import numpy as np
 
     values = torch.from_numpy(np.array(image, dtype=dtype))  # a copy, which torch may write to
     return values.movedim(-1, 0).contiguous() if values.ndim == 3 else values[None]
-
-
-def _torchvision() -> tuple[Any, Any]:
-    """Return torchvision's functions on images, and its kinds of interpolation.
-
-    Raises:
-        MissingPackageError: torchvision is not installed.
-    """
-    try:
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2 import functional as tvf
-    except ImportError as error:
-        raise MissingPackageError("torchvision is not installed: it resizes images. Run pip install torchvision.") from error
-    return tvf, InterpolationMode
-
-
-def middle(height: int, width: int, short_side: int = 0, aspect: float = 1.0) -> tuple[int, int, int, int]:
-    """Return the part of an image that is resized, as top, left, height and width: the whole image unless it is very long.
-
-    An image of 1 x 6,000 pixels would be resized to 224 x 1,344,000, and the center crop would keep 224 x 224 of that.
-
-    Args:
-        height: Of the image.
-        width: Of the image.
-        short_side: What the short side is resized to; where it is above 1,448 pixels, 32 times as long would be gigabytes.
-        aspect: Width divided by height of the center crop.
-    """
-    ratio = min(_STRIP, max(2, _MAX_PIXELS // max(1, short_side) ** 2))
-    tall, wide = min(height, max(1, int(ratio * width / aspect))), min(width, max(1, int(ratio * height * aspect)))
-    return (height - tall) // 2, (width - wide) // 2, tall, wide
-
-
-@dataclass(frozen=True, eq=False)
-class Normalizer:
-    """Compute `images * scale + shift`, which is `(images / 255 - mean) / std`."""
-
-    scale: Tensor
-    """float `(C, 1, 1)`."""
-    shift: Tensor
-    """float `(C, 1, 1)` or `(C, H, W)`."""
-    dtype: torch.dtype
-    """Dtype of the result."""
-
-    def __call__(self, images: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
-        """Normalize images.
-
-        Args:
-            images: uint8 or uint16 `(N, C, H, W)` or `(C, H, W)`; not changed. 65535 of uint16 is 255 of uint8.
-            memory_format: Layout of the result; matters only for `(N, C, H, W)`.
-
-        Returns:
-            `dtype`, the shape of `images`.
-        """
-        # A conversion and in-place passes are each vectorized, unlike fused operations with broadcast constants. The layout
-        # is changed last because copying floats is several times as fast as copying with a conversion from uint8.
-        scale = self.scale / 257 if images.dtype == torch.uint16 else self.scale
-        if self._is_faster_by_rows(images):
-            count, channels, height, width = images.shape
-            rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)  # a view
-            scaled = self._scaled(rows, scale.flatten().repeat(width), self.shift.flatten().repeat(width))
-            out = scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
-        else:
-            out = self._scaled(images, scale, self.shift)
-        return out.contiguous(memory_format=memory_format)
-
-    def _scaled(self, images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return images.to(scale.dtype).mul_(scale).add_(shift).to(self.dtype)
-
-    def _is_faster_by_rows(self, images: Tensor) -> bool:
-        """Return whether rows of (W, C) values with repeated constants are faster: 3 constants alone are too few to vectorize."""
-        is_channels_last = images.ndim == 4 and images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-        return is_channels_last and images.device.type == "cpu" and self.shift.shape[-1] == 1
 
 
 def _is_int(value: object) -> bool:
@@ -403,22 +251,3 @@ def _is_finite(value: object) -> bool:
 
 def _short(value: object) -> str:
     return visible(repr(value), 80)
-
-
-def network_format(module: nn.Module) -> tuple[torch.dtype, torch.memory_format]:
-    """Return the dtype and memory format of a network's parameters.
-
-    Returns:
-        The dtype of the first floating-point parameter, or float32 without one; and channels_last if the first convolution
-        weight that shows its layout is channels_last, else contiguous. (Weights of 1x1 kernels and of a single input
-        channel do not show it: both layouts are the same.)
-    """
-    dtype = None
-    for parameter in module.parameters():
-        if dtype is None and parameter.is_floating_point():
-            dtype = parameter.dtype
-        if parameter.ndim == 4:
-            is_channels_last = parameter.is_contiguous(memory_format=torch.channels_last)
-            if is_channels_last != parameter.is_contiguous():
-                return dtype or torch.float32, torch.channels_last if is_channels_last else torch.contiguous_format
-    return dtype or torch.float32, torch.contiguous_format
