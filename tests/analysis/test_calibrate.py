@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from reslight.cli.main import main
 from reslight.data import Digits
 from reslight.weights.calibration import Calibration
 from reslight.weights.catalog import bundled
+from reslight.weights.saving import write_folder
 
 FIELDS = {"temperature": 2.0, "total": 10, "ece_before": 0.1, "ece": 0.01, "fingerprint": "0" * 64}
 
@@ -102,6 +104,10 @@ def test_images_without_the_validation_images_of_the_training_are_refused(capsys
         Image.new("RGB", (8, 8)).save(f"pics/test/{name}/1.png")
     assert main(["calibrate", "mine", "--data", "pics"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
+    record = package.weights.folder.read_description(Path("mine")).record
+    write_folder(package.load("mine"), Path("mine"), replace(record, calibration=Calibration(**FIELDS)))
+    assert main(["verify", "mine", "--data", "pics"]) == 1
+    assert "DIFFERS  temperature: not the validation images that it was fitted to" in capsys.readouterr().out
     assert error.startswith("reslight: error: --data is pics: it has no validation images, and a temperature is fitted to images that")
     assert error.endswith("Give the data of the training.")
 

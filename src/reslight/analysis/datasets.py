@@ -113,7 +113,7 @@ def data_of(record: Record, root: str, labels: str | None = None, splits: Collec
         raise UsageError(f"{root} has {kinds[1]} for each image: the weights are for {kinds[0]}. Give the card's dataset as --data.")
     claimed = {result.split for result in record.metrics} | ({"val"} if record.calibration else set())
     needed = set(splits) or claimed or {"test" if getattr(made, "has_test", True) else "val"}
-    if not (record.metrics or splits) and "val" in needed and not made.has_validation:
+    if not (claimed or splits) and "val" in needed and not made.has_validation:
         raise UsageError(f"--data is {root}: it has neither test nor validation images. Put them into its folder test or val.")
     with data_root_called("--data"):
         stages = {"val": ("validate", made.has_validation), "test": ("test", getattr(made, "has_test", True))}
