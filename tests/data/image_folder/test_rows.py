@@ -17,6 +17,7 @@ from reslight.data.image_folder.image_set import find_image_set
 from reslight.data.image_folder.label_table import LabelColumns
 from reslight.data.image_folder.rows import Texts, _relative
 from reslight.data.image_folder.splits import LabelledImages
+from reslight.messages import UsageError
 
 NAMES = ["10.png", "9.png", "a b.png", "Zo\u0308.png"]
 FOLDERS = {"cat": ["", "inner", "inner/deep"], normalize("NFC", "Bär"): ["", "x"]}
@@ -95,6 +96,30 @@ def test_groups_are_those_of_a_label_file(tmp_path: Path, kind: type):
     found, expected = find_image_set(str(tmp_path / "shards")), find_image_set(str(tmp_path / "set"))
     same(found.splits["train"], expected.splits["train"])
     assert found.splits["train"].group_names == ("7", "3", "5")
+
+
+@pytest.mark.parametrize(
+    ("groups", "says"),
+    [
+        (([1, None], [2, 2]), r"train-00000.* has 1 of 2 images without a value in the column group: all or none must have a group"),
+        (([None, None], [2, 2]), r"train-00000.* has no groups, and other shards have: all or none must"),
+        (([None, None], [None, None]), None),
+    ],
+)
+def test_groups_of_some_images_are_no_groups(tmp_path: Path, groups: tuple[list[int | None], ...], says: str | None):
+    """They would be in both training and validation."""
+    for shard, of_shard in enumerate(groups):
+        rows = {
+            "image": [{"bytes": png(shard + more), "path": None} for more in (0, 2)],
+            "label": [0, 1],
+            "group": arrow.array(of_shard, arrow.int64()),
+        }
+        write_table(tmp_path / f"train-0000{shard}-of-00002.parquet", rows, label_feature("ab"))
+    if says is None:
+        assert find_image_set(str(tmp_path)).splits["train"].groups is None
+    else:
+        with pytest.raises(UsageError, match=says):
+            find_image_set(str(tmp_path))
 
 
 def test_several_labels_are_those_of_a_label_file(tmp_path: Path):

@@ -15,7 +15,7 @@ from reslight.data.image_folder.label_files import LabelFiles, without_garbage_c
 from reslight.data.image_folder.label_sets import joined, multi_hot, shown
 from reslight.data.image_folder.label_table import Fault, LabelTable
 from reslight.data.image_folder.listed_images import ListedImages
-from reslight.data.image_folder.splits import SPLIT_FOLDERS, SPLIT_OF, ImageSet, LabelledImages, SplitName
+from reslight.data.image_folder.splits import SPLIT_FOLDERS, SPLIT_OF, ImageSet, LabelledImages, SplitName, group_numbers
 from reslight.data.loading.encoded import Files
 from reslight.messages import UsageError, counted, did_you_mean, shortened, unprintable, visible
 
@@ -158,7 +158,9 @@ def image_set_of_labels(files: LabelFiles, *, partial: bool = False) -> ImageSet
         name = fingerprint_of(found.classes, zip((name for name, _ in images), sizes, strict=True))
         labels = _label_numbers([image.label for _, image in images], found.classes, several=files.several)
         names = FilePaths.below(Path(), (name for name, _ in images)).relative
-        splits[split] = LabelledImages(Files(paths), labels, name, *_group_numbers(images), names)
+        groups = [image.group for _, image in images if image.group is not None]
+        found_groups = group_numbers(groups if len(groups) == len(images) else None)
+        splits[split] = LabelledImages(Files(paths), labels, name, *found_groups, names)
     unlabelled = None
     if found.unlabelled:
         unlabelled = LabelledImages.unlabelled(Files(FilePaths.below(root, found.unlabelled)), found.unlabelled)
@@ -248,15 +250,6 @@ def _check_groups(found: LabelledFolder) -> None:
             names = " and ".join(split for split in SPLIT_FOLDERS if split in used)
             text = f"has images in {names}. Move them into one split."
             found.shared_groups.append(Fault(f"group {visible(group)} of {found.files}", text))
-
-
-def _group_numbers(images: Sequence[tuple[str, _Image]]) -> tuple[torch.Tensor | None, tuple[str, ...]]:
-    """Return the number of each image's group, in the order in which they occur first, and the groups; None without groups."""
-    if any(image.group is None for _, image in images):
-        return None, ()
-    numbers: dict[str, int] = {}
-    groups = [numbers.setdefault(image.group or "", len(numbers)) for _, image in images]
-    return torch.tensor(groups, dtype=torch.int64), tuple(numbers)
 
 
 def _description(table: LabelTable) -> str:

@@ -93,20 +93,21 @@ class Pictures(Folder):
     Args:
         paths: The files and folders.
         classes: Names of the network's classes, in its order. The label of an image in a folder that is named after one is known.
+        multi_label: Whether the network has several labels of each image; a folder's name then tells none.
 
     Raises:
         OSError: a missing file or folder, or one that cannot be opened.
         UsageError: a setting that is out of range, or no images.
     """
 
-    def __init__(self, paths: Sequence[str | Path], classes: Sequence[str], **settings: Any) -> None:
-        self._paths, self._classes = [Path(path).expanduser() for path in paths], tuple(classes)
+    def __init__(self, paths: Sequence[str | Path], classes: Sequence[str], *, multi_label: bool = False, **settings: Any) -> None:
+        self._paths, self._classes, self._multi_label = [Path(path).expanduser() for path in paths], tuple(classes), multi_label
         super().__init__(str(self._paths[0]) if self._paths else "", **settings)
 
     def find_image_set(self) -> ImageSet:
         """Return the images, in no split."""
         self.fold = self._fold = None
-        paths, labels, left_out = find_pictures(self._paths, self._classes)
+        paths, labels, left_out = find_pictures(self._paths, () if self._multi_label else self._classes)
         if left_out:
             log.info("left out: %s without an image extension", counted(left_out, "file"))
         return ImageSet(self._classes, {}, unlabelled=LabelledImages.unlabelled(Files(paths), paths.relative(), labels))
@@ -114,3 +115,8 @@ class Pictures(Folder):
     def class_names(self) -> tuple[str, ...]:
         """Return the network's names of the classes."""
         return self._classes
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether the network has several labels of each image."""
+        return self._multi_label

@@ -9,7 +9,8 @@ import numpy as np
 
 from reslight.data.image_folder.class_tree import class_name
 from reslight.data.image_folder.label_table import USUAL, usual_name
-from reslight.data.image_folder.rows import UNLABELLED, RowInfo, Texts
+from reslight.data.image_folder.pictures import UNLABELLED
+from reslight.data.image_folder.rows import RowInfo, Texts
 from reslight.data.image_folder.splits import SplitName
 from reslight.data.loading.parquet import IMAGE_COLUMNS, LABEL_COLUMNS, column_of_kind, holds_images, names_of
 from reslight.messages import UsageError, shortened, visible
@@ -105,9 +106,14 @@ def row_info(file: Path | str, columns: Columns, labels: Any, paths: Any, groups
         groups: Arrow ChunkedArray of text or whole numbers; None without groups.
 
     Raises:
-        UsageError: some images without a label.
+        UsageError: some images without a label, or without a group.
     """
     values, counts = _labels(file, labels)
+    if groups is not None and 0 < groups.null_count < len(groups):
+        raise UsageError(
+            f"{file} has {groups.null_count:,} of {len(groups):,} images without a value in the column {columns.group}: all or none must "
+            "have a group, which is never in both training and validation. Add them, or remove the column."
+        )
     of_paths, of_groups = (None if column is None else texts_of(column) for column in (paths, groups))
     return RowInfo(values, counts, columns.names, of_paths, of_groups, columns.is_packed and of_paths is not None)
 

@@ -15,13 +15,12 @@ from torch import Tensor
 from reslight.data.image_folder.canonical import canonical_order
 from reslight.data.image_folder.class_tree import fingerprint_of
 from reslight.data.image_folder.label_sets import joined
-from reslight.data.image_folder.splits import SPLIT_OF, ImageSet, LabelledImages, SplitName
+from reslight.data.image_folder.pictures import UNLABELLED
+from reslight.data.image_folder.splits import SPLIT_OF, ImageSet, LabelledImages, SplitName, group_numbers
 from reslight.data.loading.content import ends_of, sampled_content
 from reslight.data.loading.encoded import Images
 from reslight.messages import UsageError, shortened, unprintable, visible
 
-UNLABELLED = -1
-"""The label of an unlabelled image."""
 _MAX_CLASSES = 1_000_000
 _SHOWN = 5
 _ADJECTIVES: Mapping[SplitName, str] = {"train": "training", "val": "validation", "test": "test"}
@@ -231,7 +230,7 @@ def _labelled_images(rows: Rows, classes: Sequence[str]) -> LabelledImages:
     if info.paths is None:
         texts = _texts_of(info, list(map(str, range(len(classes)))))
         name = fingerprint_of(classes, zip(texts, sizes.tolist(), strict=True))
-        return LabelledImages(images, labels, name, *_group_numbers(groups))
+        return LabelledImages(images, labels, name, *group_numbers(groups))
     paths = info.paths.decoded()
     if info.is_packed:
         ordered = list(enumerate(paths))
@@ -241,7 +240,7 @@ def _labelled_images(rows: Rows, classes: Sequence[str]) -> LabelledImages:
     name = fingerprint_of(classes, zip((name for _, name in ordered), sizes[order].tolist(), strict=True))
     names = Texts.of(one.encode("utf-8", "surrogateescape") for _, one in ordered)
     groups = [groups[number] for number, _ in ordered] if groups else None
-    return LabelledImages(Reordered(images, order), labels[torch.from_numpy(order)], name, *_group_numbers(groups), names.decoded)
+    return LabelledImages(Reordered(images, order), labels[torch.from_numpy(order)], name, *group_numbers(groups), names.decoded)
 
 
 def _relative(paths: Sequence[str]) -> list[str]:
@@ -269,12 +268,3 @@ def _texts_of(info: RowInfo, names: Sequence[str]) -> list[str]:
     ends = np.cumsum(info.counts).tolist()
     labels = info.labels.tolist()
     return [joined(names[label] for label in labels[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def _group_numbers(groups: Sequence[str] | None) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Return the number of each image's group, in the order in which they occur first, and the groups; None without groups."""
-    if groups is None:
-        return None, ()
-    numbers: dict[str, int] = {}
-    found = torch.tensor([numbers.setdefault(group, len(numbers)) for group in groups], dtype=torch.int64)
-    return found, tuple(numbers)

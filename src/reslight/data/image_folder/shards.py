@@ -63,7 +63,13 @@ class Shards:
 
         Args:
             source: The folder, for messages.
+
+        Raises:
+            UsageError: groups in some shards only.
         """
+        if len({shard.index.info.groups is None for shard in self.shards}) > 1:
+            ungrouped = next(shard.file for shard in self.shards if shard.index.info.groups is None)
+            raise UsageError(f"{ungrouped} has no groups, and other shards have: all or none must. Add the column, or remove it.")
         sizes = np.concatenate([np.diff(shard.index.starts) for shard in self.shards])
         return Rows(self, RowInfo.joined([shard.index.info for shard in self.shards]), sizes, source)
 

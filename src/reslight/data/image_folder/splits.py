@@ -100,6 +100,15 @@ class ImageSet:
         return any(images.labels.ndim == 2 for images in self.splits.values())
 
 
+def group_numbers(groups: Sequence[str] | None) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Return the number of each image's group, in the order in which they occur first, and the groups; None without groups."""
+    if groups is None:
+        return None, ()
+    numbers: dict[str, int] = {}
+    found = torch.tensor([numbers.setdefault(group, len(numbers)) for group in groups], dtype=torch.int64)
+    return found, tuple(numbers)
+
+
 def find_class_trees(root: Path, *, partial: bool = False) -> dict[SplitName, ClassTree]:
     """Read the folders of classes in `root`: `train` and the other splits that exist, or `root` itself as `train`.
 
