@@ -3,6 +3,7 @@
 import html.parser
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 import reslight as package
+from reslight.analysis.report.calibration import Calibrated, calibration_section
 from reslight.analysis.report.charts import Line, line_chart, ticks
 from reslight.analysis.report.outcome import Outcome, Part
 from reslight.analysis.report.sections import per_class
@@ -199,6 +201,15 @@ def test_images_of_several_networks_are_numbered_through():
         (1, 2),
     ]
     assert parts[0].name(2) == "image 2"
+
+
+def test_how_often_it_is_right_is_told_of_the_probabilities_of_classify_too():
+    """Before scaling, which is what `classify --sure` does without a stored temperature, 3 of 4 images reach 90 %; after it, none does."""
+    logits = torch.tensor([[3.0, 0.0], [3.0, 0.0], [0.0, 3.0], [1.0, 0.0]])
+    outcome = Outcome([Part(Any, Any, logits, torch.tensor([0, 0, 0, 0]))], ["a", "b"], "", "test images")
+    text = calibration_section(outcome, Calibrated(outcome.logits / 2, ""))
+    before, after = re.findall(r"at least 90%</th><td>(\d+)</td><td>([\d.]+)%</td><td>([\d.]*)%?</td>", text)
+    assert (before, after) == (("3", "75.0", "66.67"), ("0", "0.0", ""))
 
 
 def test_a_chart_places_its_points():

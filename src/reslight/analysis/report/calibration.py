@@ -56,7 +56,7 @@ def calibrate(outcome: Outcome, validation: Outcome | None, stored: float | None
 
 def calibration_section(outcome: Outcome, calibrated: Calibrated) -> str:
     """Return the section as HTML."""
-    series = [("before", outcome.logits, "orange dashed")]
+    series = [("before scaling", outcome.logits, "orange dashed")]
     series += [("after scaling", calibrated.logits, "blue")] if calibrated.is_scaled else []
     lines = [Line("ideal", [(0, 0), (1, 1)], "gray dashed")]
     rows = []
@@ -67,23 +67,23 @@ def calibration_section(outcome: Outcome, calibrated: Calibrated) -> str:
     chart = line_chart(
         lines, "highest probability", "accuracy", (0, 1), (0, 1), "Accuracy of images by their highest probability, in 15 bins"
     )
-    total = len(outcome.labels)
-    sure = [
-        [f"at least {level:.0%}", f"{images:,}", f"{images / total:.1%}", f"{right / images:.2%}" if images else ""]
-        for level, images, right in thresholds(calibrated.logits, outcome.labels, LEVELS)
-    ]
     return "".join(
         [
             paragraph(text(calibrated.how, 400)),
             chart,
             table("Calibration error (ECE, 15 bins) and mean negative log-likelihood", ["probabilities", "ECE", "NLL"], rows),
-            table(
-                "How often the network is right where it is sure" + (", after scaling" if calibrated.is_scaled else ""),
-                ["highest probability", "images", "share", "right"],
-                sure,
-            ),
+            *(_sure_table(name, logits, outcome.labels) for name, logits, _ in series),
         ]
     )
+
+
+def _sure_table(name: str, logits: Tensor, labels: Tensor) -> str:
+    """Return a table of the images whose highest probability reaches a level, and how many of them are predicted right."""
+    rows = [
+        [f"at least {level:.0%}", f"{images:,}", f"{images / len(labels):.1%}", f"{right / images:.2%}" if images else ""]
+        for level, images, right in thresholds(logits, labels, LEVELS)
+    ]
+    return table(f"How often the network is right where it is sure, {name}", ["highest probability", "images", "share", "right"], rows)
 
 
 def _points(details: ConfusionAndCalibration) -> list[tuple[float, float]]:
