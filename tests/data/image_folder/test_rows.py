@@ -122,6 +122,18 @@ def test_groups_of_some_images_are_no_groups(tmp_path: Path, groups: tuple[list[
             find_image_set(str(tmp_path))
 
 
+def test_groups_in_one_of_two_label_files_of_a_split(tmp_path: Path):
+    for number in range(4):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        (tmp_path / f"train/{number}.png").write_bytes(png(number))
+    (tmp_path / "metadata.csv").write_text("file_name,label,group\ntrain/0.png,a,1\ntrain/1.png,b,2\n")
+    (tmp_path / "train/metadata.csv").write_text("file_name,label\n2.png,a\n3.png,b\n")
+    with pytest.raises(
+        UsageError, match=r"train/metadata.csv has no groups, and .*metadata.csv has, for the same split train: all or none"
+    ):
+        find_image_set(str(tmp_path))
+
+
 def test_several_labels_are_those_of_a_label_file(tmp_path: Path):
     images = {f"{number}.png": png(number) for number in range(6)}
     labels = [[0], [2, 1], [], [1], [0, 1, 2], [2]]

@@ -240,9 +240,12 @@ def _find_classes(found: LabelledFolder, *, partial: bool) -> None:
 
 
 def _check_groups(found: LabelledFolder) -> None:
-    """Find the groups that are in more than one split."""
+    """Find the groups that are in more than one split; add a fault where one file of a split has groups and another has none."""
     splits: dict[str, set[SplitName]] = {}
     for split, images in found.splits.items():
+        if len(tables := {image.table.groups is None: image.table.file for _, image in images}) > 1:
+            text = f"has no groups, and {tables[False]} has, for the same split {split}: all or none must. Add the column, or remove it."
+            found.faults.append(Fault(str(tables[True]), text))
         for group in {image.group for _, image in images if image.group is not None}:
             splits.setdefault(group, set()).add(split)
     for group, used in splits.items():
