@@ -63,6 +63,14 @@ def test_files_as_they_are(root: Path, tmp_path: Path, capsys: pytest.CaptureFix
         assert about == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
+def test_test_images_without_labels_are_left_out(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (root / "test/cat").rename(root / "test/unknown")
+    pack_data(str(root), str(tmp_path / "out"))
+    said = capsys.readouterr().out
+    assert "left out: 2 test images without labels; keep the folder to predict them\n" in said
+    assert said.endswith(f"out has all 8 images, {said.rpartition('images, ')[2]}")
+
+
 def test_the_library_datasets_reads_the_same(root: Path, tmp_path: Path):
     datasets = pytest.importorskip("datasets")
     pack_data(str(root), str(tmp_path / "out"))

@@ -92,6 +92,8 @@ def pack_data(
         found = find_image_set(root, labels, label_columns(columns))
     for warning in found.warnings:
         print(f"warning: {warning}")
+    if found.unlabelled is not None:
+        print(f"left out: {counted(len(found.unlabelled.images), 'test image')} without labels; keep the folder to predict them")
     if empty := [split for split, images in found.splits.items() if not len(images.labels)]:
         raise UsageError(f"ROOT is {root}: its split {empty[0]} has no images. Add some, or remove its folder.")
     if format == _CHUNKS:
