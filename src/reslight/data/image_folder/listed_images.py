@@ -79,7 +79,7 @@ class ListedImages:
     def base_of(self, table: LabelTable) -> Path:
         """Return the folder to which the paths of a table are relative: that which holds the first image.
 
-        It is the folder of the file, the root or, as in data sets on Kaggle, the folder of training images in it.
+        It is the folder of the file, the root or, as in datasets on Kaggle, the folder of training images in it.
         """
         folders = (self.root / name for name in SPLIT_FOLDERS["train"])
         bases = (table.file.parent, self.root, *(folder for folder in folders if folder.is_dir()))

@@ -123,7 +123,7 @@ def numbered(columns: Mapping[SplitName, Any], root: str, *, partial: bool = Fal
 
     Args:
         columns: The labels of each split, as Arrow ChunkedArrays.
-        root: The data set, for messages.
+        root: The dataset, for messages.
         partial: Whether the classes are those of all splits, not of training alone.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Data sets in tables with a row for each image, such as parquet shards: from the rows of each split to an `ImageSet`.
+"""Datasets in tables with a row for each image, such as parquet shards: from the rows of each split to an `ImageSet`.
 
 Where the rows have the paths that the images once had as files, order and fingerprint are those of folders of classes with these files.
 """
@@ -111,7 +111,7 @@ class Rows:
     sizes: np.ndarray
     """int64 `(N,)`: the size of each image in bytes."""
     source: str
-    """The folder or the data set, for messages."""
+    """The folder or the dataset, for messages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ def known_splits(given: Mapping[str, Any], root: str) -> tuple[list[str], dict[S
 
     Args:
         given: What belongs to each split, by its name.
-        root: The data set, for messages.
+        root: The dataset, for messages.
 
     Raises:
         UsageError: only splits of other names.
@@ -160,11 +160,11 @@ def known_splits(given: Mapping[str, Any], root: str) -> tuple[list[str], dict[S
 
 
 def image_set_of_rows(splits: Mapping[SplitName, Rows], root: str, *, partial: bool = False) -> ImageSet:
-    """Return the data set that tables have.
+    """Return the dataset that tables have.
 
     Args:
         splits: The rows of each split.
-        root: The data set, for messages.
+        root: The dataset, for messages.
         partial: Whether training images may be missing: then the classes may be few.
 
     Raises:
