@@ -14,11 +14,13 @@ import reslight as package
 from reslight.analysis.report.calibration import Calibrated, calibration_section
 from reslight.analysis.report.charts import Line, line_chart, ticks
 from reslight.analysis.report.outcome import Outcome, Part
+from reslight.analysis.report.report import _history
 from reslight.analysis.report.sections import per_class
 from reslight.cli.main import main
 from reslight.data import Digits, Folder
 from reslight.data.loading.split import Split
 from reslight.metrics import ConfusionAndCalibration
+from reslight.runs.folder import Run
 from reslight.weights.calibration import Calibration
 
 HOSTILE = "<script>x & 'y'"
@@ -201,6 +203,13 @@ def test_images_of_several_networks_are_numbered_through():
         (1, 2),
     ]
     assert parts[0].name(2) == "image 2"
+
+
+def test_a_run_without_a_finished_epoch_has_no_curves(caplog):
+    Path("run").mkdir()
+    Path("run/metrics.csv").write_text("epoch,step,train/acc1,val/acc1,train/loss_step\n1,1,,,0.5\n")
+    assert _history(Run(Path("run"))) is None
+    assert "the report has no curves: run has no finished epoch yet." in caplog.text
 
 
 def test_how_often_it_is_right_is_told_of_the_probabilities_of_classify_too():

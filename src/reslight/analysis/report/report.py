@@ -1,5 +1,6 @@
 """Put a report together."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from reslight.analysis.temperature import evaluated
 from reslight.data.loading.labels import class_counts
 from reslight.messages import UsageError, counted, data_root_called, shortened, visible
 from reslight.models import ResNet
-from reslight.runs.folder import find_run_or_weights
+from reslight.runs.folder import Run, find_run_or_weights
 from reslight.runs.history import History, read_run
 from reslight.runs.trained import net_of_run
 from reslight.weights.calibration import Calibration
@@ -34,6 +35,8 @@ from reslight.weights.locate import locate
 
 if TYPE_CHECKING:
     from reslight.data import ImageDataModule
+
+log = logging.getLogger(__name__)
 
 MISTAKES, UNSURE, WRONG_LABELS, COPIES = 24, 12, 24, 12
 """The most pictures of each kind."""
@@ -126,7 +129,7 @@ def report(sources: Sequence[str], root: str, labels: str | None = None) -> Repo
 def _open(source: str, root: str, labels: str | None) -> _Source:
     if run := find_run_or_weights(source):
         net, about = net_of_run(run)
-        title, history, calibration = run.name, read_run(run) if run.metrics.is_file() else None, None
+        title, history, calibration = run.name, _history(run), None
     else:
         record = read_any_description(locate(source)).record
         net, about, history = load(source), training_data(record), None
@@ -143,6 +146,15 @@ def _open(source: str, root: str, labels: str | None) -> _Source:
             f"{source}. Give the dataset of the network."
         )
     return _Source(net, data, about, title, calibration, history)
+
+
+def _history(run: Run) -> History | None:
+    """Return the curves of a run; None, with a warning, if it has none, for instance before the end of its first epoch."""
+    try:
+        return read_run(run)
+    except (FileNotFoundError, UsageError) as error:
+        log.warning("the report has no curves: %s", error)
+        return None
 
 
 def _load(opened: Sequence[_Source], root: str) -> str:
