@@ -390,6 +390,11 @@ def test_a_class_that_is_in_one_fold_alone(tmp_path: Path, caplog: pytest.LogCap
     assert record.getMessage().endswith("/2: all images of b are set apart for validation, so that training has none")
 
 
+def test_a_class_whose_only_image_is_set_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    Folder(str(fill(tmp_path / "set", a=3, b=1)), PREPROCESS, val_size=3).setup("fit")
+    assert caplog.messages == ["data.val_size is 3: all images of b are set apart for validation, so that training has none"]
+
+
 def test_a_class_beside_rarer_ones_in_groups_that_are_set_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """Each class by which images are stratified keeps an image in training; others may not."""
     fill(tmp_path / "set", x=6)

@@ -239,14 +239,13 @@ class Folder(ImageDataModule):
             kept, taken = (~is_taken).nonzero().flatten(), is_taken.nonzero().flatten()
         elif self.val_size and groups is not None:
             kept, taken = grouped_split(classes, groups, self.val_size, SPLIT_SEED, Draw.VAL_SPLIT)
+        elif (found := super().validation_split(labels)) is not None:
+            kept, taken = found
         else:
-            return super().validation_split(labels)
-        if (
-            absent := ((class_counts(labels, len(self.labels)) > 0) & (class_counts(labels[kept], len(self.labels)) == 0))
-            .nonzero()
-            .tolist()
-        ):
-            names = shortened([self.labels[number] for (number,) in absent])
+            return None
+        has_images, has_training = (class_counts(some, len(self.labels)) > 0 for some in (labels, labels[kept]))
+        if absent := (has_images & ~has_training).nonzero().flatten().tolist():
+            names = shortened([self.labels[number] for number in absent])
             setting = f"data.fold is {self.fold}" if self.fold else f"data.val_size is {self.val_size}"
             log.warning("%s: all images of %s are set apart for validation, so that training has none", setting, names)
         return kept, taken
