@@ -21,7 +21,7 @@ from pathlib import Path
 from harness import Rounds, alternate, introduce, keep, parser, show
 from loops import PRECISIONS, Work, reslight_trainer, seconds_per_step
 
-from reslight.cores import QUESTIONS, WAITING, available_cores, cpu_groups
+from reslight.cores import SPIN_COUNT, WAITING, available_cores, cpu_groups
 from reslight.models import cifar_config
 from reslight.training import Threads
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def compare(condition: str, options: argparse.Namespace) -> Rounds:
     """Measure all sides under one condition."""
     cores = available_cores()
-    briefly, chosen = {"GOMP_SPINCOUNT": QUESTIONS}, []
+    briefly, chosen = {"GOMP_SPINCOUNT": SPIN_COUNT}, []
     with CONDITIONS[condition]() as start:
         run = partial(run_process, options, start)
         sides = {

@@ -11,9 +11,8 @@ from pathlib import Path, PurePosixPath
 
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 """Environment variables that determine how a thread of OpenMP waits for the others."""
-QUESTIONS = "50000"
-"""How often a waiting thread asks before it sleeps: on an idle machine as fast as without a limit, beside other programs half as slow
-again (docs/performance.md)."""
+SPIN_COUNT = "50000"
+"""How often a waiting thread of OpenMP looks whether it may go on before it sleeps; docs/performance.md says why."""
 
 
 def available_cores(processes: int = 1, proc: Path = Path("/proc/self")) -> int:
@@ -77,9 +76,9 @@ def _quota(folder: Path) -> float | None:
 def shorten_active_waiting() -> None:
     """Have the threads of OpenMP wait actively for a short time only, unless the user has set how they wait.
 
-    Without effect once torch is imported. A waiting thread repeats its question, by default for milliseconds, and takes the core
-    from the thread that it waits for where there are more threads than cores. One that sleeps at once is slow to start again, and the
-    pauses between two operations are short.
+    Without effect once torch is imported. A waiting thread spins, by default for milliseconds, and takes the core from the thread that
+    it waits for where there are more threads than cores. One that sleeps at once is slow to start again, and the pauses between two
+    operations are short.
     """
     if "torch" not in sys.modules and not any(name in os.environ for name in WAITING):
-        os.environ["GOMP_SPINCOUNT"] = QUESTIONS
+        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
