@@ -140,3 +140,9 @@ def test_classify_says_where_it_is_not_sure(folder: Path, capsys):
         assert ("  not sure: no class has a probability of" in capsys.readouterr().out) is not is_sure
     assert main(["classify", "w", "noise.png", "--sure", "2"]) == 2
     assert "--sure is 2: it must be 0 to 1, a probability. Use 0.9, for example." in capsys.readouterr().err
+    assert main(["classify", "w", "noise.png", "--threshold", "0.3"]) == 2
+    assert "--threshold is 0.3: w gives an image one label. Use --sure." in capsys.readouterr().err
+    record = package.weights.folder.read_description(Path("w")).record
+    write_folder(package.load("w"), Path("w"), replace(record, multi_label=True))
+    assert main(["classify", "w", "noise.png", "--sure", "0.9"]) == 2
+    assert "--sure is 0.9: w gives an image several labels, each above a threshold. Use --threshold." in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`reslight explain`, `report` and `calibrate`: why a network answers as it does, what it gets wrong, and how sure it should be."""
+"""`reslight explain`, `report` and `calibrate`: where a network found a class, what it gets wrong, and how sure it should be."""
 
 import sys
 from collections.abc import Sequence

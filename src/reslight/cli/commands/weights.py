@@ -54,10 +54,10 @@ def _add_verify_and_classify(commands: Commands) -> None:
     parser = commands.add_parser("classify", help="print the most probable classes of image files")
     parser.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]", help=WEIGHTS)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files that Pillow reads")
-    about = "with weights for several labels for each image, print the classes with a probability above this (default: %(default)s)"
-    parser.add_argument("--threshold", type=float, default=0.5, metavar="P", help=about)
+    about = "with weights for several labels for each image, print the classes with a probability above this (default: 0.5)"
+    parser.add_argument("--threshold", type=float, metavar="P", help=about)
     about = "with weights for one label: say `not sure` where no class has this probability (`reslight report` measures what that is worth)"
-    parser.add_argument("--sure", type=float, default=0.0, metavar="P", help=about)
+    parser.add_argument("--sure", type=float, metavar="P", help=about)
     runs(parser, classify)
 
 
@@ -153,32 +153,36 @@ def deepen(source: str, output: str, to: str) -> None:
     print(f"checked on the golden images: {same}")
 
 
-def classify(source: str, images: Sequence[str], threshold: float = 0.5, sure: float = 0.0) -> bool:
+def classify(source: str, images: Sequence[str], threshold: float | None = None, sure: float | None = None) -> bool:
     """Print the most probable classes of image files, or all above a threshold, and how each image was preprocessed.
 
     Args:
         source: A folder of weights, the name of a published weight, or a repository on the Hub.
         images: Image files.
-        threshold: With weights for several labels for each image, the probability above which a class is printed.
-        sure: With weights for one label, the highest probability below which the answer is `not sure`.
+        threshold: With weights for several labels for each image, the probability above which a class is printed; 0.5 if None.
+        sure: With weights for one label, the highest probability below which `not sure` is printed; None never prints it.
 
     Returns:
         False if a file could not be read; stderr gets a line for each.
 
     Raises:
         FileNotFoundError: none of the files exists.
-        UsageError: a threshold that is not 0 to 1.
+        UsageError: a threshold that is not 0 to 1, or one for the other kind of labels.
     """
     from reslight.analysis.classify import classify, read
     from reslight.weights import load
 
     for option, value, usual in (("threshold", threshold, "0.5"), ("sure", sure, "0.9, for example")):
-        if not 0 <= value <= 1:
+        if value is not None and not 0 <= value <= 1:
             raise UsageError(f"--{option} is {value:g}: it must be 0 to 1, a probability. Use {usual}.")
-
     if not any(Path(name).exists() for name in images):
         raise FileNotFoundError(f"{shortened(images)} {'are' if len(images) > 1 else 'is'} missing. Give paths of image files.")
     net, all_read = load(source), True
+    if net.multi_label and sure is not None:
+        raise UsageError(f"--sure is {sure:g}: {source} gives an image several labels, each above a threshold. Use --threshold.")
+    if not net.multi_label and threshold is not None:
+        raise UsageError(f"--threshold is {threshold:g}: {source} gives an image one label. Use --sure.")
+    least = 0.5 if threshold is None else threshold
     for name in images:
         try:
             image = read(Path(name), net)
@@ -187,13 +191,13 @@ def classify(source: str, images: Sequence[str], threshold: float = 0.5, sure: f
             print(f"reslight: error: {visible(error, _LINE)}", file=sys.stderr)
             continue
         print(f"{visible(name, _LINE)}  ({', '.join(image.steps)})")
-        found = classify(net, image, threshold)
-        if not net.multi_label and found[0][1] < sure:
+        found = classify(net, image, least)
+        if sure is not None and found[0][1] < sure:
             print(f"  not sure: no class has a probability of {sure:.2%}")
         for label, probability in found:
             print(f"  {probability:7.2%}  {visible(label)}")
         if not found:
-            print(f"  no class has a probability above {threshold:.2%}")
+            print(f"  no class has a probability above {least:.2%}")
     return all_read
 
 
