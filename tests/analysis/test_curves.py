@@ -128,6 +128,12 @@ def test_a_long_run_counts_ten_thousands(every: int, label: str, ticks: dict[int
     assert {x: axes.xaxis.get_major_formatter()(x) for x in ticks} == ticks
 
 
+def test_a_short_run_has_a_tick_for_whole_iterations_only():
+    (axes,) = draw([history(every=1)]).axes
+    assert axes.get_xlim() == (0, 3)
+    assert axes.xaxis.get_major_locator().tick_values(0, 3).tolist() == [0, 1, 2, 3]
+
+
 def falling(start: float, end: float, epochs: int) -> list[float]:
     """Down by a third of the rest each epoch."""
     return [end + (start - end) * (2 / 3) ** epoch for epoch in range(epochs)]

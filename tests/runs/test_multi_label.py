@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def test_from_the_label_file_to_published_weights(folder: Path, reslight: Callab
         assert (run / f"{command}.png").is_file()
     assert reslight("predict", "--config", run / "config.yaml").code == 0
     _check_against_scikit_learn(run, reslight)
+    _check_images_without_labels(folder, run, reslight)
     assert reslight("export", run, "weights").code == 0
     verified = reslight("verify", "weights", "--data", "images", "--labels", "labels.csv")
     assert verified.code == 0, verified.out + verified.err
@@ -98,6 +100,27 @@ def _check_against_scikit_learn(run: Path, reslight: Callable[..., Any]) -> None
         rows = list(csv.DictReader(file))
     names = sorted(COLORS)
     assert [row["label"] for row in rows] == ["|".join(names[one] for one in row.nonzero().flatten().tolist()) for row in logits > 0]
+
+
+def _check_images_without_labels(folder: Path, run: Path, reslight: Callable[..., Any]) -> None:
+    """Compare predictions of a folder, with an image in a folder that is named after a class, with those of the test images."""
+
+    def predicted() -> dict[str, dict[str, str]]:
+        with (run / "predictions.csv").open() as file:
+            return {Path(row["path"]).name: row for row in csv.DictReader(file)}
+
+    expected = predicted()
+    shutil.copytree(folder / "images", folder / "holiday")
+    (folder / "holiday" / "red").mkdir()
+    (folder / "holiday" / "00.png").rename(folder / "holiday" / "red" / "00.png")
+    ended = reslight("predict", "--config", run / "config.yaml", "--data.root", "holiday")
+    assert ended.code == 0, ended.err
+    found = predicted()
+    assert len(found) == 64
+    assert {name: (row["label"], row["probability"]) for name, row in found.items() if name in expected} == {
+        name: (row["label"], row["probability"]) for name, row in expected.items()
+    }
+    assert {row["true_label"] for row in found.values()} == {""}, "the folder of an image tells one label, not all of them"
 
 
 @pytest.mark.slow

@@ -150,6 +150,8 @@ def _scale(axes: "Axes", runs: Sequence[History], x: str, y: str) -> None:
     axes.set_ylim(bottom - (top - bottom) / 50, top)  # a line at the bottom stays visible
     label_axes(axes, f"{x or 'iter.'} (1e4)" if is_long else x or "iteration", y)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e4:g}" if is_long else f"{x:,.0f}"))
+    if longest < 10:  # a tick between two iterations would be rounded to one of them
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
 
 

@@ -46,6 +46,7 @@ def use_other_images(settings: Any, command: str, checkpoint: Path, contents: Ma
     arguments = {**vars(now), "labels": labels, "classes": list(trained["labels"])}
     if command == "predict" and not (labels or is_remote(now["root"]) or any(next(root.glob(one), None) for one in _SHARDS)):
         arguments["paths"] = [next((str(path) for name in SPLIT_FOLDERS["test"] if (path := root / name).is_dir()), arguments.pop("root"))]
+        arguments["multi_label"] = bool(trained.get("multi_label"))
         kind: type = Pictures
     else:
         content = trained.get("splits", {}).get("train", {}).get("content")
