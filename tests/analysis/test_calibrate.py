@@ -69,6 +69,13 @@ def test_verify_notices_another_temperature(folder: Path, capsys):
     assert "DIFFERS  temperature 1.0000: ECE" in capsys.readouterr().out
 
 
+def test_a_deeper_network_that_computes_the_same_has_the_same_temperature(folder: Path):
+    record = package.weights.folder.read_description(folder).record
+    write_folder(package.load("w"), folder, replace(record, calibration=Calibration(**FIELDS)))
+    assert main(["deepen", "w", "deeper", "--to", "resnet20"]) == 0
+    assert package.load("deeper").temperature == 2.0
+
+
 @pytest.mark.slow
 def test_onnx_files_give_logits_that_are_divided(folder: Path):
     onnxruntime = pytest.importorskip("onnxruntime")

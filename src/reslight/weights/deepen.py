@@ -42,7 +42,8 @@ def deepen_folder(source: str, folder: Path, to: str) -> tuple[ResNet, ResNet, L
         deeper = deepen(net, to)
     kept: dict[str, Any] = {name: dict(getattr(record, name)) for name in ("data", "recipe", "run")}
     kept["recipe"]["deepened_from"] = source if source in CATALOG else record.name
-    save(deeper, folder, preprocess=record.preprocess, labels=record.labels, multi_label=record.multi_label, license=record.license, **kept)
+    kept |= {name: getattr(record, name) for name in ("preprocess", "labels", "multi_label", "calibration", "license")}
+    save(deeper, folder, **kept)
     pixels, dtype = golden_pixels(record.preprocess), net.fc.weight.dtype
     after, before = (logits_of(one, record.preprocess, pixels, dtype) for one in (deeper, net))
     return net, deeper, compare_logits(after, before)
