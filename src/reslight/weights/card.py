@@ -149,6 +149,7 @@ def _body(record: Record, nbytes: int, place: str) -> str:
     if record.metrics:
         rows = "\n".join(map(_row, record.metrics))
         data = " --data ROOT" if record.data.get("kind") else ""
+        data += " --labels FILE" if record.data.get("labels_columns") else ""
         head = "| split | top-1 | top-5 | mean NLL | precision | batch |\n|---|---|---|---|---|---|"
         if record.multi_label:
             names = ("split", "mAP", "F1 (micro)", "F1 (macro)", "all labels correct", "mean BCE", "precision", "batch")
