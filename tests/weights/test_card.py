@@ -169,7 +169,9 @@ def test_a_card_of_several_labels():
     }
 
 
-@pytest.mark.parametrize(("columns", "ends"), [({}, " --data ROOT\n"), ({"labels_columns": {"label": "x"}}, " --data ROOT --labels FILE\n")])
+@pytest.mark.parametrize(
+    ("columns", "ends"), [({}, " --data ROOT\n"), ({"labels_columns": {"label": "x"}}, " --data ROOT --labels FILE\n")]
+)
 def test_the_command_that_evaluates_again_names_what_it_needs(columns, ends):
     text = card(record(data={"name": "mine", "kind": "Folder", **columns}), 1)
     assert f"    reslight verify FOLDER{ends}" in text
