@@ -407,6 +407,15 @@ def test_accents_of_folders_may_be_composed_or_not(root):
     assert found(root) == []
 
 
+@pytest.mark.parametrize("split", ["", "train"])
+def test_chunks_are_not_called_files_to_remove(tmp_path, split):
+    (tmp_path / split).mkdir(exist_ok=True)
+    for name in ("index.json", "chunk-0-0.bin"):
+        (tmp_path / split / name).write_bytes(b"")
+    with pytest.raises(UsageError, match="it has chunks of litdata, which are not checked"):
+        check(str(tmp_path))
+
+
 def test_a_missing_dataset(tmp_path):
     (file := tmp_path / "file.jpg").touch()
     for path in (tmp_path / "none", file):

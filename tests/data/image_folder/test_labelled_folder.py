@@ -310,6 +310,40 @@ def test_what_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     ]
 
 
+def test_labels_without_their_separator_are_noticed(tmp_path: Path):
+    fill(tmp_path, x=6)
+    labels = ("cat", "dog", "cat; dog", "no finding", "black|white", "cat")
+    rows = [(f"x/{number:02}.png", label) for number, label in enumerate(labels)]
+    file = write_csv(tmp_path / "labels.csv", rows, HEADER[:2])
+    hint = f"{file} has the class cat; dog, whose parts are classes, too. If they are several labels, set data.labels_columns.separator to "
+
+    def warnings(columns: LabelColumns) -> Sequence[str]:
+        files = find_label_files(tmp_path, str(file), columns)
+        assert files is not None
+        return image_set_of_labels(files).warnings
+
+    assert warnings(LabelColumns()) == (f'{hint}";"',)
+    assert warnings(LabelColumns(separator=";")) == ()
+
+
+def test_a_file_of_another_folder_is_one_problem(tmp_path: Path):
+    fill(tmp_path / "p", x=6)
+    file = write_csv(tmp_path / "labels.csv", [(f"{number:02}.png", "ab"[number % 2]) for number in range(6)], HEADER[:2])
+    (problem,) = check(str(tmp_path / "p"), labels=str(file))
+    assert (problem.kind, problem.path) == ("labels", f"line 2 of {file}")
+    where = f"There is x/00.png: give the folder {tmp_path / 'p' / 'x'}. None of the other 5 rows fits, either."
+    assert problem.text == f"names 00.png: there is no such image in {tmp_path / 'p'}. {where}"
+    assert not list(check(str(tmp_path / "p" / "x"), labels=str(file)))
+
+
+def test_the_table_of_training_images_is_suggested(tmp_path: Path):
+    fill(tmp_path, **{"train": 3})
+    for name in ("sample_submission.csv", "train.csv"):
+        (tmp_path / name).write_text("id,species\n")
+    with pytest.raises(UsageError, match=r"data\.labels, such as to train\.csv\."):
+        Folder(str(tmp_path), preprocess=PREPROCESS)
+
+
 def test_columns_can_be_named(tmp_path: Path):
     root = fill(tmp_path / "set", x=4)
     rows = [(f"x/{number:02}.png", number, "ab"[number % 2], "cd"[number // 2]) for number in range(4)]

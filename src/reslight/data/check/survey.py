@@ -105,6 +105,8 @@ class Survey:
                 raise FileNotFoundError(f"ROOT is {root}: there is no such folder. Set it to the folder of your images.")
             self._add_shards(root)
             return
+        if any(next(self._root.glob(f"{inner}index.json"), None) and next(self._root.glob(f"{inner}*.bin"), None) for inner in ("", "*/")):
+            raise UsageError(f"ROOT is {root}: it has chunks of litdata, which are not checked. Give the images that they were made from.")
         if self._has_label_files(labels, columns):
             return
         base, folders = (self._root, {}) if is_saved(self._root) else self._split_folders()
@@ -138,6 +140,13 @@ class Survey:
         if files is None:
             return False
         found = read_labelled_folder(files, self._report)
+        if len(found.faults) > 1 and not found.splits:  # one mistake, such as another folder, would be as many lines as there are rows
+            first = found.faults[0]
+            text = first.text.replace("set data.root to", "give the folder").replace("Set data.root to", "Give")
+            self.label_problems.append(
+                Problem("labels", first.path, f"{text} None of the other {len(found.faults) - 1:,} rows fits, either.")
+            )
+            return True
         self.label_problems += [Problem("labels", fault.path, fault.text) for fault in (*found.faults, *found.repeated)]
         self.label_problems += [Problem("group", fault.path, fault.text) for fault in found.shared_groups]
         for name in found.unlisted:

@@ -83,6 +83,10 @@ class LabelledFolder:
         ):
             if rows:
                 found.append(f"{files} has {what}: {shortened(rows, _SHOWN)}")
+        if not files.several and (combined := _combined(self.classes)):
+            name, separator = combined
+            how = f'data.labels_columns.separator to "{separator}"'
+            found.append(f"{files} has the class {visible(name)}, whose parts are classes, too. If they are several labels, set {how}")
         if self.unlisted:
             names = shortened([visible(name) for name in self.unlisted], _SHOWN)
             found.append(f"{files.root} has images without a row in {files}, which are ignored: {names}")
@@ -95,6 +99,13 @@ class LabelledFolder:
             if split != "train" and (missing := sorted(set(self.classes) - self.classes_in(split))):
                 found.append(f"{files} has no {split} images of {shortened(missing, _SHOWN)}")
         return found
+
+
+def _combined(classes: Sequence[str]) -> tuple[str, str] | None:
+    """Return a class whose name is that of other classes with a separator between, and the separator; None if there is none."""
+    known = set(classes)
+    pairs = ((name, separator) for name in classes for separator in "|;,+" if separator in name)
+    return next(((name, one) for name, one in pairs if all(part.strip() in known for part in name.split(one))), None)
 
 
 def read_labelled_folder(files: LabelFiles, report: Report | None = None, *, partial: bool = False) -> LabelledFolder:

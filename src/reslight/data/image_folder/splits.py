@@ -180,7 +180,8 @@ def image_set_of(trees: Mapping[SplitName, ClassTree], *, partial: bool = False)
 
 def _table_in(root: Path) -> str:
     """Return `, such as to FILE` with the name of a table in a folder, which may be its label file; empty without one."""
-    found = sorted(path.name for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl"))
+    names = (path.name for path in root.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl"))
+    found = sorted(names, key=lambda name: (not any(word in name.lower() for word in ("train", "label")), name))
     return f", such as to {visible(found[0])}" if found else ""
 
 
