@@ -192,6 +192,7 @@ def _turned(values: Values, orientation: int | None) -> Values:
 
 
 def _other_channels(name: str, found: int, wanted: int) -> UsageError:
+    lengths = f"the network takes {wanted} (the length of preprocess.mean and std)"
     return UsageError(
-        f"{name} has {counted(found, 'channel')}: the network takes {wanted} (the length of preprocess.mean and std). Replace or remove it."
+        f"{name} has {counted(found, 'channel')}: {lengths}. Replace or remove it; or, in training, set both to {found} numbers."
     )
