@@ -54,6 +54,7 @@ def test_a_run_is_evaluated_on_another_root(reslight):
     weights = Path("weights")
     assert reslight("export", config.parent, weights).code == 0
     assert "test:" not in reslight("verify", weights, "--data", "trained").out
+    assert reslight("verify", weights).err.startswith("reslight: error: the results are those of a folder of images: give it as --data")
     answer = reslight("verify", weights, "--data", "other")
     assert answer.code == 1
     assert f"DIFFERS  test: not the images of the card, their fingerprint is {data['splits']['test']['fingerprint'][:12]}" in answer.out

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -78,6 +79,8 @@ def verify(description: Description, root: str | None = None, labels: str | None
     if has_card:
         is_same = numbers_in(read_card(description.folder), record)
         yield Check(f"{CARD} has {'the numbers of' if is_same else 'other numbers than'} config.json", is_same)
+    if root is None and record.data.get("kind") and not Path(_ROOT).is_dir():
+        raise UsageError("the results are those of a folder of images: give it as --data, and its label file, if it has one, as --labels.")
     data = data_of(record, root or _ROOT, labels)
     for claimed in record.metrics:
         split = claimed.split if claimed.split in data.splits else next(iter(data.splits))

@@ -19,7 +19,7 @@ _DATASETS = {f"{one.__module__}.{one.__name__}" for one in (Folder, ImageNet)} |
 _SHARDS = ("*.parquet", "*/*.parquet")
 
 
-def use_other_images(settings: Any, command: str, checkpoint: Path, contents: Mapping[str, Any]) -> None:
+def use_other_images(settings: Any, command: str, checkpoint: Path, contents: Mapping[str, Any], *, has_typed_labels: bool) -> None:
     """Replace the dataset of a configuration if its images are not those of the run: by one with the classes of the checkpoint.
 
     Args:
@@ -27,6 +27,7 @@ def use_other_images(settings: Any, command: str, checkpoint: Path, contents: Ma
         command: `validate`, `test` or `predict`.
         checkpoint: The checkpoint.
         contents: What is in it.
+        has_typed_labels: Whether `data.labels` was typed for these images, rather than taken from the run.
     """
     trained, data = contents.get("reslight", {}).get("data") or {}, settings.data
     own, now = data_settings_of(checkpoint), data.get("init_args") or {}
@@ -40,7 +41,7 @@ def use_other_images(settings: Any, command: str, checkpoint: Path, contents: Ma
     if is_imagenet and root.is_dir() and layout_in(root):
         return
     labels = now["labels"]
-    if labels and not has_own_root and labels == own.get("labels") and not (root / labels).is_file():
+    if labels and not (has_typed_labels or has_own_root) and labels == own.get("labels") and not (root / labels).is_file():
         log.info("data.labels is %s, the file of the training images: it is not used for those in %s", labels, now["root"])
         labels = None
     arguments = {**vars(now), "labels": labels, "classes": list(trained["labels"])}

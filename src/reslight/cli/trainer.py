@@ -84,7 +84,6 @@ class CLI(LightningCLI):
         self.signals = signals or StopSignals()
         self.run_folder: RunFolder | None = None
         self.checkpoint_io = AtomicCheckpointIO()
-        self.root_is_typed = any(setting.key == "trainer.default_root_dir" and setting.file is None for setting in settings)
         # The text under a setting's field is its help. To read it takes half of the parsing time, so only help does.
         self.asks_for_help = any(_asks_for_help(word) for word in words)
         set_parsing_settings(docstring_parse_attribute_docstrings=self.asks_for_help)
@@ -152,7 +151,7 @@ class CLI(LightningCLI):
         if root := config.trainer.default_root_dir:
             config.trainer.default_root_dir = root = str(Path(root).expanduser())
         is_of_run = self.first_config and Run.of_config(self.first_config)  # which may have been moved since it was saved
-        chosen_root = Path(root) if root and (self.root_is_typed or not is_of_run) else None
+        chosen_root = Path(root) if root and (self._is_typed("trainer.default_root_dir") or not is_of_run) else None
         name = config_files.run_name(self.first_config, config.model.net)
         self.runs = RunDirectory.for_config(self.first_config, name, chosen_root)
         if is_of_run and self.command != "fit" and config.ckpt_path in (None, "last", "best"):
@@ -165,7 +164,11 @@ class CLI(LightningCLI):
         if self.init_from:
             begin_with_weights(config, self.contents)
         if self.command != "fit" and self.checkpoint and self.contents:
-            use_other_images(config, self.command, self.checkpoint, self.contents)
+            use_other_images(config, self.command, self.checkpoint, self.contents, has_typed_labels=self._is_typed("data.labels"))
+
+    def _is_typed(self, key: str) -> bool:
+        """Return whether a setting was typed, rather than read from a file."""
+        return any(setting.key == key and setting.file is None for setting in self.settings)
 
     @cached_property
     def contents(self) -> dict[str, Any] | None:

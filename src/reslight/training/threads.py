@@ -23,7 +23,7 @@ BUDGET = 0.8
 """Seconds in which numbers of threads are compared."""
 LONGEST_STEP = 1e10
 """Floating-point operations of a step up to which numbers of threads are compared: above, all threads have enough to do."""
-CLEAR_GAIN = 1.05
+CLEAR_GAIN = 1.02
 """How many times as fast a step must be with more threads: less than that is not worth the cores, and may be chance."""
 ALONE = 0.8
 """The share of a step's time in which a single thread must have a core, or other programs use all cores."""

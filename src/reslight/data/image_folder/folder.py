@@ -190,7 +190,8 @@ class Folder(ImageDataModule):
         """
         unlabelled = self._image_set.unlabelled
         if not self.has_test and (stage == "test" or (stage == "predict" and unlabelled is None)):
-            text = "it has no test images. Add the folder test, or use `reslight validate`."
+            instead = "use `reslight validate`" if stage == "test" else "set it to the folder of the images to predict"
+            text = f"it has no test images. Add the folder test, or {instead}."
             if unlabelled is not None:
                 text = "its test images have no labels. Use `reslight validate` or `reslight predict`."
             raise UsageError(f"data.root is {self.root}: {text}")
