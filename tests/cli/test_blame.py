@@ -48,7 +48,7 @@ def test_a_logger_of_lightning_is_named():
 def test_no_file_hides_a_module_where_a_name_is_missing_within_reslight():
     """This module exists once, whatever else is on sys.path under the name of the package."""
     with pytest.raises(ImportError) as raised:
-        from reslight.models.blocks import missing  # noqa: F401
+        from reslight.models.blocks import missing  # noqa: F401  # the import is what is tested
     assert raised.value.name == "reslight.models.blocks"
     assert hiding_file(raised.value) is None
 
@@ -58,6 +58,6 @@ def test_a_file_hides_a_module_of_the_standard_library(monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(str(Path.cwd()))
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     with pytest.raises(ImportError) as raised:
-        from colorsys import rgb_to_hsv  # noqa: F401
+        from colorsys import rgb_to_hsv  # noqa: F401  # the import is what is tested
     assert hiding_file(raised.value) == "colorsys.py"
     monkeypatch.delitem(sys.modules, "colorsys")

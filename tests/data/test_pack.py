@@ -56,7 +56,7 @@ def test_files_as_they_are(root: Path, tmp_path: Path, capsys: pytest.CaptureFix
     found, expected = find_image_set(str(tmp_path / "out")), find_image_set(str(root))
     assert found.classes == expected.classes
     for split in ("train", "test"):
-        same(found.splits[split], expected.splits[split])  # type: ignore[index]
+        same(found.splits[split], expected.splits[split])
     plan = json.loads((tmp_path / "out/pack.json").read_text())
     for name, about in plan["shards"].items():
         data = (tmp_path / "out/data" / name).read_bytes()
@@ -78,7 +78,7 @@ def test_the_library_datasets_reads_the_same(root: Path, tmp_path: Path):
     for split, path in files.items():
         loaded = datasets.Dataset.from_parquet(path, cache_dir=str(tmp_path / "cache"))
         assert loaded.features["label"].names == ["cat", "dog"]
-        expected = find_image_set(str(root)).splits[split]  # type: ignore[index]
+        expected = find_image_set(str(root)).splits[split]
         assert loaded["label"][:] == expected.labels.tolist()
         pixels = np.asarray(loaded[0]["image"].convert("RGB"))
         assert (pixels == decode(expected.images.read(0), "").permute(1, 2, 0).numpy()).all(), "both turn images"
@@ -121,7 +121,7 @@ def test_groups_and_several_labels_survive(tmp_path: Path):
     assert found.multi_label
     assert found.classes == expected.classes == ("a", "b", "c")
     for split in ("train", "val"):
-        same(found.splits[split], expected.splits[split])  # type: ignore[index]
+        same(found.splits[split], expected.splits[split])
     pack_data(str(tmp_path / "out"), str(tmp_path / "again"))
     same(find_image_set(str(tmp_path / "again")).splits["train"], expected.splits["train"])
 
@@ -198,7 +198,7 @@ def test_mistakes_are_one_line(root: Path, tmp_path: Path, arguments: dict[str, 
     given = {"root": str(root), "out": str(tmp_path / "out")} | arguments
     given = {name: value.format(root=root, tmp=tmp_path) if isinstance(value, str) else value for name, value in given.items()}
     with pytest.raises((ValueError, OSError), match=says) as caught:
-        pack_data(**given)  # type: ignore[arg-type]
+        pack_data(**given)
     assert "\n" not in str(caught.value)
 
 

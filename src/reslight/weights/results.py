@@ -1,4 +1,7 @@
-"""Evaluation results of weights, as config.json has them, checked field by field."""
+"""Evaluation results of weights, as config.json has them, checked field by field.
+
+The two kinds have no base class for the fields that they share: it would put these first, and config.json has the fields in this order.
+"""
 
 import math
 import reprlib

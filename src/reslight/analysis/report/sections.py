@@ -104,7 +104,7 @@ def mistakes_section(outcome: Outcome, logits: Tensor, most: int, *, right: bool
     order = best.values.argsort(stable=True, descending=not right)
     numbers = order[wanted[order]][:most].tolist()
     if not numbers:
-        return paragraph("There are none.")
+        return paragraph("No prediction is right." if right else "No prediction is wrong.")
     names, captions = outcome.names, []
     for number in numbers:
         predicted, label = int(best.indices[number]), int(outcome.labels[number])

@@ -31,7 +31,7 @@ def check_installed(user: str) -> None:
         MissingPackageError: it is not installed.
     """
     try:
-        import litdata  # noqa: F401
+        import litdata  # noqa: F401  # only to see whether it is there
     except ModuleNotFoundError as error:
         if error.name != "litdata":
             raise
@@ -119,7 +119,7 @@ def _serializers() -> dict[str, Any]:
         """Leaves encoded images as they are: threads decode them later."""
 
         def serialize(self, data: Any) -> Any:
-            raise NotImplementedError
+            raise NotImplementedError  # chunks are only read here
 
         def deserialize(self, data: Any) -> bytes:
             return bytes(data)
