@@ -1,4 +1,4 @@
-"""Depth and accuracy of the published CIFAR family: the tables of docs/paper.md, and its figures.
+"""Depth and accuracy of the published CIFAR family: the tables of docs/paper/index.md, and its figures.
 
     python benchmarks/family.py --out docs/paper                  # from the cards, the logs and earlier responses
     python benchmarks/family.py --out docs/paper --data ROOT      # computes the layer responses again
@@ -37,7 +37,7 @@ OTHERS: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     },
     "cifar100": {"chenyaofo": {"resnet20": 31.17, "resnet32": 29.84, "resnet44": 28.37, "resnet56": 27.37}},
 }
-"""Test errors of others in percent; docs/paper.md names the sources. Those of plain networks are read off the paper's figure 6."""
+"""Test errors of others in percent; docs/paper/index.md names the sources. Those of plain networks are read off the paper's figure 6."""
 WANTED = {"cifar10": ("plain20", "plain56"), "cifar100": ()}
 """Networks that have a row before they are published."""
 OPTIMIZERS = {"muon": "Muon", "sgd": "SGD"}
@@ -198,7 +198,7 @@ def write_responses(found: Sequence[Responses], file: Path) -> None:
 
 
 def tables(found: Sequence[Responses]) -> Iterator[str]:
-    """Yield the tables of docs/paper.md."""
+    """Yield the tables of docs/paper/index.md."""
     yield from map(depth_table, SETS)
     yield response_table(found)
 

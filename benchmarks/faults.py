@@ -1,6 +1,6 @@
 """End runs in every way that they end in, resume them, and compare them with an uninterrupted run.
 
-    python benchmarks/faults.py --out docs/faults.md      # everything; about ten minutes on two cores
+    python benchmarks/faults.py --out docs/results/faults.md      # everything; about ten minutes on two cores
     python benchmarks/faults.py 'SIGKILL*' '*two processes*'
 
 Each case starts real processes of `reslight fit` on a tiny network and ends them as its name says: with the signal itself, or on a file

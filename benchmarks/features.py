@@ -1,6 +1,6 @@
 """Run each of Lightning's features that a CPU has with a tiny network, and check its effect.
 
-    python benchmarks/features.py --out docs/lightning.md
+    python benchmarks/features.py --out docs/results/lightning.md
 
 A feature works if it has the effect that its check names. It is refused if reslight ends with one line and exit code 2 before the first
 checkpoint. Anything else is BROKEN, and the exit code is then 1.
@@ -139,7 +139,7 @@ def page(results: dict[str, list[Row]]) -> str:
     lines = [
         "# Lightning's features",
         "",
-        f"Made by `python benchmarks/features.py --out docs/lightning.md` on a CPU (Python {platform.python_version()}, {versions}): "
+        f"Made by `python benchmarks/features.py --out docs/results/lightning.md` on a CPU (Python {platform.python_version()}, {versions}): "
         f"{verdicts.count('works')} features work, which means that the effect beside them was checked, and {verdicts.count('refused')} "
         "are refused before the first step, with the line beside them.",
     ]

@@ -1,4 +1,4 @@
-"""Every block of docs/extending.md runs as it stands there, one after the other in one folder."""
+"""Every block of docs/guides/extending.md runs as it stands there, one after the other in one folder."""
 
 import re
 import shlex
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs/guides/extending.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```|((?:^    reslight [^\n]*\n)+)", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -26,7 +26,7 @@ def test_each_block_runs(reslight, monkeypatch, tmp_path):
         if file := re.match(r"# (\w+\.py)\n", code):
             (tmp_path / file[1]).write_text(code)
         elif code:
-            exec(compile(code, "docs/extending.md", "exec"), names)
+            exec(compile(code, "docs/guides/extending.md", "exec"), names)
         for line in lines.splitlines():
             answer = reslight(*shlex.split(line)[1:])
             assert answer.code == 0, (line, answer.err)

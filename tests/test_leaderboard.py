@@ -13,7 +13,7 @@ import yaml
 from reslight.weights.catalog import CATALOG
 
 ROOT = Path(__file__).parents[1]
-RECORD = json.loads((ROOT / "docs" / "leaderboard.json").read_text(encoding="utf-8"))
+RECORD = json.loads((ROOT / "docs" / "results" / "leaderboard.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def cells(page: str) -> dict[str, list[str]]:
 
 
 def test_the_page_is_what_the_command_writes(leaderboard: ModuleType, tmp_path: Path):
-    leaderboard.main(["--from", str(ROOT / "docs" / "leaderboard.json"), "--out", str(tmp_path / "page.md")])
+    leaderboard.main(["--from", str(ROOT / "docs" / "results" / "leaderboard.json"), "--out", str(tmp_path / "page.md")])
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
-    assert page == (ROOT / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+    assert page == (ROOT / "docs" / "results" / "leaderboard.md").read_text(encoding="utf-8")
     rows = cells(page)
     assert set(rows) == {name for name, row in CATALOG.items() if not row.repository}
     assert "not measured" not in page
@@ -68,7 +68,7 @@ def test_measurements_of_another_file_do_not_count(leaderboard: ModuleType):
 def test_the_tables_of_the_paper_s_page_are_those_of_the_cards(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     family = importlib.import_module("family")
-    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "paper" / "index.md").read_text(encoding="utf-8")
     found = family.read_responses(ROOT / "docs" / "paper" / family.RESPONSES)
     assert [one.name for one in found] == [one.name for data in family.SETS for one in family.members(data)]
     for table in family.tables(found):

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 """Environment variables that determine how a thread of OpenMP waits for the others."""
 SPIN_COUNT = "50000"
-"""How often a waiting thread of OpenMP looks whether it may go on before it sleeps; docs/performance.md says why."""
+"""How often a waiting thread of OpenMP looks whether it may go on before it sleeps; docs/results/performance.md says why."""
 
 
 def available_cores(processes: int = 1, proc: Path = Path("/proc/self")) -> int:

@@ -70,7 +70,7 @@ def test_its_configuration_and_log_are_in_the_docs(name: str):
 
 
 @pytest.mark.parametrize("name", HERE)
-@pytest.mark.parametrize("page", ["README.md", "docs/weights.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guides/weights.md"])
 def test_the_tables_have_its_number_and_how_to_load_it(name: str, page: str):
     correct, total = counted(name)
     (row,) = re.findall(rf"^\| `{re.escape(name)}` .*", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)

@@ -12,7 +12,7 @@ def keep_freed_blocks() -> bool:
     """Have glibc keep large freed blocks for the next allocation.
 
     Otherwise it returns them to the system, and each forward pass on the CPU has to request the memory of its activations page by page.
-    docs/performance.md has the speedup and the memory that it takes.
+    docs/results/performance.md has the speedup and the memory that it takes.
 
     Returns:
         Whether glibc accepted it; other C libraries are not changed.

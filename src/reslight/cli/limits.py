@@ -90,7 +90,7 @@ def check_trainer(settings: Mapping[str, Any], command: str) -> None:
     if settings["num_nodes"] > 1 and not any(name in os.environ for name in LAUNCHERS):
         raise UsageError(
             f"trainer.num_nodes is {settings['num_nodes']}: no launcher started this process, and it would wait for the others for ever. "
-            "Start it with torchrun or srun on each machine, see docs/scaling.md."
+            "Start it with torchrun or srun on each machine, see docs/guides/scaling.md."
         )
 
 

@@ -200,7 +200,7 @@ def _check_group(setting: Setting, group: Sequence[str]) -> None:
     value = "empty" if setting.value is None else setting.value
     start = f"{setting.key} is {value}{setting.where}: "
     if setting.key == "model" and isinstance(value, str) and ("." in value or value[:1].isupper()):
-        raise UsageError(f"{start}commands train an ImageClassifier. Train a class of your own in Python, see docs/extending.md.")
+        raise UsageError(f"{start}commands train an ImageClassifier. Train a class of your own in Python, see docs/guides/extending.md.")
     if isinstance(value, str) and (key := value.partition(":")[0]) != value and f"{setting.key}.{key}" in group:
         raise UsageError(f"{start}YAML needs a space behind a colon. Write {yaml_file.spaced(value)}.")
     if setting.key == "model.optim" and isinstance(value, str):

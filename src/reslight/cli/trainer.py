@@ -57,7 +57,7 @@ CKPT_PATH = (
 )
 THREADS = (
     "Threads of torch on the CPU. Null: OMP_NUM_THREADS; or as in the checkpoint that training resumes from; or all cores that this "
-    "process may use, and fewer where a small network is trained faster with fewer. docs/performance.md says how they are compared."
+    "process may use, and fewer where a small network is trained faster with fewer. docs/results/performance.md says how they are compared."
 )
 MATMUL_PRECISION = (
     "Precision of matrix products of float32 on a GPU, as in torch.set_float32_matmul_precision. high computes in TF32, as cuDNN's "

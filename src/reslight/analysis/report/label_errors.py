@@ -5,7 +5,7 @@ from torch import Tensor
 
 LEAST_LIKELY = 0.01
 """Highest calibrated probability of a label that is reported: confident learning alone reports most confident mistakes of a network, too.
-docs/report.md has the precision of both."""
+docs/guides/report.md has the precision of both."""
 
 
 def confident_classes(probabilities: Tensor, labels: Tensor) -> Tensor:
