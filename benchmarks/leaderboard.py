@@ -1,7 +1,8 @@
 """Measure the published weights, and write a page with one row for each: accuracy, calibration, speed, size and training.
 
-    python benchmarks/leaderboard.py --data ROOT --threads 1 --cpu-time --json docs/results/leaderboard.json --out docs/results/leaderboard.md
-    python benchmarks/leaderboard.py --from docs/results/leaderboard.json --out docs/results/leaderboard.md    # the page only
+    cd docs/results
+    python ../../benchmarks/leaderboard.py --data ROOT --threads 1 --cpu-time --json leaderboard.json --out leaderboard.md
+    python ../../benchmarks/leaderboard.py --from leaderboard.json --out leaderboard.md    # the page only
 
 The first command evaluates each file on the test images, and stops if it does not count as many correct as the card says. Then it
 measures the speeds of all networks in alternating rounds. Everything else on the page is from the cards and the training logs.
@@ -44,7 +45,8 @@ The weights that come with reslight, by data and accuracy. `python benchmarks/le
 - epochs are passes over the training images. All have one seed (n = 1).
 - hours are those of the training epochs, without the start, on what the card names: one CPU core, or one NVIDIA H200 on which six
   networks trained at once. They are the sum over the log's epochs of images by images/s; `not logged` means that the log is not kept.
-- The recipes, and the numbers of others: [CIFAR](../guides/cifar.md#the-published-weights). Depth and accuracy: [The paper](../paper/index.md).
+- The recipes, and the numbers of others: [CIFAR](../guides/cifar.md#the-published-weights).
+  Depth and accuracy: [The paper](../paper/index.md).
 """
 
 
