@@ -140,8 +140,8 @@ def page(results: dict[str, list[Row]]) -> str:
         "# Lightning's features",
         "",
         "Made by `python benchmarks/features.py --out docs/results/lightning.md` on a CPU "
-        f"(Python {platform.python_version()}, {versions}): {verdicts.count('works')} features work, which means that the effect beside them was checked, and {verdicts.count('refused')} "
-        "are refused before the first step, with the line beside them.",
+        f"(Python {platform.python_version()}, {versions}): {verdicts.count('works')} features work, which means that the effect "
+        f"beside them was checked, and {verdicts.count('refused')} are refused before the first step, with the line beside them.",
     ]
     for group, rows in results.items():
         lines += ["", f"## {group}", "", "| feature | | |", "|---|---|---|"]
