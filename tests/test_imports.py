@@ -38,10 +38,12 @@ OURS = {
     "runs": {"renamed", "training", "weights", "models", "metrics", "preprocess", "atomic", "messages", "regular_file"}
     | {"file_lock", "lightning_private", "multi_label"},
     "analysis": {"multi_label", "atomic", "runs", "weights", "data", "models", "metrics", "preprocess", "messages", "regular_file"},
+    "deploy": {"weights", "models", "preprocess", "data", "runs", "analysis", "metrics", "multi_label", "messages", "atomic"}
+    | {"regular_file", "version", "lazy", "cores"},
     "paper": {"atomic", "analysis", "runs", "training", "models", "messages", "weights"},
-    "cli": {"atomic", "cores", "interrupts", "lightning_private", "plain"}
+    "cli": {"atomic", "cores", "interrupts", "lightning_private", "plain", "deploy"}
     | {"renamed", "paper", "analysis", "runs", "training", "data", "weights", "models", "hub", "preprocess", "messages", "version"},
-    "__init__": {"lazy", "models", "preprocess", "weights", "messages", "version"},
+    "__init__": {"lazy", "models", "preprocess", "weights", "messages", "version", "deploy"},
     "__main__": {"cli", "interrupts"},
 }
 # The same inside data/; preprocess, hub and the leaves are for all of it.

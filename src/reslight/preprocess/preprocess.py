@@ -149,7 +149,7 @@ class Preprocess:
             UsageError: a tensor of another dtype or shape.
         """
         if isinstance(image, Tensor):
-            self._check_tensor(image)
+            self.check_tensor(image)
             resized = self._resize_tensor(image)
         else:
             resized = self._resize_pillow(image)
@@ -179,7 +179,12 @@ class Preprocess:
         scale, shift = (1 / (255 * std)).to(compute), (-mean / std).to(compute)
         return Normalizer(scale.to(device), shift.to(device), dtype)
 
-    def _check_tensor(self, image: Tensor) -> None:
+    def check_tensor(self, image: Tensor) -> None:
+        """Check that a tensor holds an image, or several, that can be preprocessed.
+
+        Raises:
+            UsageError: another dtype or shape.
+        """
         dtypes = (torch.uint8,) if self.bits == 8 else (torch.uint8, torch.uint16)
         if image.dtype not in dtypes or image.ndim not in (3, 4) or image.shape[-3] != self.channels:
             raise UsageError(

@@ -12,9 +12,9 @@ Fitting = Literal["center", "squash", "letterbox"]
 """How an image of any shape becomes one of the network's shape."""
 Size = int | tuple[int, int]
 """Height and width in pixels: one number for a square, or both."""
-_STRIP = 32
+STRIP = 32
 """Largest ratio of an image's sides; of longer images only the middle is resized."""
-_MAX_PIXELS = 2**26
+MAX_PIXELS = 2**26
 """Pixels of a resized image that are wanted at most, before its center is cropped."""
 
 
@@ -69,7 +69,7 @@ def middle(height: int, width: int, short_side: int = 0, aspect: float = 1.0) ->
         short_side: What the short side is resized to; where it is above 1,448 pixels, 32 times as long would be gigabytes.
         aspect: Width divided by height of the center crop.
     """
-    ratio = min(_STRIP, max(2, _MAX_PIXELS // max(1, short_side) ** 2))
+    ratio = min(STRIP, max(2, MAX_PIXELS // max(1, short_side) ** 2))
     tall, wide = min(height, max(1, int(ratio * width / aspect))), min(width, max(1, int(ratio * height * aspect)))
     return (height - tall) // 2, (width - wide) // 2, tall, wide
 

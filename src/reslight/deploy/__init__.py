@@ -1,0 +1,1 @@
+"""Trained networks where they are used: predict, export, serve."""
