@@ -101,3 +101,13 @@ def test_mistakes_are_one_line(digit: str, capsys, arguments: list[str], expecte
     error = capsys.readouterr().err
     assert error.startswith(f"reslight: error: {expected}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.slow  # seconds to import captum
+@pytest.mark.parametrize("name", ["resnet8", "preact_resnet18_cifar", "resnet50d"])
+def test_the_maps_are_those_of_captum(name: str):
+    attr = pytest.importorskip("captum.attr")
+    net, images, classes = net_of(name), torch.randn(2, 3, 40, 40), torch.tensor([1, 4])
+    expected = attr.LayerGradCam(net, net.avgpool).attribute(images, target=classes, attribute_to_layer_input=True, relu_attributions=True)
+    heat = grad_cam(net, images, classes)[1]
+    assert (heat - expected[:, 0].detach()).abs().max() <= 1e-5 * heat.max()

@@ -27,7 +27,10 @@ def calibrate(folder: Path, root: str, labels: str | None = None) -> Calibration
     description = read_description(folder)
     record = description.record
     if record.multi_label:
-        raise UsageError(f"{folder} gives an image several labels: a temperature is for networks that give one.")
+        raise UsageError(
+            f"{folder} gives an image several labels: one temperature cannot fit all of its classes. `reslight report` tells how "
+            "far each can be believed."
+        )
     data = data_of(record, root, labels, ("val",))
     if "val" not in data.splits:
         why = "a temperature is fitted to images that training left out, and never to test images"

@@ -1,6 +1,6 @@
 """The datasets that model cards and checkpoints name."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from reslight.weights import Record
 
 if TYPE_CHECKING:
     from reslight.data import ImageDataModule
+    from reslight.data.image_folder.other_images import EvaluationFolder
 
 _IMAGENET = 1000
 """Classes of ImageNet."""
@@ -31,7 +32,9 @@ def training_data(record: Record) -> Mapping[str, Any]:
     return {"kind": "ImageNet" if record.net.num_classes == _IMAGENET else "Folder"}
 
 
-def datamodule_of(data: Mapping[str, Any], preprocess: Preprocess, root: str, labels: str | None = None) -> "ImageDataModule":
+def datamodule_of(
+    data: Mapping[str, Any], preprocess: Preprocess, root: str, labels: str | None = None, names: Sequence[str] | None = None
+) -> "ImageDataModule":
     """Return the dataset that a card or a checkpoint names, without reading images.
 
     Args:
@@ -39,6 +42,7 @@ def datamodule_of(data: Mapping[str, Any], preprocess: Preprocess, root: str, la
         preprocess: How images are preprocessed, for folders of images.
         root: The folder of the images, for datasets on disk.
         labels: The label file of a folder of images; None for class folders, or for `metadata.csv` and the like.
+        names: Names of the network's classes, for streams that do not name them.
 
     Raises:
         UsageError: a dataset that reslight does not have.
@@ -57,8 +61,13 @@ def datamodule_of(data: Mapping[str, Any], preprocess: Preprocess, root: str, la
         columns = LabelColumns.of_card(data.get("labels_columns"))
         settings: dict[str, Any] = {"val_size": val_size, "fold": data.get("fold"), "labels": labels, "labels_columns": columns}
         return (ImageNet if kind == "ImageNet" else Folder)(root, preprocess=preprocess, **settings)
+    if kind == "Stream":
+        from reslight.data import Stream
+
+        return Stream(root, preprocess=preprocess, classes=None if names is None else list(names))
     raise UsageError(
-        f"the card's dataset is {str(name)[:40]!r}: reslight has digits, cifar10, cifar100 and image folders. Evaluate them yourself."
+        f"the card's dataset is {str(name)[:40]!r}: reslight has digits, cifar10, cifar100, image folders and streams. "
+        "Evaluate them yourself."
     )
 
 
@@ -94,7 +103,9 @@ def data_of(record: Record, root: str, labels: str | None = None, splits: Collec
         UsageError: a dataset with other classes or channels than the weights.
     """
     with data_root_called("--data"):
-        made = _other_images(record, root, labels) or datamodule_of(training_data(record), record.preprocess, root, labels)
+        about = training_data(record)
+        others = other_images(about, record.labels, record.preprocess, root, labels)
+        made = others or datamodule_of(about, record.preprocess, root, labels, record.labels)
     if missing := [visible(name) for name in record.labels or () if name not in made.labels]:
         classes = "classes" if len(missing) > 1 else "class"
         raise UsageError(f"{root} has no {classes} {shortened(missing)}, which the card has. Give the card's dataset as --data.")
@@ -125,26 +136,34 @@ def data_of(record: Record, root: str, labels: str | None = None, splits: Collec
     return made
 
 
-def _other_images(record: Record, root: str, labels: str | None) -> "ImageDataModule | None":
-    """Return the dataset for weights that were trained on a folder of images: its classes are found by their names, and may be few.
+def other_images(
+    data: Mapping[str, Any], names: Sequence[str] | None, preprocess: Preprocess, root: str, labels: str | None = None
+) -> "EvaluationFolder | None":
+    """Return the dataset for a network that was trained on a folder of images: its classes are found by their names, and may be few.
+
+    Args:
+        data: What is known of the training data, see `datamodule_of`.
+        names: Name of each class; None if they are not known.
+        preprocess: How images are preprocessed.
+        root: The folder of the images.
+        labels: Their label file; None for class folders, or for `metadata.csv` and the like.
 
     Returns:
-        The dataset; None for weights of another dataset or without names of classes, and for ImageNet's own folders.
+        The dataset; None for networks of another dataset or without names of classes, and for ImageNet's own folders.
     """
     from reslight.data.image_folder.label_table import LabelColumns
     from reslight.data.image_folder.other_images import EvaluationFolder
     from reslight.data.imagenet.imagenet import layout_in
     from reslight.data.imagenet.other_images import ImageNetEvaluation
 
-    data = record.data
     is_imagenet = data.get("kind") == "ImageNet"
-    if record.labels is None or data.get("kind") not in ("Folder", "ImageNet") or type(data.get("val_size", 0)) is not int:
+    if names is None or data.get("kind") not in ("Folder", "ImageNet") or type(data.get("val_size", 0)) is not int:
         return None
     if is_imagenet and Path(root).is_dir() and layout_in(Path(root)):
         return None
     content = data.get("splits", {}).get("train", {}).get("content")
-    settings = {"val_size": data.get("val_size", 0), "fold": data.get("fold"), "labels": labels, "preprocess": record.preprocess}
+    settings = {"val_size": data.get("val_size", 0), "fold": data.get("fold"), "labels": labels, "preprocess": preprocess}
     settings["on_unknown_class"] = "skip"
     columns = LabelColumns.of_card(data.get("labels_columns"))
     kind = ImageNetEvaluation if is_imagenet else EvaluationFolder
-    return kind(root, record.labels, trained_on=content, labels_columns=columns, **settings)
+    return kind(root, names, trained_on=content, labels_columns=columns, **settings)

@@ -1,8 +1,9 @@
 """Confident learning against the paper's definition, written as loops, and against what cleanlab 2.9.0 finds."""
 
+import pytest
 import torch
 
-from reslight.analysis.report.label_errors import confident_classes, likely_label_errors
+from reslight.analysis.report.label_errors import LEAST_LIKELY, confident_classes, likely_label_errors
 
 
 def noisy(count: int = 300, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,6 +34,17 @@ def test_the_off_diagonal_images_are_those_of_cleanlab():
     probabilities, labels = noisy()
     found = confident_classes(probabilities, labels)
     assert ((found >= 0) & (found != labels)).nonzero().flatten().tolist() == CLEANLAB
+
+
+@pytest.mark.slow  # seconds to import cleanlab
+def test_images_and_their_order_are_those_of_the_installed_cleanlab():
+    cleanlab = pytest.importorskip("cleanlab.filter")
+    probabilities, labels = noisy(2000)
+    options = {"filter_by": "confident_learning", "return_indices_ranked_by": "self_confidence", "n_jobs": 1}
+    issues = cleanlab.find_label_issues(labels.numpy(), probabilities.numpy(), **options)
+    expected = [one for one in issues if probabilities[one, labels[one]] <= LEAST_LIKELY]
+    assert likely_label_errors(probabilities, labels)[0].tolist() == expected
+    assert len(expected) > 5
 
 
 def test_only_labels_that_are_hardly_possible_are_reported():

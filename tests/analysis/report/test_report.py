@@ -2,6 +2,7 @@
 
 import html.parser
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import reslight as package
 from reslight.analysis.report.calibration import Calibrated, calibration_section
 from reslight.analysis.report.charts import Line, line_chart, ticks
 from reslight.analysis.report.outcome import Outcome, Part
-from reslight.analysis.report.report import _history
 from reslight.analysis.report.sections import per_class
+from reslight.analysis.report.sources import _history
 from reslight.cli.main import main
 from reslight.data import Digits, Folder
 from reslight.data.loading.split import Split
@@ -174,6 +175,51 @@ def test_other_classes_are_refused(capsys):
     assert main(["report", "w", "--data", "images", "-o", "r.html"]) == 2
     assert "--data is images: its 2 classes, such as a, are not those of w." in capsys.readouterr().err
     assert not Path("r.html").exists()
+
+
+@pytest.fixture
+def trained_elsewhere() -> list[str]:
+    """Weights in the folder w, whose training images were others than any of a test."""
+    preprocess, classes = package.Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3), ["a", "b"]
+    about = {"name": "mine", "kind": "Folder", "val_size": 0, "splits": {"train": {"size": 9, "content": "0" * 64}}}
+    torch.manual_seed(0)
+    package.save(package.create_model("resnet8", num_classes=2), "w", preprocess=preprocess, labels=classes, data=about)
+    return classes
+
+
+def test_a_folder_of_test_images_is_enough(trained_elsewhere: list[str], capsys):
+    folder_of_images(Path("images"), trained_elsewhere)
+    shutil.rmtree("images/train")
+    assert main(["report", "w", "--data", "images", "-o", "r.html"]) == 0
+    assert "of 8 test images of images right" in capsys.readouterr().out
+    assert "There is only one split." in Path("r.html").read_text(encoding="utf-8")
+
+
+def test_images_that_may_be_training_images_are_refused(trained_elsewhere: list[str], capsys):
+    folder_of_images(Path("images"), trained_elsewhere)
+    shutil.rmtree("images/train")
+    Path("images/test").rename("loose")
+    assert main(["report", "w", "--data", "loose", "-o", "r.html"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("reslight: error: --data is loose: its images are not in splits, and not those of the training")
+
+
+def test_a_stream_is_reported_with_the_labels_that_its_images_have(capsys):
+    pytest.importorskip("litdata")
+    folder_of_images(Path("images"), ["a", "b"])
+    preprocess = package.Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    assert main(["data", "pack", "images", "chunks", "--format", "litdata"]) == 0
+    torch.manual_seed(0)
+    package.save(
+        package.create_model("resnet8", num_classes=2), "w", preprocess=preprocess, labels=["a", "b"], data={"name": "s", "kind": "Stream"}
+    )
+    assert main(["report", "w", "--data", "chunks", "-o", "r.html"]) == 0
+    text = Path("r.html").read_text(encoding="utf-8")
+    assert "of 8 test images of chunks right" in capsys.readouterr().out
+    histogram = text[text.rindex("Images of each class") :]
+    assert re.search(r'<th scope="col">test</th>(?!<th scope="col">train)', histogram)
+    assert histogram.count("<td>4</td>") == 2
+    assert re.search(r"item \d of test/", text)
 
 
 def test_precision_recall_and_f1_are_those_of_sklearn():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from reslight.analysis.gradcam import rgb
-from reslight.analysis.report.outcome import BATCH
+from reslight.analysis.report.outcome import BATCH, label_text
 from reslight.analysis.report.page import cards, pair, paragraph, text
 from reslight.data.check.near_copies import near_copies, thumbnail
 from reslight.data.loading.loaders import AnySplit, EvalLoader
@@ -42,8 +42,8 @@ def copies_section(splits: Mapping[str, AnySplit], labels: list[str], most: int)
             group = int(groups[number])
             name, row = names[group], number - starts[group]
             image, label = _one(splits[name], row)
-            pictures.append((rgb(image), f"image {row} of {name}, labelled {labels[label]}"))
-            places.append(f"{name} {row}: {labels[label]}")
+            pictures.append((rgb(image), f"image {row} of {name}, labelled {label_text(label, labels)}"))
+            places.append(f"{name} {row}: {label_text(label, labels)}")
         shown.append(pair(pictures, f'{text(places[0])}<br>{text(places[1])}<br><span class="dim">correlation {correlation:.3f}</span>'))
     about = (
         f"{len(found):,} pairs of images in different splits ({', '.join(map(text, names))}) look alike. A prediction for a copy of a "
@@ -57,9 +57,9 @@ def _images(split: AnySplit) -> Iterator[Tensor]:
         yield from batch.images
 
 
-def _one(split: AnySplit, row: int) -> tuple[Tensor, int]:
+def _one(split: AnySplit, row: int) -> tuple[Tensor, Tensor]:
     batch = next(iter(split.batches([torch.tensor([row])], 0)))
-    return _bytes(batch.images[0]), int(batch.labels[0])
+    return _bytes(batch.images[0]), batch.labels[0]
 
 
 def _bytes(image: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The logits of one or several networks for images that they were not trained on."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +12,29 @@ from reslight.analysis.gradcam import grad_cam
 from reslight.analysis.sheet import pixels
 from reslight.data.loading.loaders import AnySplit, EvalLoader
 from reslight.data.loading.split import Split
-from reslight.messages import visible
+from reslight.messages import shortened, visible
 from reslight.models import ResNet
 
 BATCH = 250
+
+
+def label_text(label: Tensor, names: Sequence[str]) -> str:
+    """Return the name of an image's class, or those of its classes.
+
+    Args:
+        label: The number of the class, `()`, or 0 and 1 for each class, `(num_classes,)`.
+        names: Name of each class.
+    """
+    if not label.ndim:
+        return names[int(label)]
+    return shortened([names[number] for number in label.nonzero().flatten().tolist()]) or "nothing"
+
+
+def end_of_name(name: str) -> str:
+    """Return the end of an image's path; of an image in a larger file, its place there, too: `row 3 of train/0.parquet`."""
+    place = re.match(r"(row|item) \d+ of ", name)
+    path = name[place.end() :] if place else name
+    return (place[0] if place else "") + visible("/".join(path.split("/")[-2:]), 60)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +45,7 @@ class Part:
         net: The network.
         split: The images.
         logits: float32 `(N, num_classes)`.
-        labels: int64 `(N,)`.
+        labels: int64 `(N,)`, or uint8 `(N, num_classes)` with several labels for each image.
     """
 
     net: ResNet
@@ -49,8 +69,7 @@ class Part:
         """Return the name of an image: the end of its path, or its number."""
         if isinstance(self.split, Split):
             return f"image {number}"
-        path = self.split.images.name(int(self.split.numbers[number]))
-        return visible("/".join(path.split("/")[-2:]), 60)
+        return end_of_name(self.split.images.name(int(self.split.numbers[number])))
 
     def images(self, numbers: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Return images, uint8 `(N, C, H, W)`, and the heat maps of a class for each, see `grad_cam`."""
@@ -82,8 +101,12 @@ class Outcome:
 
     @cached_property
     def labels(self) -> Tensor:
-        """Of all images, int64 `(N,)`."""
+        """Of all images, int64 `(N,)`, or uint8 `(N, num_classes)` with several labels for each image."""
         return torch.cat([part.labels for part in self.parts])
+
+    def label(self, number: int) -> str:
+        """Return the name of an image's label, or those of its labels."""
+        return label_text(self.labels[number], self.names)
 
     def place(self, number: int) -> tuple[Part, int]:
         """Return the part that an image is in, and its number there."""

@@ -1,15 +1,15 @@
 """Put a report together."""
 
-import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from reslight.analysis.datasets import check_left_out, datamodule_of, training_data, validation_fingerprint
+from torch import Tensor
+
+from reslight.analysis.datasets import validation_fingerprint
 from reslight.analysis.report.calibration import calibrate, calibration_section
 from reslight.analysis.report.copies import copies_section
 from reslight.analysis.report.label_errors import likely_label_errors
+from reslight.analysis.report.multi_label import decisions_section, reliability_section, scores_section
 from reslight.analysis.report.outcome import Outcome, Part
 from reslight.analysis.report.page import page, paragraph, text
 from reslight.analysis.report.sections import (
@@ -20,23 +20,13 @@ from reslight.analysis.report.sections import (
     label_errors_section,
     mistakes_section,
 )
+from reslight.analysis.report.sources import Source, load_images, open_source
 from reslight.analysis.temperature import evaluated
 from reslight.data.loading.labels import class_counts
-from reslight.messages import UsageError, counted, data_root_called, shortened, visible
-from reslight.models import ResNet
-from reslight.runs.folder import Run, find_run_or_weights
-from reslight.runs.history import History, read_run
-from reslight.runs.trained import net_of_run
-from reslight.weights.calibration import Calibration
-from reslight.weights.catalog import CATALOG
-from reslight.weights.interop.timm_folder import read_any_description
-from reslight.weights.loading import load
-from reslight.weights.locate import locate
-
-if TYPE_CHECKING:
-    from reslight.data import ImageDataModule
-
-log = logging.getLogger(__name__)
+from reslight.data.loading.loaders import AnySplit
+from reslight.data.stream.images import UNKNOWN
+from reslight.messages import counted, data_root_called, shortened
+from reslight.multi_label import evaluate_scores
 
 MISTAKES, UNSURE, WRONG_LABELS, COPIES = 24, 12, 24, 12
 """The most pictures of each kind."""
@@ -56,16 +46,6 @@ class Report:
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    net: ResNet
-    data: "ImageDataModule"
-    trained_on: Mapping[str, Any]
-    title: str
-    calibration: Calibration | None
-    history: History | None
-
-
 def report(sources: Sequence[str], root: str, labels: str | None = None) -> Report:
     """Evaluate a network on its test images, or on its validation images if there are no others, and report what it gets wrong.
 
@@ -78,101 +58,92 @@ def report(sources: Sequence[str], root: str, labels: str | None = None) -> Repo
 
     Raises:
         OSError: missing weights, runs or images.
-        UsageError: a network with several labels for an image, or images that do not fit the network.
+        UsageError: images that do not fit the network.
     """
-    opened = [_open(source, root, labels) for source in sources]
+    opened = [open_source(source, root, labels) for source in sources]
     first = opened[0]
     with data_root_called("--data"):
-        name = _load(opened, root)
+        name = load_images(opened, root)
     title = shortened([source.title for source in opened])
     parts = [Part.evaluate(source.net, source.data.splits[name]) for source in opened]
     outcome = Outcome(parts, first.data.labels, title, f"{_SPLITS[name]} of {first.data.name}")
-    splits = first.data.splits
+    lines, sections = _several_labels(outcome) if first.net.multi_label else _one_label(outcome, opened, name)
+    histories = [source.history for source in opened if source.history]
+    splits: dict[str, AnySplit] = {split: first.data.splits[split] for split in ("train", "val", "test") if split in first.data.splits}
+    known: dict[str, Tensor] = {split: images.labels for split, images in splits.items()} | {name: parts[0].labels}
+    counts = {split: class_counts(one, len(outcome.names)).tolist() for split, one in known.items() if _are_known(one)}
+    sections = [
+        sections[0],
+        *([("Curves", curves_section(histories))] if histories else []),
+        *sections[1:],
+        ("Near copies in different splits", copies_section(splits, list(outcome.names), COPIES)),
+        ("Images of each class", histogram_section(counts, outcome.names)),
+    ]
+    return Report(page(f"Report on {title}", sections), lines)
+
+
+def _are_known(labels: Tensor) -> bool:
+    """Return whether the labels of a split are known; those of a stream are when its images have been read."""
+    return bool((labels != UNKNOWN).all())
+
+
+def _one_label(outcome: Outcome, opened: Sequence[Source], name: str) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+    """Return what to print, and the sections on images that have one label each; the first one is the summary.
+
+    Args:
+        outcome: The images of the split `name`.
+        opened: The networks.
+        name: The name of the split that was evaluated.
+    """
+    first, splits = opened[0], opened[0].data.splits
     stored = first.calibration if len(opened) == 1 else None
     if stored and stored.fingerprint == splits[name].fingerprint:
         stored = None  # fitted to these very images: what it is worth shows on others
     validation, known = None, validation_fingerprint(first.trained_on)
     if name == "test" and stored is None and "val" in splits and known in (None, splits["val"].fingerprint):
-        validation = Outcome([Part.evaluate(first.net, splits["val"])], first.data.labels, title, "")
+        validation = Outcome([Part.evaluate(first.net, splits["val"])], outcome.names, outcome.title, "")
     calibrated = calibrate(outcome, validation, stored.temperature if stored else None)
     counts, details = evaluated(outcome.logits, outcome.labels)
-    probabilities = calibrated.logits.softmax(dim=1)
-    wrong = likely_label_errors(probabilities, outcome.labels)
+    wrong = likely_label_errors(calibrated.logits.softmax(dim=1), outcome.labels)
     where = f"None of them was used in the training of {'the network' if len(opened) == 1 else 'the network that judges it'}."
-    histories = [source.history for source in opened if source.history]
-    order = [split for split in ("train", "val", "test") if split in splits]
-    per_split: dict[str, list[int]] = {split: class_counts(splits[split].labels, len(outcome.names)).tolist() for split in order}
     summary = (
         f"{counts.correct1:,} of {counts.total:,} {text(outcome.images)} are predicted right: "
         f"<strong>{counts.correct1 / counts.total:.2%}</strong>. {counted(len(wrong[0]), 'label')} {'is' if len(wrong[0]) == 1 else 'are'} "
         "likely wrong."
     )
-    sections = [
+    lines = (
+        f"{counts.correct1:,} of {counts.total:,} {outcome.images} right ({counts.correct1 / counts.total:.2%})",
+        f"likely wrong labels: {len(wrong[0]):,}",
+    )
+    return lines, [
         ("", paragraph(summary)),
-        *([("Curves", curves_section(histories))] if histories else []),
         ("Confusion", confusion_section(details, outcome.names)),
         ("Classes", classes_section(details, outcome.names)),
         ("Calibration", calibration_section(outcome, calibrated)),
         ("The most confident mistakes", mistakes_section(outcome, calibrated.logits, MISTAKES, right=False)),
         ("The least sure right predictions", mistakes_section(outcome, calibrated.logits, UNSURE, right=True)),
         ("Likely wrong labels", label_errors_section(outcome, wrong, calibrated.logits, WRONG_LABELS, where)),
-        ("Near copies in different splits", copies_section({split: splits[split] for split in order}, list(outcome.names), COPIES)),
-        ("Images of each class", histogram_section(per_split, outcome.names)),
     ]
+
+
+def _several_labels(outcome: Outcome) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+    """Return what to print, and the sections on images that have several labels each; the first one is the summary."""
+    counts, results = evaluate_scores(outcome.logits, outcome.labels)
+    micro = counts.fractions()["f1_micro"]
+    of_images = f"of {counts.total:,} {outcome.images}"
+    decisions = f"{counts.tp:,} labels right, {counts.fp:,} wrong and {counts.fn:,} missed"
     lines = (
-        f"{counts.correct1:,} of {counts.total:,} {outcome.images} right ({counts.correct1 / counts.total:.2%})",
-        f"likely wrong labels: {len(wrong[0]):,}",
+        f"mAP {100 * counts.mAP:.2f} %, F1 {100 * micro:.2f} % ({decisions})",
+        f"all labels {of_images} right: {counts.exact:,} ({counts.exact / counts.total:.2%})",
     )
-    return Report(page(f"Report on {title}", sections), lines)
-
-
-def _open(source: str, root: str, labels: str | None) -> _Source:
-    if run := find_run_or_weights(source):
-        net, about = net_of_run(run)
-        title, history, calibration = run.name, _history(run), None
-    else:
-        record = read_any_description(locate(source)).record
-        net, about, history = load(source), training_data(record), None
-        title, calibration = source if source in CATALOG else record.name, record.calibration
-    if net.multi_label:
-        raise UsageError(
-            f"{source} gives an image several labels: a report is about networks that give one. `reslight verify` evaluates it."
-        )
-    with data_root_called("--data"):
-        data = datamodule_of(about, net.preprocess, root, labels)
-    if data.num_classes != net.config.num_classes or (net.labels is not None and tuple(net.labels) != tuple(data.labels)):
-        raise UsageError(
-            f"--data is {root}: its {counted(data.num_classes, 'class', 'classes')}, such as {visible(data.labels[0])}, are not those of "
-            f"{source}. Give the dataset of the network."
-        )
-    return _Source(net, data, about, title, calibration, history)
-
-
-def _history(run: Run) -> History | None:
-    """Return the curves of a run; None, with a warning, if it has none, for instance before the end of its first epoch."""
-    try:
-        return read_run(run)
-    except (FileNotFoundError, UsageError) as error:
-        log.warning("the report has no curves: %s", error)
-        return None
-
-
-def _load(opened: Sequence[_Source], root: str) -> str:
-    """Load the images of each source, and return the name of the split to evaluate."""
-    first = opened[0].data
-    if len(opened) == 1 and getattr(first, "has_test", True):
-        first.setup("test")
-        with suppress(OSError):  # a folder of test images alone
-            first.setup("fit")  # for the class histogram and near copies
-        return "test"
-    for source in opened:
-        if not source.data.has_validation:
-            raise UsageError(
-                f"{source.title} has no validation images in {root}: a report is about images that were not trained on. Add some."
-            )
-        source.data.setup("fit")
-        check_left_out(source.trained_on, source.data.splits["val"].fingerprint, root)
-    prints = [source.data.splits["val"].fingerprint for source in opened]
-    if len(set(prints)) < len(prints):
-        raise UsageError("two of the runs have the same validation images: several runs must be those of a cross-validation. Give one run.")
-    return "val"
+    summary = (
+        f"All labels are right for {counts.exact:,} {text(of_images)}. Mean average precision: <strong>{counts.mAP:.2%}</strong>. "
+        f"F1 over all labels: {micro:.2%} ({decisions})."
+    )
+    return lines, [
+        ("", paragraph(summary)),
+        ("Classes", scores_section(results, outcome.names)),
+        ("Calibration", reliability_section(outcome)),
+        ("The most confident wrong labels", decisions_section(outcome, MISTAKES, missed=False)),
+        ("The most confident missed labels", decisions_section(outcome, MISTAKES, missed=True)),
+    ]

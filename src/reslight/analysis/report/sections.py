@@ -17,7 +17,7 @@ MAX_MATRIX = 20
 """The most classes whose confusion is a table of all pairs."""
 MAX_ROWS = 200
 """The most classes that are listed."""
-_CLASSES = "The class of the heat map is the predicted one."
+CLASS_OF_HEAT_MAP = {key: f"The class of the heat map is the {key} one." for key in ("predicted", "missed")}
 
 
 def curves_section(histories: Sequence[History]) -> str:
@@ -91,7 +91,7 @@ def pictures(outcome: Outcome, numbers: Sequence[int], classes: Sequence[int], c
         images, heat = part.images(torch.tensor([row]), torch.tensor([shown]))
         enlarged_image = large(images[0])
         mixed = overlay(rgb(enlarged_image), enlarged(heat, (enlarged_image.shape[1], enlarged_image.shape[2]))[0])
-        name, label, wanted = part.name(row), outcome.names[int(outcome.labels[number])], outcome.names[shown]
+        name, label, wanted = part.name(row), outcome.label(number), outcome.names[shown]
         both = [(rgb(images[0]), f"{name}, labelled {label}"), (mixed, f"the same image with the heat map of {wanted}")]
         figures.append(pair(both, f'{caption}<br><span class="dim">{text(name)}</span>'))
     return cards(figures)
@@ -111,7 +111,7 @@ def mistakes_section(outcome: Outcome, logits: Tensor, most: int, *, right: bool
         second = int(logits[number].topk(2).indices[1])
         told = f"rather than {text(names[second])}" if right else f"labelled {text(names[label])}"
         captions.append(f"<strong>{text(names[predicted])}</strong> {float(best.values[number]):.1%}, {told}")
-    return paragraph(_CLASSES, dim=True) + pictures(outcome, numbers, best.indices[numbers].tolist(), captions)
+    return paragraph(CLASS_OF_HEAT_MAP["predicted"], dim=True) + pictures(outcome, numbers, best.indices[numbers].tolist(), captions)
 
 
 def label_errors_section(outcome: Outcome, found: tuple[Tensor, Tensor], logits: Tensor, most: int, where: str) -> str:

@@ -29,6 +29,9 @@ class EvaluationFolder(Folder):
         trained_on: What identifies the contents of the training images, see `Images.content`. If it is not known (None),
             training images in root are taken for them.
 
+    Attributes:
+        is_unsplit: Whether the root has images in no split, which are all evaluated.
+
     Raises:
         OSError: a missing folder, or one that cannot be opened.
         UsageError: a setting that is out of range, folders in another layout, or classes that the network does not know.
@@ -36,6 +39,7 @@ class EvaluationFolder(Folder):
 
     def __init__(self, root: str, classes: Sequence[str], *, trained_on: str | None = None, **settings: Any) -> None:
         self._classes, self._trained_on = tuple(classes), trained_on
+        self.is_unsplit = False
         super().__init__(root, **settings)
 
     def find_images(self) -> ImageSet:
@@ -52,7 +56,7 @@ class EvaluationFolder(Folder):
         splits: dict[SplitName, LabelledImages] = {name: images for name, images in found.splits.items() if name != "train"}
         if train is not None and not splits:
             log.info("data.root is %s: it is not split, so that all its images are evaluated", self.root)
-            splits = {"test": train}
+            self.is_unsplit, splits = True, {"test": train}
         found = matched(replace(found, splits=splits), self._classes, self.root, skips=skips)
         splits = dict(found.splits)
         if train is not None and splits.keys() == {"test"} and train.images is splits["test"].images:
