@@ -73,8 +73,8 @@ def reliability_section(outcome: Outcome) -> str:
     return "".join(
         [
             paragraph(
-                f"ECE of all {has.numel():,} decisions, 15 bins: {calibration_error(bins):.2%}. Most labels are not there, and most "
-                "decisions easy: look at the classes. No temperature is fitted: one number cannot serve them all."
+                f"ECE of all {has.numel():,} decisions, 15 bins: {calibration_error(bins):.2%}. It is mostly that of frequent "
+                "classes: look at each. No temperature is fitted, as one number cannot serve them all."
             ),
             line_chart(lines, "probability", "share that has the label", (0, 1), (0, 1), title),
             table("The largest calibration error first", ["class", "images", "mean probability", "ECE"], rows),
@@ -90,7 +90,7 @@ def _levels_table(probabilities: Tensor, has: Tensor) -> str:
         right, predicted, wanted = int((given & has).sum()), int(given.sum()), int(has.sum())
         shares = [f"{right / predicted:.1%}" if predicted else "", f"{right / max(1, wanted):.1%}"]
         rows.append([f"above {level:g}", f"{predicted:,}", *shares, f"{f1(right, predicted - right, wanted - right):.1%}"])
-    caption = "All labels that are predicted above a probability, as by `reslight classify --threshold`"
+    caption = "All labels that are predicted above a probability, as by reslight classify --threshold"
     return table(caption, ["probability", "predicted", "precision", "recall", "F1"], rows)
 
 
