@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -14,34 +13,13 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 def test_the_two_commands_stand_there():
     for command in ("pip install -e . && reslight fit --config configs/digits.yaml", "pip install -e '.[dev]' && pytest"):
-        assert f"\n    {command}\n" in README
+        assert f"\n{command}\n" in README
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
-
-
-def test_its_python_runs(recwarn):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert "Trainer(max_epochs=30)" in code
-    assert "warmup=2" in code
-    quick = code.replace("Trainer(max_epochs=30)", "Trainer(max_epochs=1, logger=False)").replace("warmup=2", "warmup=0")
-    names: dict[str, object] = {}
-    exec(quick, names)
-    assert names["trainer"].callback_metrics["test/acc1"] > 0.1
-
-
-def commands() -> list[str]:
-    blocks = re.findall(r"^    (reslight (?:fit|test|validate|predict) .*?)(?:  #.*)?$", README, re.MULTILINE)
-    return [command.strip() for command in blocks]
-
-
-@pytest.mark.parametrize("command", [c for c in commands() if not {"|", "--help", "runs/digits/3"} & set(c.split())])
-def test_its_commands_parse(reslight, command: str):
-    answer = reslight(*shlex.split(command)[1:], "--print_config")
-    assert answer.code == 0, answer.err
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "paper").glob("*.json")), ids=lambda file: file.stem)
@@ -52,4 +30,4 @@ def test_the_tables_of_the_paper_are_those_that_were_measured(file: Path):
     for sentence in outcome["directions"]:
         assert f"{sentence[0].upper()}{sentence[1:]}." in page
     assert f"]({file.stem}.png)" in page
-    assert f"\n    reslight paper {file.stem} " in page
+    assert f"\nreslight paper {file.stem} " in page
