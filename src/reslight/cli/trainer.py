@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 MORE = "All settings below can be in a --config file. --print_config shows what would be used, --data.help NAME the settings of a dataset."
 HELP = {
+    "seed_everything": "Seed of everything random: a whole number, or true for a random one. (default: 1)",
     "trainer.default_root_dir": "Where runs are kept. (default: runs)",
     "trainer.logger": "Loggers beside the run's own metrics.csv and TensorBoard events. (default: null)",
 }
