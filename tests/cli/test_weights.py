@@ -36,8 +36,10 @@ def test_export_and_verify_agree_with_the_test_results(reslight, run):
     answer = reslight("verify", "out")
     assert answer.code == 0, answer.out
     assert answer.out.count("ok ") == 5
-    card = Path("out/README.md")
+    card, ece = Path("out/README.md"), report["calibration"]["ece"]
     text = card.read_text()
+    assert f", ECE {ece:.4f}; as on the card" in answer.out
+    assert f" | {report['counts']['nll'] / 360:.4f} | {100 * ece:.2f} % | 32-true | " in text
     card.write_text(text.replace("| test |", "| best |"))
     answer = reslight("verify", "out")
     assert answer.code == 1
@@ -65,6 +67,12 @@ def test_verify_finds_a_card_with_better_results(reslight, run):
     reslight("export", run, "out")
     path = Path("out/config.json")
     config = json.loads(path.read_text())
+    config["reslight"]["metrics"][0]["ece"] += 0.01
+    path.write_text(json.dumps(config))
+    answer = reslight("verify", "out")
+    assert answer.code == 1
+    assert "DIFFERS  test: " in answer.out
+    config["reslight"]["metrics"][0]["ece"] -= 0.01
     config["reslight"]["metrics"][0]["correct1"] += 1
     config["reslight"]["metrics"][0]["correct5"] = 360
     path.write_text(json.dumps(config))

@@ -15,6 +15,7 @@ from reslight.messages import UsageError, has_control
 from reslight.models import VARIANTS
 from reslight.weights import EvalResult, MultiLabelResult, Record
 from reslight.weights.card import BEGIN, END, card, merged, own_text
+from reslight.weights.results import result_of, to_dict
 
 TESTED = EvalResult(
     split="test", total=10_000, correct1=9_034, correct5=9_950, nll=3_210.0, precision="bf16-mixed", batch_size=1000, fingerprint=None
@@ -45,6 +46,19 @@ def test_the_hub_client_reads_the_metrics():
 
 def test_the_text_gives_the_counts():
     assert "| test | 90.34 % (9,034 of 10,000) | 99.50 % (9,950 of 10,000) | 0.3210 | bf16-mixed | 1000 |" in card(record(), 1)
+
+
+def test_the_calibration_error_has_a_column_where_it_is_known():
+    measured = replace(TESTED, ece=0.0349)
+    text = card(record(metrics=(measured, replace(TESTED, split="val"))), 1)
+    assert "| split | top-1 | top-5 | mean NLL | ECE | precision | batch |\n|---|---|---|---|---|---|---|\n" in text
+    assert "| 0.3210 | 3.49 % | bf16-mixed | 1000 |\n| validation |" in text
+    assert "| 0.3210 |  | bf16-mixed | 1000 |" in text
+    for one in (TESTED, measured):
+        assert result_of(to_dict(one), multi_label=False) == one
+    assert "ece" not in to_dict(TESTED)
+    with pytest.raises(UsageError, match=r"metrics\.ece is 1\.5: it must be a number from 0 to 1"):
+        replace(TESTED, ece=1.5)
 
 
 def test_the_users_text_is_kept_and_ours_is_replaced():

@@ -21,7 +21,7 @@ from reslight.weights.calibration import Calibration
 from reslight.weights.card import numbers_in
 from reslight.weights.folder import CARD, CONFIG, MODEL, Description, check_for_other_libraries, load_network, read_card, read_golden
 from reslight.weights.golden import TOLERANCE
-from reslight.weights.results import AnyResult
+from reslight.weights.results import AnyResult, EvalResult
 
 if TYPE_CHECKING:
     from reslight.data import ImageDataModule
@@ -87,13 +87,15 @@ def verify(description: Description, root: str | None = None, labels: str | None
         if split in {one.split for one in record.metrics} - {claimed.split}:
             yield Check(f"{claimed.split}: {data.name} has no such images", good=False)
             continue
-        yield _compare(claimed, split, evaluate(net, record, data, split, claimed.precision, claimed.batch_size), data)
+        yield _compare(claimed, split, *evaluate(net, record, data, split, claimed.precision, claimed.batch_size), data)
     if record.calibration:
         yield _compare_calibration(net, record.calibration, data)
 
 
-def evaluate(net: ResNet, record: Record, data: "ImageDataModule", split: str, precision: str, batch_size: int) -> Counts:
-    """Evaluate a network on a split.
+def evaluate(
+    net: ResNet, record: Record, data: "ImageDataModule", split: str, precision: str, batch_size: int
+) -> tuple[Counts, float | None]:
+    """Return the counts of a network on a split and, with one label for each image, its expected calibration error.
 
     Args:
         net: The network.
@@ -119,11 +121,12 @@ def evaluate(net: ResNet, record: Record, data: "ImageDataModule", split: str, p
         network.to(dtype)
     weights = network.fc.weight.dtype
     normalizer = record.preprocess.normalizer("cpu", weights)
-    evaluator = MultiLabelEvaluator(record.net.num_classes) if record.multi_label else Evaluator(record.net.num_classes)
+    classes = record.net.num_classes
+    evaluator = MultiLabelEvaluator(classes) if record.multi_label else Evaluator(classes, details=True)
     with torch.inference_mode(), mixed:
         for images, labels, _ in EvalLoader(data.splits[split], batch_size=batch_size, rank=0, devices=1):
             evaluator.update(network(normalizer(images, layout)), labels)
-    return evaluator.counts()
+    return evaluator.counts(), evaluator.details().ece if isinstance(evaluator, Evaluator) else None
 
 
 def _compare_calibration(net: ResNet, claimed: Calibration, data: "ImageDataModule") -> Check:
@@ -140,15 +143,18 @@ def _compare_calibration(net: ResNet, claimed: Calibration, data: "ImageDataModu
     return Check(f"temperature {claimed.temperature:.4f}: ECE {ece:.4f} on {len(split):,} validation images; {claim}", is_same)
 
 
-def _compare(claimed: AnyResult, split: str, counts: Counts, data: "ImageDataModule") -> Check:
+def _compare(claimed: AnyResult, split: str, counts: Counts, ece: float | None, data: "ImageDataModule") -> Check:
     fingerprint = data.splits[split].fingerprint
     if split != claimed.split or claimed.fingerprint not in (None, fingerprint):
         found = _in_words(counts, percent=True)
         return Check(f"{split}: not the images of the card, their fingerprint is {fingerprint[:12]}...: {found}", good=False)
     values = ((getattr(claimed, name), value) for name, value in asdict(counts).items())
     is_same = all(math.isclose(a, b, rel_tol=_NLL_TOLERANCE) if isinstance(b, float) else a == b for a, b in values)
-    found = _in_words(counts)
-    claim = "as on the card" if is_same else f"the card says {claimed.in_words()}, {claimed.nll / claimed.total:.4f}"
+    found, said = _in_words(counts), f"{claimed.in_words()}, {claimed.nll / claimed.total:.4f}"
+    if isinstance(claimed, EvalResult) and claimed.ece is not None and ece is not None:
+        is_same &= abs(ece - claimed.ece) <= _ECE_TOLERANCE
+        found, said = f"{found}, ECE {ece:.4f}", f"{said}, ECE {claimed.ece:.4f}"
+    claim = "as on the card" if is_same else f"the card says {said}"
     return Check(f"{claimed.split}: {found}; {claim}", is_same)
 
 
@@ -159,7 +165,7 @@ def _first_result(net: ResNet, record: Record, root: str | None, labels: str | N
         return Check(f"{nothing}; --data ROOT evaluates the weights on the images in ROOT", good=True)
     data = data_of(record, root or _ROOT, labels)
     split = next(iter(data.splits))
-    counts = evaluate(net, record, data, split, "64-true" if record.dtype == "float64" else "32-true", _BATCH)
+    counts, _ = evaluate(net, record, data, split, "64-true" if record.dtype == "float64" else "32-true", _BATCH)
     return Check(f"{split} of {data.name}: {_in_words(counts, percent=True)}; {nothing}", good=True)
 
 

@@ -134,6 +134,7 @@ def eval_results_for(run: Run | None, sha256: str, preprocess: Mapping[str, Any]
 def _eval_result(split: str, report: Mapping[str, Any]) -> AnyResult:
     kind = MultiLabelResult if report["data"].get("multi_label") else EvalResult
     how = {"precision": report["precision"], "batch_size": report["batch_size"]}
+    how |= {"ece": report["calibration"]["ece"]} if "calibration" in report else {}
     return kind(split=split, fingerprint=report["data"]["splits"][split]["fingerprint"], **report["counts"], **how)
 
 

@@ -147,13 +147,13 @@ def _body(record: Record, nbytes: int, place: str) -> str:
     title = _title(record)
     parts = [f"# {_markdown(title)}", _intro(record, nbytes)]
     if record.metrics:
-        rows = "\n".join(map(_row, record.metrics))
+        rows = "\n".join(_row(result, record) for result in record.metrics)
         data = " --data ROOT" if record.data.get("kind") else ""
         data += " --labels FILE" if record.data.get("labels_columns") else ""
-        head = "| split | top-1 | top-5 | mean NLL | precision | batch |\n|---|---|---|---|---|---|"
+        names = ["split", "top-1", "top-5", "mean NLL", *(["ECE"] if _has_ece(record) else []), "precision", "batch"]
         if record.multi_label:
-            names = ("split", "mAP", "F1 (micro)", "F1 (macro)", "all labels correct", "mean BCE", "precision", "batch")
-            head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
+            names = ["split", "mAP", "F1 (micro)", "F1 (macro)", "all labels correct", "mean BCE", "precision", "batch"]
+        head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
         parts += ["## Evaluation", f"{head}\n{rows}", f"To evaluate these files again:\n\n    reslight verify {place}{data}"]
     parts += ["## Probabilities", _temperature(record.calibration)] if record.calibration else []
     parts += ["## Use", _use(record, place), "## Training", _training(record)]
@@ -191,11 +191,16 @@ def _temperature(found: Calibration) -> str:
 def numbers_in(text: str, record: Record) -> bool:
     """Return whether a card has the numbers of a record."""
     return (record.calibration is None or _temperature(record.calibration) in text) and all(
-        _row(result) in text for result in record.metrics
+        _row(result, record) in text for result in record.metrics
     )
 
 
-def _row(result: AnyResult) -> str:
+def _has_ece(record: Record) -> bool:
+    """Return whether a result has a calibration error, which those of earlier versions lack."""
+    return any(isinstance(result, EvalResult) and result.ece is not None for result in record.metrics)
+
+
+def _row(result: AnyResult, record: Record) -> str:
     def percent(correct: int | None) -> str:
         return "" if correct is None else f"{100 * correct / result.total:.2f} % ({correct:,} of {result.total:,})"
 
@@ -206,7 +211,10 @@ def _row(result: AnyResult) -> str:
         decisions = f"{result.tp:,} right, {result.fp:,} wrong, {result.fn:,} missing"
         cells += [f"{100 * result.mAP:.2f} %", f"{100 * result.f1_micro:.2f} % ({decisions})", f"{100 * result.f1_macro:.2f} %"]
         cells += [percent(result.exact)]
-    cells += [f"{result.nll / result.total:.4f}", _markdown(result.precision), f"{result.batch_size}"]
+    cells += [f"{result.nll / result.total:.4f}"]
+    if isinstance(result, EvalResult) and _has_ece(record):
+        cells += ["" if result.ece is None else f"{100 * result.ece:.2f} %"]
+    cells += [_markdown(result.precision), f"{result.batch_size}"]
     return f"| {' | '.join(cells)} |"
 
 

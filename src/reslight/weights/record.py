@@ -12,7 +12,7 @@ from reslight.models import ResNetConfig
 from reslight.preprocess import Preprocess
 from reslight.weights.calibration import Calibration
 from reslight.weights.field_checks import check_sum, check_text
-from reslight.weights.results import AnyResult, EvalResult, MultiLabelResult, result_of
+from reslight.weights.results import AnyResult, EvalResult, MultiLabelResult, result_of, to_dict
 
 FORMAT = 1
 """Version of the object `reslight` in config.json; raised when its meaning changes."""
@@ -116,7 +116,7 @@ class Record:
             "net": self.net.to_dict(),
             "preprocess": self.preprocess.to_dict(),
             "labels": None if self.labels is None else list(self.labels),
-            "metrics": [{one.name: getattr(result, one.name) for one in fields(result)} for result in self.metrics],
+            "metrics": [to_dict(result) for result in self.metrics],
         }
 
     @classmethod

@@ -5,7 +5,7 @@ The two kinds have no base class for the fields that they share: it would put th
 
 import math
 import reprlib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from reslight.messages import UsageError, check_keys
@@ -33,6 +33,8 @@ class EvalResult:
     """Number of images in a batch."""
     fingerprint: str | None
     """sha256 of the split's images and labels in canonical order; None if unknown."""
+    ece: float | None = None
+    """Expected calibration error without a temperature, 0 to 1; None in results of earlier versions."""
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -42,6 +44,8 @@ class EvalResult:
         """
         for name in ("total", "correct1", "batch_size"):
             check_count(name, getattr(self, name))
+        if self.ece is not None:
+            _check_share("ece", self.ece)
         if self.correct5 is not None:
             check_count("correct5", self.correct5)
         if not self.total > 0 or not self.correct1 <= (self.total if self.correct5 is None else self.correct5) <= self.total:
@@ -94,9 +98,7 @@ class MultiLabelResult:
         if not (self.total > 0 and self.exact <= self.total):
             raise UsageError(f"metrics count {self.exact} of {self.total} images exact: they must be at most the total, which is above 0.")
         for name in ("mAP", "f1_macro"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value <= 1:
-                raise UsageError(f"metrics.{name} is {reprlib.repr(value)}: it must be a number from 0 to 1.")
+            _check_share(name, getattr(self, name))
         _check_conditions(self)
 
     @property
@@ -110,6 +112,17 @@ class MultiLabelResult:
 
 
 AnyResult = EvalResult | MultiLabelResult
+
+
+def to_dict(result: AnyResult) -> dict[str, Any]:
+    """Return a result as plain JSON types; `result_of` is the inverse."""
+    values = asdict(result)
+    return {name: value for name, value in values.items() if name != "ece" or value is not None}  # as earlier versions write and read it
+
+
+def _check_share(name: str, value: Any) -> None:
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise UsageError(f"metrics.{name} is {reprlib.repr(value)}: it must be a number from 0 to 1.")
 
 
 def _check_conditions(result: AnyResult) -> None:
@@ -135,5 +148,5 @@ def result_of(data: Any, multi_label: bool) -> AnyResult:
         raise UsageError(f"reslight.metrics has {reprlib.repr(data)}: each entry must be an object.")
     kind = MultiLabelResult if multi_label else EvalResult
     keys = tuple(one.name for one in fields(kind))
-    check_keys(data, keys, keys, "reslight.metrics")
+    check_keys(data, keys, [key for key in keys if key != "ece"], "reslight.metrics")
     return kind(**data)

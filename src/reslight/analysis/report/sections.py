@@ -32,7 +32,8 @@ def curves_section(histories: Sequence[History]) -> str:
         lines = [Line(name, [*zip(curve.steps, curve.errors, strict=True)], look) for name, curve, look in found if curve.steps]
         highest = max(max(error for _, error in line.points[len(line.points) // 10 :]) for line in lines)
         unit = "100 % - mAP" if history.multi_label else "error (%)"
-        title = f"{'100 % - mAP' if history.multi_label else 'Errors'} of the run {'/'.join(history.folder.resolve().parts[-2:])} over its steps"
+        run = "/".join(history.folder.resolve().parts[-2:])
+        title = f"{'100 % - mAP' if history.multi_label else 'Errors'} of the run {run} over its steps"
         charts.append(paragraph(text(title, 100), dim=True) + line_chart(lines, "step", unit, (0, history.steps), (0, highest), title))
     return "".join(charts)
 
