@@ -45,7 +45,7 @@ The weights that come with reslight, by data and accuracy. `python benchmarks/le
 - epochs are passes over the training images. All have one seed (n = 1).
 - hours are those of the training epochs, without the start, on what the card names: one CPU core, or one NVIDIA H200 on which six
   networks trained at once. They are the sum over the log's epochs of images by images/s; `not logged` means that the log is not kept.
-- The recipes, and the numbers of others: [CIFAR](../guides/cifar.md#the-published-weights).
+- The recipes, and the numbers of others: [published weights](published-weights.md).
   Depth and accuracy: [The paper](../paper/index.md).
 """
 
