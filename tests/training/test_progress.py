@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -128,3 +129,21 @@ def test_images_of_batches_of_any_form():
     assert images_in((IMAGES, LABELS)) == images_in({"path": ["a"], "image": IMAGES}) == images_in([[IMAGES], None]) == 50
     assert images_in(torch.tensor(1.0)) == 1
     assert images_in(["a"]) == images_in(None) == images_in({}) == 0
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "environment", "bars"),
+    [(True, {}, True), (True, {"JPY_PARENT_PID": "7"}, False), (False, {"FORCE_COLOR": "1"}, False), (False, {}, False)],
+    ids=["terminal", "command of a notebook", "pipe with FORCE_COLOR", "pipe"],
+)
+def test_a_bar_is_drawn_on_terminals_only(monkeypatch, capsys, is_terminal, environment, bars):
+    for name in ("FORCE_COLOR", "JPY_PARENT_PID", "TTY_INTERACTIVE", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"TERM": "xterm"} | environment).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal, raising=False)
+    bar = {"enable_progress_bar": True, "callbacks": [Progress()]}
+    trainer(**bar).fit(OwnModule())
+    out = capsys.readouterr().out
+    assert ("\x1b[" in out) == bars
+    assert "images/s" in out

@@ -1,6 +1,7 @@
 """Progress of a run: a bar in a terminal, and one line per epoch everywhere."""
 
 import math
+import os
 import sys
 import time
 from typing import Any
@@ -145,7 +146,7 @@ class Progress(ProgressBar):
 
     def _start_bar(self, text: str, total: int | float) -> None:
         self._stop_bar()
-        if self._enabled and self._console.is_terminal:
+        if self._enabled and self._console.is_terminal and _can_move_cursor():
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -191,6 +192,15 @@ def hours_and_minutes(seconds: float) -> str:
     """Return a time such as `1 h 05 min` or `12 min`."""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours:,} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def _can_move_cursor() -> bool:
+    """Return whether a bar can be drawn where it was: on a terminal, but not in the output of a notebook's `!` command.
+
+    With FORCE_COLOR, which notebooks and CI services set, rich takes any stream for a terminal; and a notebook gives `!` commands a
+    terminal of their own, whose control sequences it then prints.
+    """
+    return sys.stdout.isatty() and "JPY_PARENT_PID" not in os.environ
 
 
 def _epoch(trainer: Trainer) -> str:
