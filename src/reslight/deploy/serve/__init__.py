@@ -1,0 +1,1 @@
+"""`reslight serve`: classify images that come over HTTP."""

@@ -1,0 +1,188 @@
+"""Run the server: bind the port, load the weights, serve until SIGTERM or Ctrl-C, finish the requests in work."""
+
+import asyncio
+import errno
+import json
+import logging
+import signal
+import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+
+from reslight.deploy.classifier import Classifier
+from reslight.deploy.serve.limits import Limits
+from reslight.messages import MissingPackageError, UsageError, counted
+
+try:
+    import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    from reslight.deploy.serve.app import Service
+except ImportError as error:
+    raise MissingPackageError("serving needs uvicorn, starlette and python-multipart: pip install 'reslight[serve]'") from error
+
+_CONNECTIONS = 500
+"""Connections at a time, also idle ones; a process may have 1,024 open files by default."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket at an address, which does not listen yet.
+
+    Raises:
+        UsageError: an address that cannot be used.
+    """
+    if not 0 <= port <= 65535:
+        raise UsageError(f"--port is {port}: it must be 0 to 65535. Use 8000, or 0 for any free one.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError):
+        raise UsageError(f"--host is {host}: it must be an address or a name of this machine. Use 127.0.0.1, or 0.0.0.0 for all.") from None
+    opened = socket.socket(family, kind, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind(address)
+    except OSError as error:
+        opened.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(f"--port is {port}: another program uses it. Choose another port, or 0 for any free one.") from None
+        if error.errno == errno.EACCES:
+            raise UsageError(f"--port is {port}: this user may not use it. Choose one from 1024 on, such as 8000.") from None
+        raise UsageError(f"--host is {host}: {error.strerror}. Use 127.0.0.1, or 0.0.0.0 for all addresses of this machine.") from None
+    return opened
+
+
+def serve(
+    source: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    *,
+    say: Callable[[str], None],
+    threads: int | None = None,
+    exact: bool = False,
+    proxy: str | None = None,
+) -> bool:
+    """Serve a classifier until SIGTERM or Ctrl-C.
+
+    Args:
+        source: See `Classifier`.
+        host: The address to listen at.
+        port: The port; 0 for any free one.
+        limits: What is accepted.
+        say: Prints a line.
+        threads: See `Classifier`.
+        exact: See `Classifier`.
+        proxy: Address of a proxy whose X-Forwarded-For is believed; None for no proxy.
+
+    Returns:
+        Whether all requests in work were finished.
+
+    Raises:
+        OSError: missing weights, or a Hub that cannot be reached.
+        UsageError: damaged weights, or an option that is out of range.
+    """
+    limits = limits or Limits()
+    with bind(host, port) as listener:  # before the weights are loaded, which takes seconds
+        classifier = Classifier(source, threads=threads, exact=exact)
+        service = Service(classifier, source, limits)
+        config = uvicorn.Config(
+            service.app(),
+            http=type("_Limited", (_Protocol,), {"seconds": limits.timeout}),
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=proxy is not None,
+            forwarded_allow_ips=proxy,
+            timeout_graceful_shutdown=int(2 * limits.timeout) + 1,
+        )
+        logging.getLogger("uvicorn.error").addFilter(_is_failure)
+        server = _Server(config, service, say)
+        name, number = listener.getsockname()[:2]
+        url = f"http://{f'[{name}]' if ':' in name else name}:{number}"
+        say(f"serving {source}: {counted(len(classifier.labels), 'class', 'classes')}; {classifier.backend}")
+        say(f"listening at {url}; Ctrl-C stops. For example: curl --data-binary @photo.jpg {url}/predict")
+        asyncio.run(server.serve(sockets=[listener]))
+    cut = service.requests
+    if not cut:
+        service.close()
+    say(f"stopped; requests answered: {service.answered:,}, refused: {service.refused:,}, cut off: {cut:,}")
+    return not cut
+
+
+def _is_failure(record: logging.LogRecord) -> bool:
+    """Keep uvicorn's lines about failures of the server; those about its start and about clients' nonsense would only fill the log."""
+    return record.levelno >= logging.ERROR
+
+
+class _Server(uvicorn.Server):
+    """Ends by itself after a signal, and leaves the exit code to the command."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, say: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._service, self._say = service, say
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Stop at SIGTERM and Ctrl-C; uvicorn's own method raises the signal again at the end."""
+        before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; at once at the second Ctrl-C."""
+        if not self.should_exit:
+            self._say(f"stopping; requests in work: {self._service.requests}")
+        super().handle_exit(sig, frame)
+
+
+class _Protocol(H11Protocol):
+    """Closes connections on which no complete request header arrives in time, and those that are too many."""
+
+    seconds = 30.0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > _CONNECTIONS:
+            transport.abort()
+        else:
+            self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        """Start the time that a header has, or end it when the header is complete."""
+        is_waiting = self.cycle is None or self.cycle.response_complete
+        if self._timer and not is_waiting:
+            self._timer.cancel()
+            self._timer = None
+        elif is_waiting and not self._timer:
+            self._timer = self.loop.call_later(self.seconds, self._late)
+
+    def _late(self) -> None:
+        self._refuse("408 Request Timeout", "The header of the request did not arrive in time: send it faster.")
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, in JSON as everything else."""
+        self._refuse("400 Bad Request", "This is not a request of HTTP/1.1, or its header is too long.")
+
+    def _refuse(self, status: str, reason: str) -> None:
+        text = json.dumps({"error": reason})
+        if not self.transport.is_closing():
+            head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {len(text)}\r\n\r\n"
+            self.transport.write(f"{head}{text}".encode())
+            self.transport.close()
