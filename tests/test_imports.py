@@ -131,7 +131,7 @@ def test_the_command_line_needs_nothing_heavy_to_be_parsed():
 def test_an_image_is_classified_without_lightning_and_torchvision():
     """Their imports take three times as long as that of torch."""
     heavy = {"lightning", "torchvision", "torchmetrics", "torch._dynamo"}
-    program = f"import sys, reslight.analysis.classify; print(*{heavy} & set(sys.modules))"
+    program = f"import sys, reslight.deploy.classifier; print(*{heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

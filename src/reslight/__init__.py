@@ -9,6 +9,7 @@ from reslight.lazy import loader
 from reslight.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from reslight.deploy.classifier import Classifier, Prediction
     from reslight.messages import UsageError
     from reslight.models import ResNet, ResNetConfig, cifar_config, create_model, deepen, list_models
     from reslight.preprocess import Preprocess
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from reslight.weights.push import push
 
 _HOMES = {
+    "Classifier": "reslight.deploy.classifier",
+    "Prediction": "reslight.deploy.classifier",
     "ResNet": "reslight.models",
     "ResNetConfig": "reslight.models",
     "cifar_config": "reslight.models",
@@ -33,6 +36,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Classifier",
+    "Prediction",
     "Preprocess",
     "ResNet",
     "ResNetConfig",

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 import reslight as package
-from reslight.analysis.classify import classify, read
 from reslight.cli.main import main
 from reslight.data import Digits
 from reslight.weights.calibration import Calibration
@@ -53,7 +52,7 @@ def test_the_temperature_is_stored_used_and_verified(folder: Path, capsys):
     assert main(["verify", "w"]) == 0
     assert f"ok       temperature {net.temperature:.4f}: ECE {stored['ece']:.4f}" in capsys.readouterr().out
     Image.fromarray(split.images[0, 0].numpy()).save("digit.png")
-    answers = classify(net, read(Path("digit.png"), net))
+    answers = package.Classifier(net, exact=True).predict("digit.png").classes
     expected = (logits[0] / net.temperature).softmax(dim=0).sort(descending=True).values[:5]
     assert [probability for _, probability in answers] == pytest.approx(expected.tolist(), abs=1e-5)
 
@@ -141,7 +140,7 @@ def test_weights_without_one_are_written_as_before():
 def test_classify_says_where_it_is_not_sure(folder: Path, capsys):
     noise = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     Image.fromarray(noise).save("noise.png")
-    answers = classify(package.load("w"), read(Path("noise.png"), package.load("w")))
+    answers = package.Classifier("w", exact=True).predict("noise.png").classes
     for level, is_sure in ((answers[0][1] - 1e-6, True), (1.0, False)):
         assert main(["classify", "w", "noise.png", "--sure", str(level)]) == 0
         assert ("  not sure: no class has a probability of" in capsys.readouterr().out) is not is_sure

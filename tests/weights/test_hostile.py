@@ -22,7 +22,6 @@ from tests.clean_process import cost_of_allocating, cost_of_loading
 
 import reslight
 from reslight import Preprocess, create_model
-from reslight.analysis.classify import DecodedImage, classify
 from reslight.messages import has_control
 from reslight.models import VARIANTS
 from reslight.preprocess import middle
@@ -365,6 +364,6 @@ def test_weights_whose_logits_are_not_finite(folder):
     torch.nn.init.constant_(net.fc.weight, 3e38)
     with pytest.raises(ValueError, match="the network's logits for two images of noise are not finite: its weights are too large"):
         reslight.save(net, "large")
-    image = DecodedImage(Image.new("RGB", (32, 32), "red"), ())
-    with pytest.raises(ValueError, match="the network's probabilities are not finite numbers"):
-        classify(net, image)
+    for exact in (True, False):
+        with pytest.raises(ValueError, match="the network's probabilities are not finite numbers"):
+            reslight.Classifier(net, exact=exact).predict(Image.new("RGB", (32, 32), "red"))

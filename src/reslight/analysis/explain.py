@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from reslight.analysis.classify import TOP, DecodedImage, classify
 from reslight.analysis.figure import COLORS, GRAY, new_figure
 from reslight.analysis.gradcam import enlarged, grad_cam, overlay, rgb
 from reslight.analysis.sheet import pixels
@@ -22,6 +22,8 @@ MAX_IMAGES = 50
 _SIDE = 128
 """Pixels: a smaller image is enlarged before the heat map is laid over it, which would be coarse otherwise."""
 _LONGEST = 28
+_SHOWN = 5
+"""Classes in a row of the sheet."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +58,24 @@ def class_number(net: ResNet, name: str) -> int:
     return names.index(name)
 
 
-def explain(net: ResNet, name: str, image: DecodedImage, number: int | None = None) -> Explanation:
+def explain(net: ResNet, name: str, image: Image.Image | Tensor, number: int | None = None) -> Explanation:
     """Compute where a network found a class in an image.
 
     Args:
         net: A network with its `preprocess`, in eval mode.
         name: Of the image, for the sheet.
-        image: The image, see `classify.read`.
+        image: What the network's `preprocess` takes.
         number: The class; the most probable one if None.
     """
-    normalized = net.preprocess(image.image)[None].to(net.fc.weight.dtype)
+    normalized = net.preprocess(image)[None].to(net.fc.weight.dtype)
     logits, heat = grad_cam(net, normalized, None if number is None else torch.tensor([number]))
     shown = large(pixels(normalized, net.preprocess)[0])
     label = int(logits.argmax()) if number is None else number
     mixed = overlay(rgb(shown), enlarged(heat, (shown.shape[1], shown.shape[2]))[0])
-    return Explanation(name, rgb(shown), mixed, str(net.labels[label] if net.labels else label), classify(net, image, threshold=0.0)[:TOP])
+    names = [str(one) for one in net.labels or range(net.config.num_classes)]
+    best = net.probabilities(logits)[0].sort(descending=True, stable=True)
+    pairs = zip(best.indices[:_SHOWN].tolist(), best.values[:_SHOWN].tolist(), strict=True)
+    return Explanation(name, rgb(shown), mixed, names[label], [(names[one], probability) for one, probability in pairs])
 
 
 def large(image: Tensor, side: int = _SIDE) -> Tensor:

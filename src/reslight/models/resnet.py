@@ -124,6 +124,18 @@ class ResNet(nn.Module):
         pooled: Tensor = self.avgpool(x)
         return pooled.flatten(1)
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probability of each class: the softmax of the logits divided by the temperature; sigmoids with several labels.
+
+        Args:
+            logits: Of `forward`, (N, num_classes).
+
+        Returns:
+            float64, (N, num_classes).
+        """
+        scaled = logits.double() / self.temperature
+        return scaled.sigmoid() if self.multi_label else scaled.softmax(dim=1)
+
     def reset_head(self, num_classes: int) -> None:
         """Replace the classifier with a new one of random weights, on the same device and of the same dtype.
 

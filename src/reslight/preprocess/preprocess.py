@@ -148,12 +148,27 @@ class Preprocess:
             TypeError: `image` is not a Pillow image or a tensor.
             UsageError: a tensor of another dtype or shape.
         """
+        return self.normalize(self.pixels(image))
+
+    def pixels(self, image: "Image | Tensor") -> Tensor:
+        """Resize an image and crop its center, or pad it: all that happens before the values are normalized.
+
+        Args:
+            image: As of `__call__`.
+
+        Returns:
+            uint8, or uint16 for an image of 16 bits: `(C, *shape)` or `(N, C, *shape)`.
+
+        Raises:
+            TypeError: `image` is not a Pillow image or a tensor.
+            UsageError: a tensor of another dtype or shape.
+        """
         if isinstance(image, Tensor):
             self.check_tensor(image)
             resized = self._resize_tensor(image)
         else:
             resized = self._resize_pillow(image)
-        return self.normalize(center_to(resized, self.shape, self.fill_values))
+        return center_to(resized, self.shape, self.fill_values)
 
     def normalize(
         self,

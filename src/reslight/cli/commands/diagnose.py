@@ -74,10 +74,10 @@ def explain(source: str, images: Sequence[str], output: str, label: str | None =
         UsageError: an unknown class, too many images, or no image that can be read.
         MissingPackageError: matplotlib is not installed.
     """
-    from reslight.analysis.classify import read
     from reslight.analysis.explain import MAX_IMAGES, class_number, draw_explanations
     from reslight.analysis.explain import explain as explained
     from reslight.analysis.figure import format_of, new_figure, save
+    from reslight.deploy.images import decoded
     from reslight.runs.trained import load_net
 
     format_of(Path(output))
@@ -90,7 +90,7 @@ def explain(source: str, images: Sequence[str], output: str, label: str | None =
     number = None if label is None else class_number(net, label)
     for name in images:
         try:
-            rows.append(explained(net, Path(name).name, read(Path(name), net), number))
+            rows.append(explained(net, Path(name).name, decoded(name, net.preprocess).image, number))
         except (OSError, ValueError) as error:
             all_read = False
             print(f"reslight: error: {visible(error, _LINE)}", file=sys.stderr)

@@ -1,8 +1,6 @@
-"""The commands for weights: export, deepen, verify, classify, convert, weights."""
+"""The commands for weights: export, deepen, verify, convert, weights."""
 
 import shlex
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from reslight.cli.parser import Commands, runs
@@ -17,7 +15,7 @@ WEIGHTS = "a folder, a name from `reslight weights`, or a repository on the Hub"
 
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this file."""
-    for add in (_add_export, _add_deepen, _add_verify_and_classify, _add_convert, _add_weights):
+    for add in (_add_export, _add_deepen, _add_verify, _add_convert, _add_weights):
         add(commands)
 
 
@@ -44,21 +42,13 @@ def _add_deepen(commands: Commands) -> None:
     runs(parser, deepen)
 
 
-def _add_verify_and_classify(commands: Commands) -> None:
+def _add_verify(commands: Commands) -> None:
     parser = commands.add_parser("verify", help="re-evaluate weights and compare with their model card")
     parser.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]", help=WEIGHTS)
     about = "folder of the images (default: data); if it is given, weights without evaluation results are evaluated, too"
     parser.add_argument("--data", dest="root", metavar="ROOT", help=about)
     parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
     runs(parser, verify)
-    parser = commands.add_parser("classify", help="print the most probable classes of image files")
-    parser.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]", help=WEIGHTS)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files that Pillow reads")
-    about = "with weights for several labels for each image, print the classes with a probability above this (default: 0.5)"
-    parser.add_argument("--threshold", type=float, metavar="P", help=about)
-    about = "with weights for one label: say `not sure` where no class has this probability (`reslight report` measures what that is worth)"
-    parser.add_argument("--sure", type=float, metavar="P", help=about)
-    runs(parser, classify)
 
 
 def _add_convert(commands: Commands) -> None:
@@ -151,54 +141,6 @@ def deepen(source: str, output: str, to: str) -> None:
     same = "equal to the bit" if difference == 0 else f"the largest difference is {difference:.1e} of the largest logit"
     print(f"written {output}: {to}, {count_parameters(deeper.config):,} parameters instead of {count_parameters(net.config):,}")
     print(f"checked on the golden images: {same}")
-
-
-def classify(source: str, images: Sequence[str], threshold: float | None = None, sure: float | None = None) -> bool:
-    """Print the most probable classes of image files, or all above a threshold, and how each image was preprocessed.
-
-    Args:
-        source: A folder of weights, the name of a published weight, or a repository on the Hub.
-        images: Image files.
-        threshold: With weights for several labels for each image, the probability above which a class is printed; 0.5 if None.
-        sure: With weights for one label, the highest probability below which `not sure` is printed; None never prints it.
-
-    Returns:
-        False if a file could not be read; stderr gets a line for each.
-
-    Raises:
-        FileNotFoundError: none of the files exists.
-        UsageError: a threshold that is not 0 to 1, or one for the other kind of labels.
-    """
-    from reslight.analysis.classify import classify, read
-    from reslight.weights import load
-
-    for option, value, usual in (("threshold", threshold, "0.5"), ("sure", sure, "0.9, for example")):
-        if value is not None and not 0 <= value <= 1:
-            raise UsageError(f"--{option} is {value:g}: it must be 0 to 1, a probability. Use {usual}.")
-    if not any(Path(name).exists() for name in images):
-        raise FileNotFoundError(f"{shortened(images)} {'are' if len(images) > 1 else 'is'} missing. Give paths of image files.")
-    net, all_read = load(source), True
-    if net.multi_label and sure is not None:
-        raise UsageError(f"--sure is {sure:g}: {source} gives an image several labels, each above a threshold. Use --threshold.")
-    if not net.multi_label and threshold is not None:
-        raise UsageError(f"--threshold is {threshold:g}: {source} gives an image one label. Use --sure.")
-    least = 0.5 if threshold is None else threshold
-    for name in images:
-        try:
-            image = read(Path(name), net)
-        except (OSError, ValueError) as error:
-            all_read = False
-            print(f"reslight: error: {visible(error, _LINE)}", file=sys.stderr)
-            continue
-        print(f"{visible(name, _LINE)}  ({', '.join(image.steps)})")
-        found = classify(net, image, least)
-        if sure is not None and found[0][1] < sure:
-            print(f"  not sure: no class has a probability of {sure:.2%}")
-        for label, probability in found:
-            print(f"  {probability:7.2%}  {visible(label)}")
-        if not found:
-            print(f"  no class has a probability above {least:.2%}")
-    return all_read
 
 
 def convert(

@@ -13,10 +13,18 @@ import torch
 from PIL import Image, ImageOps
 
 import reslight as package
-from reslight.analysis.classify import classify, read
 from reslight.cli.main import main
 from reslight.data import Digits
 from reslight.data.loading import converted
+from reslight.deploy.images import Read, decoded
+
+
+def read(path: Path, net: package.ResNet) -> Read:
+    return decoded(path, net.preprocess)
+
+
+def classify(net: package.ResNet, path: str) -> tuple[tuple[str, float], ...]:
+    return package.Classifier(net, exact=True).predict(path).classes
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +48,7 @@ def test_real_digits_are_named_as_the_network_names_them(digits):
     logits = digits(data.on_after_batch_transfer(batch, 0).images)
     for number, image in enumerate(batch.images[:20]):
         Image.fromarray(image[0].numpy()).save("digit.png")
-        answers = classify(digits, read(Path("digit.png"), digits))
+        answers = classify(digits, "digit.png")
         expected = logits[number].double().softmax(0)
         assert answers[0][0] == str(int(expected.argmax()))
         assert [value for _, value in answers] == pytest.approx(expected.sort(descending=True).values[:5].tolist(), abs=1e-5)
@@ -123,7 +131,7 @@ def test_every_mode_is_read_by_both_kinds_of_network(reslight, mode, digits, col
 
 def test_a_small_number_of_classes_is_listed_whole(color_net):
     Image.fromarray(noise(9, 9, 3)).save("x.png")
-    answers = classify(color_net, read(Path("x.png"), color_net))
+    answers = classify(color_net, "x.png")
     assert sorted(name for name, _ in answers) == ["0", "1", "2"]
     assert sum(value for _, value in answers) == pytest.approx(1)
 
@@ -207,16 +215,16 @@ def test_a_large_image_is_in_memory_about_once():
         "from types import SimpleNamespace\n"
         "from PIL import Image\n"
         "import reslight\n"
-        "from reslight.analysis.classify import read\n"
+        "from reslight.deploy.images import decoded\n"
         "net = SimpleNamespace(preprocess=reslight.Preprocess(size=32, mean=(0.5,) * 3, std=(0.2,) * 3))\n"
         "Image.new('RGB', (60, 60)).save('small.png')\n"
-        "net.preprocess(read(Path('small.png'), net).image)\n"
+        "net.preprocess(decoded('small.png', net.preprocess).image)\n"
         "def kilobytes(name):\n"
         "    return int(re.search(rf'{name}:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
         "for name in ('16 bits', 'RGB', 'RGBA'):\n"
         "    Path('/proc/self/clear_refs').write_text('5')\n"  # the peak begins anew
         "    before = kilobytes('VmRSS')\n"
-        "    net.preprocess(read(Path(f'{name}.png'), net).image)\n"
+        "    net.preprocess(decoded(f'{name}.png', net.preprocess).image)\n"
         "    print(kilobytes('VmHWM') - before)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

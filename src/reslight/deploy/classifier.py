@@ -1,0 +1,254 @@
+"""`Classifier`: images in, names and probabilities out, from a network or an exported file."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from reslight.cores import available_cores
+from reslight.deploy.backend import Backend
+from reslight.deploy.formats import is_exported_file
+from reslight.deploy.images import Picture, all_pixels, decoded
+from reslight.deploy.inference import Inference
+from reslight.messages import UsageError, check_number
+from reslight.models import ResNet
+from reslight.preprocess import Preprocess
+from reslight.runs.folder import find_run_or_weights
+from reslight.weights.loading import load
+
+BATCH = 32
+"""Images that are computed at once; larger batches are not faster on CPUs."""
+
+
+class DecodedImage(NamedTuple):
+    """An image as a network takes it."""
+
+    pixels: Tensor
+    """uint8 or uint16 `(C, H, W)`."""
+    steps: tuple[str, ...]
+    """How it was and will be changed for the network, in words."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of an image.
+
+    Attributes:
+        classes: The most probable classes with their probabilities, the highest first; a class without a name is called by its number.
+    """
+
+    classes: tuple[tuple[str, float], ...]
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.classes[0][0]
+
+    @property
+    def probability(self) -> float:
+        """The probability of `label`."""
+        return self.classes[0][1]
+
+
+class Classifier:
+    """A trained network, to classify images of any kind: it preprocesses them as they were in the network's evaluation.
+
+    Args:
+        source: A name from `reslight.list_weights()`, a folder of weights, a repository on the Hub, a run's folder, a network that
+            `reslight.load` returned, or a file that `reslight export` wrote (.onnx and others).
+        threads: Threads for computing and decoding; the cores that this process may use if None.
+        exact: Compute with the network as it is, in its own precision, instead of its quickest form on this CPU.
+
+    Attributes:
+        labels: Name of each class; its number where classes have no names.
+        preprocess: What is done to images.
+        multi_label: Whether an image may have several classes, each with a probability of its own.
+        backend: How probabilities are computed, in words.
+
+    Raises:
+        OSError: missing weights, or a Hub that cannot be reached.
+        UsageError: damaged weights, a network without `preprocess`, or an option that is out of range.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | ResNet, *, threads: int | None = None, exact: bool = False) -> None:
+        if threads is not None:
+            check_number("threads", threads, whole=True)
+            if threads < 1:
+                raise UsageError(f"threads is {threads}: it must be at least 1. Leave it out for all cores.")
+        self.threads = threads or available_cores()
+        self._model = _open(source, threads, exact=exact)
+        self.labels: tuple[str, ...] = self._model.labels
+        self.preprocess: Preprocess = self._model.preprocess
+        self.multi_label: bool = self._model.multi_label
+        self.backend: str = self._model.description
+
+    @overload
+    def predict(self, images: Picture, top: int | None = 5) -> Prediction: ...  # type: ignore[overload-overlap]  # bytes hold numbers
+    @overload
+    def predict(self, images: Iterable[Picture], top: int | None = 5) -> list[Prediction]: ...
+    def predict(self, images: Picture | Iterable[Picture], top: int | None = 5) -> Prediction | list[Prediction]:
+        """Return the most probable classes of images.
+
+        Args:
+            images: An image, see `reslight.deploy.images.Picture`, or any number of them; an array or tensor of four dimensions is a batch.
+            top: Classes of each image that are returned; None for all.
+
+        Returns:
+            The prediction of one image, or a list for several.
+
+        Raises:
+            OSError: a file that is missing or cannot be read.
+            TypeError: something that is no image.
+            UsageError: a damaged image, or one with other channels than the network's.
+        """
+        if top is not None:
+            check_number("top", top, whole=True)
+            if top < 1:
+                raise UsageError(f"top is {top}: it must be at least 1, or None for all classes.")
+        found = predictions(self.probabilities(images), self.labels, top)
+        return found[0] if _is_one(images) else found
+
+    def probabilities(self, images: Picture | Iterable[Picture]) -> Tensor:
+        """Return the probabilities of all classes, float32 `(N, classes)`; see `predict` for `images` and errors."""
+        found = [self.compute(batch)[0] for batch in self._batches(images)]
+        return torch.cat(found) if found else torch.empty(0, len(self.labels))
+
+    def embeddings(self, images: Picture | Iterable[Picture]) -> Tensor:
+        """Return what the network's last layer gets, float32 `(N, features)`; see `predict` for `images` and errors.
+
+        Raises:
+            UsageError: an exported file, which gives probabilities only.
+        """
+        self.check_embeddings()
+        found = [features for batch in self._batches(images) if (features := self.compute(batch)[1]) is not None]
+        return torch.cat(found) if found else torch.empty(0, 0)
+
+    def check_embeddings(self) -> None:
+        """Check that the network gives embeddings.
+
+        Raises:
+            UsageError: an exported file.
+        """
+        if not isinstance(self._model, _Network):
+            raise UsageError(
+                "embeddings are asked of an exported file: it gives probabilities only. Give the weights that it was made from."
+            )
+
+    def decode(self, picture: Picture, name: str = "the image") -> DecodedImage:
+        """Return an image as `compute` takes it; several threads may decode at once.
+
+        Args:
+            picture: The image.
+            name: The image's name in an error.
+        """
+        return self._model.decode(picture, name)
+
+    def compute(self, pixels: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Compute a batch.
+
+        Args:
+            pixels: The `pixels` of each image from `decode`.
+
+        Returns:
+            The probabilities, float32 `(N, classes)`, and the embeddings, float32 `(N, features)`; None from an exported file.
+        """
+        return self._model.compute(pixels)
+
+    def _batches(self, images: Picture | Iterable[Picture]) -> Iterator[list[Tensor]]:
+        """Yield decoded images, a batch at a time."""
+        pending: Iterator[Picture] = iter(_each(images))
+        numbered = (f"image {number}" for number in count())
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="reslight-decode") as pool:
+            while batch := list(islice(pending, BATCH)):
+                found = pool.map(self.decode, batch, numbered) if len(batch) > 1 else [self.decode(batch[0])]
+                yield [image.pixels for image in found]
+
+
+def predictions(probabilities: Tensor, labels: Sequence[str], top: int | None) -> list[Prediction]:
+    """Return the best classes of images with these probabilities `(N, classes)`."""
+    best = probabilities.sort(dim=1, descending=True, stable=True)
+    rows = zip(best.indices[:, :top].tolist(), best.values[:, :top].tolist(), strict=True)
+    return [Prediction(tuple((labels[one], value) for one, value in zip(*row, strict=True))) for row in rows]
+
+
+class _Network:
+    """A network in torch."""
+
+    def __init__(self, net: ResNet, threads: int | None, *, exact: bool) -> None:
+        if net.preprocess is None:
+            raise UsageError(
+                "net.preprocess is None: it says what to do to an image. Set it, for instance to reslight.Preprocess(size=32, ...)."
+            )
+        self.net, self.preprocess, self.multi_label = net, net.preprocess, net.multi_label
+        self.labels = tuple(str(name) for name in net.labels or range(net.config.num_classes))
+        self._inference = Inference(net, exact=exact, threads=threads)
+        self.description = self._inference.description
+
+    def decode(self, picture: Picture, name: str) -> DecodedImage:
+        image, steps = decoded(picture, self.preprocess, name)
+        return DecodedImage(self.preprocess.pixels(image), steps)
+
+    def compute(self, pixels: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        logits, features = self._inference(torch.stack(list(pixels)))
+        return self.net.probabilities(logits).float(), features
+
+
+class _File:
+    """An exported file in its own runtime."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.preprocess, self.multi_label = backend, backend.preprocess, backend.multi_label
+        self.labels, self.description = backend.labels, backend.description
+
+    def decode(self, picture: Picture, name: str) -> DecodedImage:
+        image, steps = decoded(picture, self.preprocess, name, whole=True)
+        return DecodedImage(all_pixels(image), steps)
+
+    def compute(self, pixels: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        return self.backend.probabilities(pixels), None
+
+
+def _open(source: str | os.PathLike[str] | ResNet, threads: int | None, *, exact: bool) -> _Network | _File:
+    if isinstance(source, ResNet):
+        return _Network(source, threads, exact=exact)
+    if is_exported_file(source):
+        if exact:
+            raise UsageError(f"exact is true: {source} is an exported file, which its own runtime computes. Leave exact out.")
+        from reslight.deploy.formats.opened import open_file
+
+        return _File(open_file(Path(source), threads))
+    if find_run_or_weights(os.fspath(source)):
+        from reslight.runs.trained import load_net  # imports Lightning, as everything about checkpoints
+
+        return _Network(load_net(os.fspath(source)), threads, exact=exact)
+    return _Network(load(source), threads, exact=exact)
+
+
+def _is_one(images: object) -> bool:
+    """Return whether something is one image, not several."""
+    return isinstance(images, str | os.PathLike | bytes | bytearray | Image.Image) or (
+        isinstance(images, np.ndarray | Tensor) and images.ndim != 4
+    )
+
+
+def _each(images: Any) -> Iterable[Picture]:
+    """Return the images of a list, an iterator or a batch; or the only one.
+
+    Raises:
+        TypeError: neither an image nor something that holds images.
+    """
+    if _is_one(images):
+        return [images]
+    if not isinstance(images, Iterable) or isinstance(images, dict):
+        raise TypeError(
+            f"images is a {type(images).__name__}: it must be a path, bytes, a Pillow image, an array, a tensor, or a list of these."
+        )
+    return images
