@@ -309,8 +309,9 @@ def sentence(text: str) -> str:
 def escaped(text: str) -> str:
     """Return plain text for a Markdown table; what stands between backticks stays as it is."""
     parts = re.split(r"(`[^`]*`)", " ".join(text.split()).replace("%%", "%"))
-    plain = [re.sub(r"([\\*<>\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", part) if index % 2 == 0 else part for index, part in enumerate(parts)]
-    return "".join(plain).replace("|", "\\|")
+    for index in range(0, len(parts), 2):
+        parts[index] = re.sub(r"([\\*\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", parts[index]).replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(parts).replace("|", "\\|")
 
 
 if __name__ == "__main__":

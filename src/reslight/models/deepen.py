@@ -41,8 +41,9 @@ def deepen(net: ResNet, to: str | ResNetConfig | Mapping[str, Any]) -> ResNet:
     from the first step. Stochastic depth drops blocks with the deeper network's probabilities, so with it the outputs in training
     differ.
 
-    >>> deepen(ResNet(VARIANTS["resnet20"]), "resnet56").config.depths
-    (9, 9, 9)
+    Examples:
+        >>> deepen(ResNet(VARIANTS["resnet20"]), "resnet56").config.depths
+        (9, 9, 9)
 
     Args:
         net: A residual or plain network of any form, on any device; its labels and preprocess are copied.

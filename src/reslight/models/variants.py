@@ -132,8 +132,9 @@ SOURCES: Mapping[str, str] = MappingProxyType({name: source for source, rows in 
 def list_models(pattern: str = "*") -> list[str]:
     """Return the names of the architectures that match a shell-style pattern, in the table's order.
 
-    >>> list_models("resnext*")
-    ['resnext50_32x4d', 'resnext101_32x8d', 'resnext101_64x4d']
+    Examples:
+        >>> list_models("resnext*")
+        ['resnext50_32x4d', 'resnext101_32x8d', 'resnext101_64x4d']
     """
     return [name for name in VARIANTS if fnmatchcase(name, pattern)]
 
@@ -141,8 +142,9 @@ def list_models(pattern: str = "*") -> list[str]:
 def create_model(net: str | ResNetConfig | Mapping[str, Any], /, **fields: Any) -> ResNet:
     """Build a network with random weights, in training mode.
 
-    >>> create_model("resnet20", num_classes=100, shortcut="B").fc
-    Linear(in_features=64, out_features=100, bias=True)
+    Examples:
+        >>> create_model("resnet20", num_classes=100, shortcut="B").fc
+        Linear(in_features=64, out_features=100, bias=True)
 
     Args:
         net: A name of `list_models()`, a configuration, or the mapping that `ResNetConfig.to_dict` gives.
