@@ -80,6 +80,7 @@ FORMATS = {
     one.name: one
     for one in (
         Format("onnx", ".onnx", "onnx"),
+        Format("openvino", ".xml", "openvino"),
         Format("torch", ".pt2", "torch_export"),
     )
 }
