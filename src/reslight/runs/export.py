@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from reslight.models import ResNet
 from reslight.runs.eval_results import eval_results_for, weights_sha256, why_no_results
 from reslight.runs.folder import Run
 from reslight.runs.trained import trained_net
 from reslight.training.checkpoint_file import read_checkpoint
 from reslight.weights.folder import FILES
-from reslight.weights.loading import save
+from reslight.weights.loading import record_of
+from reslight.weights.record import Record
+from reslight.weights.saving import write_folder
 
 DATA_KEYS = ("name", "kind", "splits", "val_size", "fold", "labels_columns", "multi_label", "normalize")
 """What config.json says of the training data."""
@@ -31,6 +34,17 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
     Raises:
         UsageError: not a checkpoint, a checkpoint without information about its data, or without an average where `raw` is true.
     """
+    net, record = net_and_record(checkpoint, raw=raw, license=license)
+    write_folder(net, folder, record)
+    size = sum((folder / name).stat().st_size for name in FILES)
+    lines = [f"written {folder}: {size / 1e6:.2f} MB, the {record.weights} weights of step {record.run['steps']}"]
+    lines += [f"{one.split}: {one.in_words()}" for one in record.metrics]
+    why = why_no_results(Run.of_checkpoint(checkpoint), record.data.get("splits", {}))
+    return lines if record.metrics else [*lines, f"without evaluation results: {why}"]
+
+
+def net_and_record(checkpoint: Path, *, raw: bool = False, license: str | None = None) -> tuple[ResNet, Record]:
+    """Return the network of a checkpoint with the description of its weights; see `export`."""
     contents = read_checkpoint(checkpoint)
     net, is_average = trained_net(contents, checkpoint, raw=raw)
     settings, state = contents["hyper_parameters"], contents["reslight"]
@@ -47,10 +61,5 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
         },
         "license": license,
     }
-    run = Run.of_checkpoint(checkpoint)
-    results = eval_results_for(run, weights_sha256(net), data["preprocess"])
-    save(net, folder, preprocess=net.preprocess, labels=net.labels, metrics=results, **about)
-    size = sum((folder / name).stat().st_size for name in FILES)
-    lines = [f"written {folder}: {size / 1e6:.2f} MB, the {about['weights']} weights of step {contents['global_step']}"]
-    lines += [f"{one.split}: {one.in_words()}" for one in results]
-    return lines if results else [*lines, f"without evaluation results: {why_no_results(run, data.get('splits', {}))}"]
+    results = eval_results_for(Run.of_checkpoint(checkpoint), weights_sha256(net), data["preprocess"])
+    return net, record_of(net, metrics=results, **about)

@@ -75,14 +75,30 @@ def save(
         UsageError: no preprocess, a value that does not fit the network, or a weight that is not finite.
         OSError: the folder is not writable.
     """
+    net = _resnet_in(net)
+    write_folder(net, Path(folder), record_of(net, preprocess=preprocess, labels=labels, name=name, **about))
+
+
+def record_of(
+    net: ResNet,
+    *,
+    preprocess: Preprocess | None = None,
+    labels: list[str] | tuple[str, ...] | None = None,
+    name: str | None = None,
+    **about: Any,
+) -> Record:
+    """Describe a network; see `save` for the arguments.
+
+    Raises:
+        UsageError: no preprocess, or a value that does not fit the network.
+    """
     if labels is not None:
         _check_labels(labels)
-    net = _resnet_in(net)
     preprocess = preprocess or net.preprocess
     if preprocess is None:
         raise UsageError("preprocess is None: it is saved with the weights. Give save() one, such as reslight.Preprocess(size=32, ...).")
     known = labels if labels is not None else net.labels
-    record = Record(
+    return Record(
         net=net.config,
         preprocess=preprocess,
         labels=None if known is None else tuple(known),
@@ -90,7 +106,6 @@ def save(
         dtype="float64" if net.fc.weight.dtype == torch.float64 else "float32",
         **{key: plain(value) if isinstance(value, dict) else value for key, value in ({"multi_label": net.multi_label} | about).items()},
     )
-    write_folder(net, Path(folder), record)
 
 
 def _check_labels(labels: Any) -> None:

@@ -1,4 +1,4 @@
-"""The commands for weights: export, deepen, verify, convert, weights."""
+"""The commands for weights: deepen, verify, convert, weights."""
 
 import shlex
 from pathlib import Path
@@ -15,21 +15,8 @@ WEIGHTS = "a folder, a name from `reslight weights`, or a repository on the Hub"
 
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this file."""
-    for add in (_add_export, _add_deepen, _add_verify, _add_convert, _add_weights):
+    for add in (_add_deepen, _add_verify, _add_convert, _add_weights):
         add(commands)
-
-
-def _add_export(commands: Commands) -> None:
-    parser = commands.add_parser("export", help="write a checkpoint's weights as a folder to load and to publish, or as an ONNX file")
-    about = "a checkpoint, or a run's folder, such as runs/digits/1; for ONNX also a folder or name of weights"
-    parser.add_argument("source", metavar="CKPT", help=about)
-    about = "the folder to write (model.safetensors, config.json, golden.safetensors, README.md), or a file NET.onnx"
-    parser.add_argument("output", metavar="OUT", help=about)
-    about = "default: onnx if OUT ends with .onnx, else safetensors. onnx needs pip install 'reslight[onnx]'"
-    parser.add_argument("--format", choices=["safetensors", "onnx"], help=about)
-    parser.add_argument("--raw", action="store_true", help="export the raw weights instead of the EMA weights")
-    parser.add_argument("--license", metavar="ID", help="license for the model card: an SPDX identifier, such as apache-2.0")
-    runs(parser, export)
 
 
 def _add_deepen(commands: Commands) -> None:
@@ -72,43 +59,6 @@ def _add_weights(commands: Commands) -> None:
     parser.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="names with wildcards, such as '*.cifar10'")
     parser.add_argument("--remote", dest="owner", metavar="OWNER", help="list this owner's weights on the Hugging Face Hub instead")
     runs(parser, weights)
-
-
-def export(source: str, output: str, *, format: str | None = None, raw: bool = False, license: str | None = None) -> None:
-    """Write the weights of a checkpoint as a folder to load and to publish, or as an ONNX file.
-
-    Args:
-        source: A checkpoint file, or a run's folder for its last.ckpt; for ONNX also a folder or name of weights.
-        output: The folder or the .onnx file to write.
-        format: "safetensors" or "onnx"; by the suffix of `output` if None.
-        raw: Export the raw weights instead of the EMA weights.
-        license: An SPDX identifier for the model card.
-
-    Raises:
-        FileNotFoundError: a missing checkpoint.
-        MissingPackageError: a package for ONNX is not installed.
-        UsageError: a checkpoint that cannot be exported, or an `output` that holds other files.
-    """
-    from reslight.runs.export import export
-    from reslight.runs.folder import Run
-    from reslight.runs.trained import trained_net
-    from reslight.training.checkpoint_file import read_checkpoint
-
-    path = Path(source)
-    if path.is_dir():
-        path = Run(path).checkpoint()
-    if (format or ("onnx" if output.endswith(".onnx") else "safetensors")) == "onnx":
-        from reslight.weights import load
-        from reslight.weights.interop.onnx import export_onnx
-
-        if raw and not path.is_file():
-            raise UsageError(f"{source} is not a checkpoint: only checkpoints have both raw and EMA weights. Leave out --raw.")
-        net = trained_net(read_checkpoint(path), path, raw=raw)[0] if path.is_file() else load(source)
-        print("\n".join(export_onnx(net, Path(output), license=license)))
-        return
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: export needs a checkpoint. Give its file, or a run's folder, such as runs/digits/1.")
-    print("\n".join(export(path, Path(output), raw=raw, license=license)))
 
 
 def deepen(source: str, output: str, to: str) -> None:

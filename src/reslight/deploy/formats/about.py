@@ -77,3 +77,15 @@ class About:
             return cls(Record.from_dict(data["record"]), data["sha256"], data["precision"], data["version"])
         except UsageError as error:
             raise UsageError(f"the metadata of {name}: {error} Export it again.") from None
+
+
+def readable(about: str) -> dict[str, str | None]:
+    """Return what users of other runtimes look for in a file's metadata, by name: a part of the JSON of an `About`."""
+    data = json.loads(about)
+    record, labels = data["record"], data["record"]["labels"]
+    return {
+        "labels": labels and json.dumps(labels),
+        "activation": "sigmoid" if record.get("multi_label") else "softmax",
+        "preprocess": json.dumps(record["preprocess"]),
+        "license": record["license"],
+    }

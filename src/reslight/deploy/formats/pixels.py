@@ -5,7 +5,7 @@ of the graph: two matrix products, whose matrices are computed from the image's 
 """
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,13 +34,28 @@ class PixelsToProbabilities(nn.Module):
         """Classify images of one size.
 
         Args:
-            pixels: uint8, with 16 bits uint16 or int32 `(N, H, W, C)`; any H and W.
+            pixels: uint8, with 16 bits uint16 `(N, H, W, C)`; any H and W.
 
         Returns:
             float32 `(N, classes)`, from 0 to 1.
         """
         logits: Tensor = self.net(self.pixels(pixels)) / self.temperature
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+
+
+def sample_pixels(preprocess: Preprocess, count: int, height: int | None = None, width: int | None = None) -> Tensor:
+    """Return noise that is the same on every call, uint8 or uint16 `(count, H, W, C)`; of the network's size if none is given."""
+    tall, wide = height or preprocess.shape[0], width or preprocess.shape[1]
+    generator = torch.Generator().manual_seed(count)
+    shape = (count, tall, wide, preprocess.channels)
+    if preprocess.bits == 8:
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return torch.randint(0, 65536, shape, dtype=torch.int32, generator=generator).to(torch.uint16)
+
+
+def sizes_that_vary() -> dict[int, Any]:
+    """Return the dimensions of the pixels that torch.export must not take as fixed."""
+    return {number: torch.export.Dim(name, min=1) for number, name in enumerate(("batch", "height", "width"))}
 
 
 class PixelsToInput(nn.Module):

@@ -1,26 +1,25 @@
-"""Export a network as one ONNX file, and compare it with the network in onnxruntime before it is written."""
+"""Export a network without its preprocessing as ONNX: normalized images -> logits, for pipelines that prepare images themselves."""
 
 import copy
 import json
-import logging
-import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from reslight.atomic import write_files
-from reslight.messages import MissingPackageError, UsageError
+from reslight.deploy.formats import FORMATS
+from reslight.deploy.formats.export import check_target
+from reslight.deploy.formats.onnx import add_metadata, trace
+from reslight.messages import UsageError
 from reslight.models import ResNet
-from reslight.version import __version__
 from reslight.weights.logits import LogitComparison, compare_logits
 
 TOLERANCE = 1e-4
 """Largest difference of a logit: absolute, or relative to the largest logit if that is above 1."""
 
 
-def export_onnx(net: ResNet, path: Path, *, license: str | None = None) -> list[str]:
+def export_normalized(net: ResNet, path: Path, *, license: str | None = None) -> list[str]:
     """Write a network as ONNX: `images` (batch, channels, height, width), normalized -> `logits` (batch, classes).
 
     The batch may have any size; height and width are those of `net.preprocess`. The file's metadata holds `net.preprocess` and
@@ -39,26 +38,21 @@ def export_onnx(net: ResNet, path: Path, *, license: str | None = None) -> list[
         UsageError: a path that does not end with .onnx, or an ONNX file with other logits than the network's.
         OSError: a file that cannot be written.
     """
-    if path.suffix != ".onnx" or path.is_dir():
-        raise UsageError(f"the output file is {path}: an ONNX file's name ends with .onnx. Use {path.with_suffix('.onnx')}.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder of {path} is missing. Create {path.parent}.")
+    check_target(path, FORMATS["onnx"])
     single = copy.deepcopy(net).float().eval()
     with torch.no_grad():  # the last layer divides the logits: a file has no other place for the temperature that all runtimes use
         single.fc.weight.div_(net.temperature)
         single.fc.bias.div_(net.temperature)
-    model = _trace(single)
+    model = trace(single, _images(single, 2), "images", "logits", {0: torch.export.Dim("batch")})
     kind = "sigmoid" if net.multi_label else None  # without it, softmax, as in files of earlier versions
-    metadata = {
+    metadata: dict[str, str | None] = {
         "activation": kind,
         "preprocess": json.dumps(net.preprocess.to_dict()),
-        "labels": net.labels and json.dumps(net.labels),
+        "labels": json.dumps(net.labels) if net.labels else None,
         "license": license,
         "temperature": str(net.temperature) if net.temperature != 1 else None,
     }
-    for key, value in metadata.items():
-        if value:
-            model.metadata_props.add(key=key, value=value)
+    add_metadata(model, metadata)
     content = model.SerializeToString(deterministic=True)
     found = _compare_with_onnxruntime(content, single)
     write_files({path: content})
@@ -68,37 +62,6 @@ def export_onnx(net: ResNet, path: Path, *, license: str | None = None) -> list[
         if found
         else "not checked: onnxruntime is not installed. Run pip install 'reslight[onnx]'.",
     ]
-
-
-def _trace(net: ResNet) -> Any:
-    """Trace a network and return the ModelProto, without torch's warnings and log lines."""
-    try:
-        import onnxscript  # noqa: F401  # torch's own error has twenty lines
-    except ImportError:
-        raise MissingPackageError("onnxscript is not installed: ONNX export needs it. Run pip install 'reslight[onnx]'.") from None
-    torch_log = logging.getLogger("torch.onnx")
-    level = torch_log.level
-    try:
-        torch_log.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                net,
-                (_images(net, 2),),
-                input_names=["images"],
-                output_names=["logits"],
-                dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
-                dynamo=True,
-                verbose=False,
-            )
-    finally:
-        torch_log.setLevel(level)
-    assert program is not None
-    model: Any = program.model_proto
-    for node in model.graph.node:
-        del node.metadata_props[:]  # they name the folders of the source code on this machine
-    model.producer_name, model.producer_version = "reslight", __version__
-    return model
 
 
 def _compare_with_onnxruntime(content: bytes, net: ResNet) -> LogitComparison | None:

@@ -1,4 +1,4 @@
-"""The exported ONNX file: its logits in onnxruntime, and the preprocessing in its metadata."""
+"""The ONNX file of a network alone: its logits in onnxruntime, and the preprocessing in its metadata."""
 
 import json
 import sys
@@ -11,8 +11,8 @@ import torch
 from tests.nets import scrambled
 
 import reslight as package
+from reslight.deploy.formats import normalized_onnx as onnx
 from reslight.models import VARIANTS
-from reslight.weights.interop import onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -50,7 +50,7 @@ DAILY = {"plain", "bottleneck"}
 )
 def test_onnxruntime_has_the_same_logits_for_any_batch(config):
     net, path = prepared(config), Path("net.onnx")
-    onnx.export_onnx(net, path)
+    onnx.export_normalized(net, path)
     for count in (1, 4, 7):
         images = torch.randn(count, config.in_channels, config.input_size, config.input_size)
         with torch.inference_mode():
@@ -60,8 +60,8 @@ def test_onnxruntime_has_the_same_logits_for_any_batch(config):
 
 def test_the_file_holds_the_preprocessing_and_is_the_same_every_time():
     net = prepared(VARIANTS["resnet8"])
-    onnx.export_onnx(net, Path("one.onnx"), license="mit")
-    onnx.export_onnx(net, Path("two.onnx"), license="mit")
+    onnx.export_normalized(net, Path("one.onnx"), license="mit")
+    onnx.export_normalized(net, Path("two.onnx"), license="mit")
     content = Path("one.onnx").read_bytes()
     assert content == Path("two.onnx").read_bytes()
     assert str(Path(package.__file__).parent).encode() not in content
@@ -73,24 +73,24 @@ def test_the_file_holds_the_preprocessing_and_is_the_same_every_time():
 def test_the_network_is_not_changed():
     net = prepared(VARIANTS["resnet8"]).double().train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    onnx.export_onnx(net, Path("net.onnx"))
+    onnx.export_normalized(net, Path("net.onnx"))
     assert net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert run(Path("net.onnx"), torch.zeros(1, 3, 32, 32)).numpy().dtype == np.float32
 
 
 def test_a_file_with_other_logits_is_not_written(monkeypatch):
-    net, trace = prepared(VARIANTS["resnet8"]), onnx._trace
+    net, trace = prepared(VARIANTS["resnet8"]), onnx.trace
 
-    def wrong(single):
+    def wrong(single, *about):
         single.fc.bias.data += 0.01
-        model = trace(single)
+        model = trace(single, *about)
         single.fc.bias.data -= 0.01
         return model
 
-    monkeypatch.setattr(onnx, "_trace", wrong)
+    monkeypatch.setattr(onnx, "trace", wrong)
     with pytest.raises(ValueError, match=r"logits.* is 1\.0e-02: 1e-04 is allowed"):
-        onnx.export_onnx(net, Path("net.onnx"))
+        onnx.export_normalized(net, Path("net.onnx"))
     assert not list(Path().iterdir())
 
 
@@ -99,7 +99,7 @@ def test_the_export_command(reslight, monkeypatch):
     assert reslight("fit", *quick).code == 0
     images, found = torch.randn(2, 1, 8, 8), []
     for extra in ((), ("--raw",)):
-        answer = reslight("export", "runs/digits/1", "net.onnx", *extra)  # the suffix selects the format
+        answer = reslight("export", "runs/digits/1", "net.onnx", "--normalized-input", *extra)  # the suffix selects the format
         assert answer.code == 0, answer.err
         assert "checked with onnxruntime: largest difference of a logit" in answer.out
         assert not answer.err
@@ -111,7 +111,7 @@ def test_the_export_command(reslight, monkeypatch):
 
     before = Path("net.onnx").read_bytes()
     for words, says in (
-        (("resnet8.digits", "net"), "is net: an ONNX file's name ends with .onnx. Use net.onnx."),
+        (("resnet8.digits", "net"), "is net: the name of a file in the format onnx ends with .onnx. Use net.onnx."),
         (("resnet8.digits", "no/net.onnx"), "the folder of no/net.onnx is missing"),
         (("nothing", "net.onnx"), "there is no folder and no published weight nothing"),
         (("resnet8.digits", "net.onnx", "--raw"), "resnet8.digits is not a checkpoint"),
@@ -120,9 +120,9 @@ def test_the_export_command(reslight, monkeypatch):
         assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
         assert says in answer.err
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "not checked: onnxruntime is not installed" in reslight("export", "resnet8.digits", "new.onnx", "--format", "onnx").out
+    assert "not checked: onnxruntime is not installed" in reslight("export", "resnet8.digits", "new.onnx", "--normalized-input").out
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    answer = reslight("export", "resnet8.digits", "net.onnx", "--format", "onnx")
+    answer = reslight("export", "resnet8.digits", "net.onnx", "--normalized-input")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "onnxscript is not installed" in answer.err
     assert "pip install 'reslight[onnx]'" in answer.err
@@ -135,6 +135,6 @@ def test_the_metadata_tell_of_several_labels(monkeypatch):
     net = prepared(VARIANTS["resnet8"])
     net.multi_label = True
     monkeypatch.setattr(onnx, "_compare_with_onnxruntime", lambda content, net: None)
-    onnx.export_onnx(net, Path("net.onnx"))
+    onnx.export_normalized(net, Path("net.onnx"))
     session = onnxruntime.InferenceSession(Path("net.onnx").read_bytes(), providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map["activation"] == "sigmoid"
