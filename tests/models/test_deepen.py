@@ -188,3 +188,14 @@ def test_a_plain_network_without_identity_blocks_is_refused(fields: dict[str, An
     net = ResNet(config((1, 1), shortcut="none", **fields))
     with pytest.raises(ValueError, match="this plain network cannot be deepened"):
         deepen(net, config((2, 1), shortcut="none", **fields))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_memory_order_is_kept_so_that_outputs_are_equal_to_the_bit(layout):
+    torch.manual_seed(0)
+    net = create_model("resnet20", in_channels=1).eval().to(memory_format=layout)
+    deeper, images = deepen(net, "resnet56"), torch.randn(16, 1, 8, 8)
+    assert deeper.conv1.weight.shape == net.conv1.weight.shape
+    assert all(new.is_contiguous(memory_format=layout) for new in deeper.parameters() if new.ndim == 4)
+    with torch.no_grad():
+        assert torch.equal(deeper(images), net(images))

@@ -51,14 +51,17 @@ def deepen(net: ResNet, to: str | ResNetConfig | Mapping[str, Any]) -> ResNet:
             configuration.
 
     Returns:
-        A new network, with all parameters trainable, in the mode, on the device and of the dtype of `net`.
+        A new network, with all parameters trainable, in the mode, on the device, of the dtype and in the memory order of `net`.
 
     Raises:
         UsageError: an architecture that is not a deeper version of `net`, or a network without identity blocks: a plain one of
             bottlenecks, which reduce the channels, or of pre-activation, whose ReLUs remove negative values.
     """
     config = deeper_config(net.config, to)
-    deeper = ResNet(config).to(net.fc.weight.device, net.fc.weight.dtype)
+    # In another memory order, other kernels would compute the same convolution with other rounding.
+    is_channels_last = not all(parameter.is_contiguous() for parameter in net.parameters())
+    layout: dict[str, Any] = {"memory_format": torch.channels_last if is_channels_last else torch.contiguous_format}
+    deeper = ResNet(config).to(net.fc.weight.device, net.fc.weight.dtype, **layout)
     deeper.load_state_dict(deeper.state_dict() | net.state_dict())
     with torch.no_grad():
         for stage, blocks in added_blocks(deeper, net.config):
