@@ -8,7 +8,7 @@ output. A `python` or `yaml` block that begins with `# NAME.py` or `# NAME.yaml`
     <!-- shortened: ARGUMENTS -->  they are added to each `reslight fit`
     <!-- stands for: A = B -->     B is run where the block has A
     <!-- numbers vary -->          the output is compared without its numbers, as it is for shortened blocks
-    <!-- exit code: N -->          of the last command; without it 0, or 2 if the output shows an error
+    <!-- exit code: N -->          of the commands that show no error; without it 0. An error shown means 2
     <!-- file: PATH -->            the block is saved as this file
 
 Anywhere on a page:
@@ -25,7 +25,7 @@ from pathlib import Path
 NOT_RUN = ("a GPU", "several machines", "the internet", "hours", "an account", "large data", "keeps running")
 """What a block needs that a test does not have."""
 LANGUAGES = ("console", "bash", "python", "yaml", "text", "csv", "json", "toml", "nginx", "dockerfile", "mermaid", "bibtex", "cpp")
-_COMMENT = r"<!-- (.*?) -->"
+_COMMENT = r"<!-- ((?:(?!-->).)*?) -->"
 _FENCE = re.compile(rf"((?:{_COMMENT}\s*)*)^( *)(```+)([^\n]*)\n(.*?)^\3\4 *$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:\A|\n\n)    (?! *(?:[-*]|\d+\.) )\S[^\n]*")
 

@@ -14,15 +14,23 @@ CLASSES = ("cat", "dog", "horse")
 
 
 def photos(request: pytest.FixtureRequest) -> None:
-    """PHOTOS: 12 photos of each class in a folder of its name."""
+    """PHOTOS: 20 photos of each class in a folder of its name."""
     for name in CLASSES:
-        for number in range(12):
+        for number in range(20):
             _draw(Path("PHOTOS", name, f"{name} {number:02}.jpg"), name, number)
 
 
 def one_photo(request: pytest.FixtureRequest) -> None:
     """photo.jpg."""
     _draw(Path("photo.jpg"), "cat", 100)
+
+
+def others(request: pytest.FixtureRequest) -> None:
+    """OTHER: photos of cats and dogs; ZOO: of deer, too."""
+    for folder, names in {"OTHER": ("cat", "dog"), "ZOO": ("cat", "dog", "deer")}.items():
+        for name in names:
+            for number in range(200, 205):
+                _draw(Path(folder, name, f"{number}.jpg"), name, number)
 
 
 def labelled(request: pytest.FixtureRequest) -> None:
@@ -102,7 +110,7 @@ def broken(request: pytest.FixtureRequest) -> None:
 
 
 SETUPS: dict[str, Callable[[pytest.FixtureRequest], None]] = {
-    made.__name__: made for made in (photos, one_photo, labelled, pairs, tiles, imagenet, hub, digits_run, fine_tuned, broken)
+    made.__name__: made for made in (photos, one_photo, others, labelled, pairs, tiles, imagenet, hub, digits_run, fine_tuned, broken)
 }
 
 
