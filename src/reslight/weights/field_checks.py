@@ -16,14 +16,14 @@ def check_sum(name: str, value: object) -> None:
         raise UsageError(f"{name} is {reprlib.repr(value)}: it must be 64 hexadecimal digits.")
 
 
-def check_count(name: str, value: object) -> None:
-    """Check a number of images or labels in an evaluation result.
+def check_count(name: str, value: object, where: str = "metrics") -> None:
+    """Check a number of images, labels or bytes.
 
     Raises:
         UsageError: another value than a whole number from 0.
     """
     if type(value) is not int or not 0 <= value < 2**53:
-        raise UsageError(f"metrics.{name} is {reprlib.repr(value)}: it must be a whole number, at least 0.")
+        raise UsageError(f"{where}.{name} is {reprlib.repr(value)}: it must be a whole number, at least 0.")
 
 
 def check_text(name: str, value: object, longest: int) -> None:

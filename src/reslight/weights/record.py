@@ -13,6 +13,7 @@ from reslight.preprocess import Preprocess
 from reslight.weights.calibration import Calibration
 from reslight.weights.field_checks import check_sum, check_text
 from reslight.weights.results import AnyResult, EvalResult, MultiLabelResult, result_of, to_dict
+from reslight.weights.verified_file import MOST, VerifiedFile
 
 FORMAT = 1
 """Version of the object `reslight` in config.json; raised when its meaning changes."""
@@ -61,6 +62,8 @@ class Record:
     """Whether an image may have several classes: the sigmoid of a logit is then the probability of its class."""
     calibration: Calibration | None = None
     """The temperature that the logits are divided by before the softmax; None without one."""
+    files: tuple[VerifiedFile, ...] = ()
+    """Exported files of these weights that were evaluated in their own runtimes."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -75,6 +78,10 @@ class Record:
             raise UsageError(f"multi_label is {reprlib.repr(self.multi_label)}: it must be true or false.")
         if self.calibration is not None and (self.multi_label or not isinstance(self.calibration, Calibration)):
             raise UsageError(f"calibration is {reprlib.repr(self.calibration)}: it must be a Calibration, for one label of each image.")
+        if not (
+            isinstance(self.files, tuple | list) and len(self.files) <= MOST and all(isinstance(one, VerifiedFile) for one in self.files)
+        ):
+            raise UsageError(f"files is {reprlib.repr(self.files)}: it must be a list of at most {MOST} VerifiedFiles.")
         kind = MultiLabelResult if self.multi_label else EvalResult
         if not (isinstance(self.metrics, tuple | list) and all(isinstance(one, kind) for one in self.metrics)):
             raise UsageError(f"metrics is {reprlib.repr(self.metrics)}: it must be a list of reslight.weights.{kind.__name__}.")
@@ -112,6 +119,10 @@ class Record:
             del values["calibration"]
         else:
             values["calibration"] = self.calibration.to_dict()
+        if not self.files:
+            del values["files"]
+        else:
+            values["files"] = [one.to_dict() for one in self.files]
         return values | {
             "net": self.net.to_dict(),
             "preprocess": self.preprocess.to_dict(),
@@ -131,10 +142,10 @@ class Record:
             fix = "Install a newer reslight." if newer else "The folder is damaged: get it again."
             raise UsageError(f"reslight.format is {reprlib.repr(written)}: this version of reslight reads {FORMAT}. {fix}")
         keys = ("format", *(one.name for one in fields(cls)))
-        check_keys(data, keys, [key for key in keys if key not in ("multi_label", "calibration")], "reslight")
+        check_keys(data, keys, [key for key in keys if key not in ("multi_label", "calibration", "files")], "reslight")
         values = {key: value for key, value in data.items() if key != "format"}
-        for name, kind in (("net", dict), ("preprocess", dict), ("metrics", list)):
-            if not isinstance(values[name], kind):
+        for name, kind in (("net", dict), ("preprocess", dict), ("metrics", list), ("files", list)):
+            if not isinstance(values.get(name, kind()), kind):
                 raise UsageError(
                     f"reslight.{name} is {reprlib.repr(values[name])}: it must be {'a list' if kind is list else 'an object'}."
                 )
@@ -148,6 +159,7 @@ class Record:
                 "preprocess": Preprocess.from_dict(values["preprocess"]),
                 "labels": None if labels is None else tuple(labels),
                 "calibration": Calibration.from_dict(values["calibration"]) if "calibration" in values else None,
+                "files": tuple(map(VerifiedFile.from_dict, values.get("files", []))),
                 "metrics": tuple(result_of(one, values.get("multi_label") is True) for one in values["metrics"]),
             }
         )

@@ -1,12 +1,17 @@
 """The commands for weights: deepen, verify, convert, weights."""
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reslight.cli.parser import Commands, runs
 from reslight.cli.table import table
 from reslight.messages import UsageError, shortened, visible
 from reslight.weights.interop.names import FORMATS
+
+if TYPE_CHECKING:
+    from reslight.analysis.verify import Check
 
 _LINE = 1_000
 """Characters of a line that are printed, with paths in it."""
@@ -30,11 +35,15 @@ def _add_deepen(commands: Commands) -> None:
 
 
 def _add_verify(commands: Commands) -> None:
-    parser = commands.add_parser("verify", help="re-evaluate weights and compare with their model card")
-    parser.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]", help=WEIGHTS)
+    parser = commands.add_parser(
+        "verify", help="re-evaluate weights, or a file that `reslight export` wrote, and compare with the model card"
+    )
+    parser.add_argument("source", metavar="FOLDER|NAME|OWNER/NAME[@REV]|FILE", help=f"{WEIGHTS}; or an exported file, such as net.onnx")
     about = "folder of the images (default: data); if it is given, weights without evaluation results are evaluated, too"
     parser.add_argument("--data", dest="root", metavar="ROOT", help=about)
     parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
+    about = "with an exported file: write its results to the card of its weights in this folder"
+    parser.add_argument("--record", metavar="FOLDER", help=about)
     runs(parser, verify)
 
 
@@ -154,23 +163,35 @@ def convert(
         print(f"checked on {found.images} images: {difference}")
 
 
-def verify(source: str, root: str | None = None, labels: str | None = None) -> bool:
-    """Re-evaluate weights and print the comparison with their model card.
+def verify(source: str, root: str | None = None, labels: str | None = None, record: str | None = None) -> bool:
+    """Re-evaluate weights, or an exported file in its own runtime, and print the comparison with the model card.
 
     Args:
-        source: A folder of weights, the name of a published weight, or a repository on the Hub.
+        source: A folder of weights, the name of a published weight, a repository on the Hub, or an exported file.
         root: The folder of the images, for datasets on disk; `data` if None.
         labels: The label file of the images; None for class folders, or for `metadata.csv` and the like.
+        record: With an exported file, the folder of its weights, whose card gets the results.
 
     Returns:
         Whether all results are those of the card.
     """
-    from reslight.analysis.verify import verify
-    from reslight.weights.folder import read_description
-    from reslight.weights.locate import locate
+    from reslight.deploy.formats import is_exported_file
 
+    checks: Iterable[Check]
+    if is_exported_file(source):
+        from reslight.deploy.verify import verify_file
+
+        checks = verify_file(Path(source), root, labels, Path(record) if record else None)
+    else:
+        if record:
+            raise UsageError(f"--record is given with {source}: only exported files are recorded. Give a file, such as net.onnx.")
+        from reslight.analysis.verify import verify
+        from reslight.weights.folder import read_description
+        from reslight.weights.locate import locate
+
+        checks = verify(read_description(locate(source, whole=True)), root, labels)
     all_good = True
-    for check in verify(read_description(locate(source, whole=True)), root, labels):
+    for check in checks:
         all_good &= check.good
         print(f"{'ok     ' if check.good else 'DIFFERS'}  {visible(check.text, _LINE)}", flush=True)
     return all_good

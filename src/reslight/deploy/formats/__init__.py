@@ -69,6 +69,12 @@ class Format:
     """The end of the file's name."""
     home: str
     """The module in this folder."""
+    beside: tuple[str, ...] = ()
+    """Suffixes of other files that belong to the file."""
+
+    def files(self, path: Path) -> list[Path]:
+        """Return the files of an export: the others, then the one that is called by its name."""
+        return [*(path.with_suffix(suffix) for suffix in self.beside), path]
 
     def module(self) -> FormatModule:
         """Import the format's module."""
@@ -80,7 +86,7 @@ FORMATS = {
     one.name: one
     for one in (
         Format("onnx", ".onnx", "onnx"),
-        Format("openvino", ".xml", "openvino"),
+        Format("openvino", ".xml", "openvino", (".bin",)),
         Format("torch", ".pt2", "torch_export"),
     )
 }

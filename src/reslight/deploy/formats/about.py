@@ -32,7 +32,7 @@ class About:
     @classmethod
     def of(cls, record: Record, sha256: str, precision: Precision, version: str) -> Self:
         """Describe an export; settings of the training stay with the weights."""
-        return cls(replace(record, recipe={}, run={}), sha256, precision, version)
+        return cls(replace(record, recipe={}, run={}, files=()), sha256, precision, version)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ _LARGEST_BATCH = 2**24
 class FileBackend:
     """An exported file that was opened by its format's own runtime."""
 
+    path: Path
     about: About
     session: Session
     threads: int
@@ -105,4 +106,4 @@ def open_file(path: Path, threads: int | None = None) -> FileBackend:
     except Exception as error:  # runtimes raise errors of many types for a damaged file
         reason = visible(str(error).strip().partition("\n")[0] or type(error).__name__, 300)
         raise UsageError(f"{name} cannot be opened as {found.name}: {reason}. Export it again.") from error
-    return FileBackend(About.from_json(session.about, name), session, threads)
+    return FileBackend(path, About.from_json(session.about, name), session, threads)
