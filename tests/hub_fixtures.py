@@ -9,8 +9,7 @@ from tests.hub_server import HubServer, connect
 
 import reslight as package
 from reslight import Preprocess, create_model
-from reslight.hub import client
-from reslight.weights import push as pushing
+from reslight.hub import client, commit
 
 PREPROCESS = Preprocess(size=8, mean=(0.5,), std=(0.2,))
 
@@ -19,7 +18,7 @@ PREPROCESS = Preprocess(size=8, mean=(0.5,), std=(0.2,))
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with HubServer() as server:
         server.slept = connect(server, monkeypatch, tmp_path / "hub")
-        for module in (client.time, pushing.time):
+        for module in (client.time, commit.time):
             monkeypatch.setattr(module, "sleep", server.slept.append)
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         monkeypatch.setenv("HF_TOKEN", server.token)

@@ -10,7 +10,7 @@ else would, and order faults for requests to come. `connect` turns this process'
             server.slept = connect(server, monkeypatch, tmp_path / "hub")
             yield server
 
-Data sets are served as models are, from the same names. Left out: spaces, xet (but for its uploads to a folder), multipart
+Data sets and Spaces are served as models are, from the same names. Left out: xet (but for its uploads to a folder), multipart
 uploads, settings, discussions other than the pull requests of `create_commit`.
 """
 
@@ -251,7 +251,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> Answer:
         url = urlsplit(self.path)
         self.query = parse_qs(url.query)
-        path = url.path.replace("/api/datasets/", "/api/models/").removeprefix("/datasets")
+        path = re.sub("^/(datasets|spaces)/", "/", re.sub("^/api/(datasets|spaces)/", "/api/models/", url.path))
         try:
             for methods, pattern, function in ROUTES:
                 if self.command in methods and (found := pattern.fullmatch(path)):
@@ -327,8 +327,10 @@ class Handler(BaseHTTPRequestHandler):
         owner = asked.get("organization") or self.user
         self.may_write(owner)
         name, url = f"{owner}/{asked['name']}", f"{self.hub.endpoint}/{owner}/{asked['name']}"
-        if asked.get("type", "model") != "model":
-            raise Refused(400, "This server has models only")
+        if asked.get("type", "model") not in ("model", "space"):
+            raise Refused(400, "This server creates models and Spaces only")
+        if asked.get("type") == "space" and not asked.get("sdk"):
+            raise Refused(400, "A Space needs an SDK")
         if name in self.hub.repos:
             raise Refused(409, "You already created this model repo", body={"url": url})
         # 1.x clients send `private`, 2.x clients `visibility`.

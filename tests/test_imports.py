@@ -39,7 +39,7 @@ OURS = {
     | {"file_lock", "lightning_private", "multi_label"},
     "analysis": {"multi_label", "atomic", "runs", "weights", "data", "models", "metrics", "preprocess", "messages", "regular_file"},
     "deploy": {"weights", "models", "preprocess", "data", "runs", "analysis", "metrics", "multi_label", "messages", "atomic"}
-    | {"regular_file", "version", "lazy", "cores"},
+    | {"regular_file", "version", "lazy", "cores", "hub", "file_lock"},
     "paper": {"atomic", "analysis", "runs", "training", "models", "messages", "weights"},
     "cli": {"atomic", "cores", "interrupts", "lightning_private", "plain", "deploy"}
     | {"renamed", "paper", "analysis", "runs", "training", "data", "weights", "models", "hub", "preprocess", "messages", "version"},

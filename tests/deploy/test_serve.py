@@ -21,10 +21,10 @@ from starlette.exceptions import HTTPException
 import reslight
 from reslight import UsageError
 from reslight.cli import main
+from reslight.deploy.listen import bind
 from reslight.deploy.serve.app import Service
 from reslight.deploy.serve.batches import Batches
 from reslight.deploy.serve.limits import Limits, Rates
-from reslight.deploy.serve.server import bind
 from reslight.deploy.serve.upload import FORMATS, ImageFile, check_images
 
 

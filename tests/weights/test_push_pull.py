@@ -491,14 +491,14 @@ def test_threads_may_pull_to_one_folder(hub, pushed):
 
 
 def test_a_commit_that_cannot_be_read_back_is_reported_as_published(hub, folder, monkeypatch):
-    commit = push._commit
+    commit = push.commit_files
 
     def then_the_hub_fails(*arguments):
         done = commit(*arguments)
         hub.fault("POST", "paths-info", "status", status=503, times=99)
         return done
 
-    monkeypatch.setattr(push, "_commit", then_the_hub_fails)
+    monkeypatch.setattr(push, "commit_files", then_the_hub_fails)
     with pytest.raises(ConnectionError, match=r"acme/net was published as .* but could not be read back"):
         package.push(folder, "acme/net")
     assert "model.safetensors" in hub.files("acme/net")

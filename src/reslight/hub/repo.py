@@ -1,4 +1,4 @@
-"""`Repository`: OWNER/NAME of a model or dataset on the Hub, and which state of it."""
+"""`Repository`: OWNER/NAME of a model, dataset or Space on the Hub, and which state of it."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from reslight.messages import UsageError
 
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,250}"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
-Kind = Literal["model", "dataset"]
+Kind = Literal["model", "dataset", "space"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Repository:
     @property
     def path(self) -> str:
         """The path of the repository's page on the Hub's site."""
-        return f"datasets/{self.name}" if self.kind == "dataset" else self.name
+        return self.name if self.kind == "model" else f"{self.kind}s/{self.name}"
 
     def __str__(self) -> str:
         """Return the name as it is typed."""

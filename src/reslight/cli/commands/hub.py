@@ -10,6 +10,7 @@ def add_parsers(commands: Commands) -> None:
     parser.add_argument("repository", metavar="OWNER/NAME[@BRANCH]", help="the repository; it is created if it is missing")
     parser.add_argument("--private", action="store_true", help="create a private repository")
     parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of a commit to the branch")
+    parser.add_argument("--space", action="store_true", help="publish a Space that shows `reslight demo` with these weights")
     parser.add_argument("--dry-run", action="store_true", help="only print what would be uploaded")
     runs(parser, push)
     parser = commands.add_parser("pull", help="download weights from the Hugging Face Hub into a folder, and check them")
@@ -18,10 +19,14 @@ def add_parsers(commands: Commands) -> None:
     runs(parser, pull)
 
 
-def push(folder: str, repository: str, *, private: bool, create_pr: bool, dry_run: bool) -> None:
-    """Publish a folder of weights on the Hugging Face Hub, see `reslight.push`."""
+def push(folder: str, repository: str, *, private: bool, create_pr: bool, dry_run: bool, space: bool) -> None:
+    """Publish a folder of weights on the Hugging Face Hub, see `reslight.push`, or a Space that shows a demo of them."""
     from reslight.hub.client import hide_bars_without_tty
-    from reslight.weights.push import push
+
+    if space:
+        from reslight.deploy.demo.space import push_space as push
+    else:
+        from reslight.weights.push import push
 
     hide_bars_without_tty()
     print("\n".join(push(folder, repository, private=private or None, create_pr=create_pr, dry_run=dry_run)))

@@ -1,5 +1,6 @@
-"""`reslight serve`: classify images that come over HTTP."""
+"""`reslight serve` and `reslight demo`: classify images that come over HTTP, and show a page for people."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from reslight.cli.parser import Commands, runs
@@ -7,6 +8,11 @@ from reslight.cli.parser import Commands, runs
 
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this file."""
+    _add_serve(commands)
+    _add_demo(commands)
+
+
+def _add_serve(commands: Commands) -> None:
     about = "classify images that come over HTTP: POST /predict, GET /health and /info"
     more = "Needs pip install 'reslight[serve]'. SIGTERM and Ctrl-C finish the requests in work; the exit code is then 0"
     parser = commands.add_parser("serve", help=about, description=f"{about[0].upper()}{about[1:]}. {more}.")
@@ -25,6 +31,17 @@ def add_parsers(commands: Commands) -> None:
     runs(parser, serve)
 
 
+def _add_demo(commands: Commands) -> None:
+    about = "show a page that classifies images, with heat maps (Grad-CAM)"
+    more = "Needs pip install 'reslight[demo]'. The page needs no internet and sends nothing away"
+    parser = commands.add_parser("demo", help=about, description=f"{about[0].upper()}{about[1:]}. {more}.")
+    parser.add_argument("source", metavar="RUN|FOLDER|NAME", help="a run's folder, or a folder or name of weights")
+    parser.add_argument("--examples", nargs="+", default=[], metavar="IMAGE", help="image files to choose from on the page")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for all of this machine (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="port; 0 for any free one (default: %(default)s)")
+    runs(parser, demo)
+
+
 def serve(
     source: str,
     *,
@@ -41,3 +58,10 @@ def serve(
 
     say = partial(print, flush=True)
     return serve(source, host, port, Limits(**limits), say=say, threads=threads, exact=exact, proxy=proxy)  # type: ignore[arg-type]
+
+
+def demo(source: str, *, examples: Sequence[str], host: str, port: int) -> None:
+    """Show a page, see `reslight.deploy.demo.page.demo`."""
+    from reslight.deploy.demo.page import demo
+
+    demo(source, host, port, examples, say=partial(print, flush=True))

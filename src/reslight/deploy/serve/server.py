@@ -1,18 +1,17 @@
 """Run the server: bind the port, load the weights, serve until SIGTERM or Ctrl-C, finish the requests in work."""
 
 import asyncio
-import errno
 import json
 import logging
 import signal
-import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
 from reslight.deploy.classifier import Classifier
+from reslight.deploy.listen import bind, url_of
 from reslight.deploy.serve.limits import Limits
-from reslight.messages import MissingPackageError, UsageError, counted
+from reslight.messages import MissingPackageError, counted
 
 try:
     import uvicorn
@@ -24,32 +23,6 @@ except ImportError as error:
 
 _CONNECTIONS = 500
 """Connections at a time, also idle ones; a process may have 1,024 open files by default."""
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket at an address, which does not listen yet.
-
-    Raises:
-        UsageError: an address that cannot be used.
-    """
-    if not 0 <= port <= 65535:
-        raise UsageError(f"--port is {port}: it must be 0 to 65535. Use 8000, or 0 for any free one.")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    except (OSError, UnicodeError):
-        raise UsageError(f"--host is {host}: it must be an address or a name of this machine. Use 127.0.0.1, or 0.0.0.0 for all.") from None
-    opened = socket.socket(family, kind, protocol)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        opened.bind(address)
-    except OSError as error:
-        opened.close()
-        if error.errno == errno.EADDRINUSE:
-            raise UsageError(f"--port is {port}: another program uses it. Choose another port, or 0 for any free one.") from None
-        if error.errno == errno.EACCES:
-            raise UsageError(f"--port is {port}: this user may not use it. Choose one from 1024 on, such as 8000.") from None
-        raise UsageError(f"--host is {host}: {error.strerror}. Use 127.0.0.1, or 0.0.0.0 for all addresses of this machine.") from None
-    return opened
 
 
 def serve(
@@ -101,8 +74,7 @@ def serve(
         )
         logging.getLogger("uvicorn.error").addFilter(_is_failure)
         server = _Server(config, service, say)
-        name, number = listener.getsockname()[:2]
-        url = f"http://{f'[{name}]' if ':' in name else name}:{number}"
+        url = url_of(listener)
         say(f"serving {source}: {counted(len(classifier.labels), 'class', 'classes')}; {classifier.backend}")
         say(f"listening at {url}; Ctrl-C stops. For example: curl --data-binary @photo.jpg {url}/predict")
         asyncio.run(server.serve(sockets=[listener]))
