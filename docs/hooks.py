@@ -15,9 +15,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Return the page's text for the site."""
     uri = page.file.src_uri
     if uri == "index.md":
-        page.meta["hide"] = ["navigation", "toc"]  # here, because a code host would show front matter
-    if uri.startswith("reference/api/"):
-        page.meta["search"] = {"boost": 0.3}  # other pages explain a setting; classes only have an attribute of that name
+        page.meta["hide"] = ["navigation"]  # here, because a code host would show front matter
     folder = ROOT / "docs" / uri
     if uri in INCLUDED:
         folder = ROOT / INCLUDED[uri]
