@@ -6,7 +6,7 @@ output. A `python` or `yaml` block that begins with `# NAME.py` or `# NAME.yaml`
 
     <!-- not run: REASON -->       the block is parsed only, for one of the reasons in NOT_RUN
     <!-- shortened: ARGUMENTS -->  they are added to each `reslight fit`
-    <!-- stands for: A = B -->     B is run where the block has A
+    <!-- stands for: A = B -->     B is run where the block has A; {repository} in B is the path of this one
     <!-- numbers vary -->          the output is compared without its numbers, as it is for shortened blocks
     <!-- exit code: N -->          of the commands that show no error; without it 0. An error shown means 2
     <!-- file: PATH -->            the block is saved as this file

@@ -43,7 +43,7 @@ def run_page(page: Page) -> Iterator[tuple[Block, str]]:
         where = f"{page.path.name}, line {block.line}"
         text = block.text
         for old, new in block.stands_for.items():
-            text = text.replace(old, new)
+            text = text.replace(old, new.replace("{repository}", str(ROOT)))
         if path := block.file or _named_file(block):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_text(text, encoding="utf-8")
@@ -151,7 +151,7 @@ def _script(words: list[str]) -> int:
 
 def _python(text: str, names: dict[str, Any], where: str) -> str:
     printed = io.StringIO()
-    with redirect_stdout(printed), redirect_stderr(printed):
+    with redirect_stdout(printed):  # stderr has what libraries say
         try:
             exec(compile(text, where, "exec"), names)
         except Exception as error:
