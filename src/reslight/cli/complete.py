@@ -99,7 +99,7 @@ ARGUMENTS: Mapping[tuple[str, str], Completer] = {
     ("weights", "pattern"): _words(lambda: tuple(CATALOG), files=False),
     ("paper", "nets"): NETWORKS,
     ("deepen", "to"): NETWORKS,
-    **{(command, "source"): WEIGHTS for command in ("export", "deepen", "verify", "classify", "convert")},
+    **{(command, "source"): WEIGHTS for command in ("export", "deepen", "verify", "predict", "classify", "convert")},
     ("responses", "sources"): WEIGHTS,
 }
 """Arguments of other commands whose values are names; argcomplete itself completes files and choices."""
@@ -113,7 +113,7 @@ def add_completers(parser: argparse.ArgumentParser) -> None:
             for setting in SETTINGS:
                 command.add_argument(f"--{setting}", action="append")  # append: argcomplete offers other options once
         for action in command._actions:
-            if completer := SETTINGS.get(action.dest) if name in TRAINER_COMMANDS else ARGUMENTS.get((name, action.dest)):
+            if completer := ARGUMENTS.get((name, action.dest)) or (SETTINGS.get(action.dest) if name in TRAINER_COMMANDS else None):
                 action.completer = completer  # where argcomplete looks for it
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reslight.cli.commands import bench, completion, configs, data, diagnose, export, folds, hub, models, paper, plots, predict, weights
+from reslight.cli.commands import completion, configs, data, diagnose, export, folds, hub, models, paper, plots, predict, weights
 from reslight.cli.parser import TRAINER_COMMANDS, Parser
 from reslight.cli.streams import keep_running_without_reader, prepare_streams
 from reslight.cores import shorten_active_waiting
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str], debug: bool) -> bool:
     """Run the command; return False if it ran and its check found a problem."""
-    if words and words[0] in TRAINER_COMMANDS:
+    if words and words[0] in TRAINER_COMMANDS and not _takes_pictures(words):
         _run_trainer(words, debug)
         return True
     if words[:1] and words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
@@ -101,6 +101,11 @@ def _run(words: list[str], debug: bool) -> bool:
             from reslight.cli import trainer  # noqa: F401  # Lightning configures its logging on import
         _configure_logging(debug)
     return options.run(options) is not False
+
+
+def _takes_pictures(words: list[str]) -> bool:
+    """Return whether `predict` is that of image files, which begins with the weights: Lightning's has settings only."""
+    return words[0] == "predict" and (words[1:] in (["-h"], ["--help"]) or (len(words) > 1 and not words[1].startswith("-")))
 
 
 def _run_trainer(words: list[str], debug: bool) -> None:
@@ -211,11 +216,12 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"reslight {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, text in TRAINER_COMMANDS.items():
-        commands.add_parser(name, help=text)
+        if name != "predict":  # which takes pictures, too
+            commands.add_parser(name, help=text)
     for topic in TOPICS:
         topic.add_parsers(commands)
     return parser
 
 
-TOPICS = (configs, models, plots, folds, paper, export, weights, predict, diagnose, bench, hub, data, completion)
+TOPICS = (configs, models, plots, folds, paper, export, weights, predict, diagnose, hub, data, completion)
 """The modules of commands, in the order of the help."""

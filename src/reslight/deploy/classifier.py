@@ -1,5 +1,7 @@
 """`Classifier`: images in, names and probabilities out, from a network or an exported file."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from reslight.messages import UsageError, check_number
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
 from reslight.runs.folder import find_run_or_weights
+from reslight.weights.folder import sha256_of
 from reslight.weights.loading import load
 
 BATCH = 32
@@ -35,6 +38,10 @@ class DecodedImage(NamedTuple):
     """uint8 or uint16 `(C, H, W)`."""
     steps: tuple[str, ...]
     """How it was and will be changed for the network, in words."""
+
+
+_BATCH_OF_WHOLE = 4
+"""The same for exported files, which get all pixels of each image: a photo of 12 million has 36 MB."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,9 @@ class Classifier:
         preprocess: What is done to images.
         multi_label: Whether an image may have several classes, each with a probability of its own.
         backend: How probabilities are computed, in words.
+        form: The same without the number of threads, which changes no result.
+        batch: Images that are best computed at once.
+        features: Numbers of an embedding; 0 for an exported file.
 
     Raises:
         OSError: missing weights, or a Hub that cannot be reached.
@@ -89,6 +99,9 @@ class Classifier:
         self.preprocess: Preprocess = self._model.preprocess
         self.multi_label: bool = self._model.multi_label
         self.backend: str = self._model.description
+        self.form = self.backend.rpartition(", ")[0]
+        self.features = self._model.net.fc.in_features if isinstance(self._model, _Network) else 0
+        self.batch = BATCH if isinstance(self._model, _Network) else _BATCH_OF_WHOLE
 
     @overload
     def predict(self, images: Picture, top: int | None = 5) -> Prediction: ...  # type: ignore[overload-overlap]  # bytes hold numbers
@@ -130,6 +143,11 @@ class Classifier:
         self.check_embeddings()
         found = [features for batch in self._batches(images) if (features := self.compute(batch)[1]) is not None]
         return torch.cat(found) if found else torch.empty(0, 0)
+
+    @property
+    def sha256(self) -> str:
+        """Identify what is computed: the sha256, in hexadecimal, of the weights with their labels, or of the exported file."""
+        return self._model.sha256()
 
     def check_embeddings(self) -> None:
         """Check that the network gives embeddings.
@@ -200,12 +218,19 @@ class _Network:
         logits, features = self._inference(torch.stack(list(pixels)))
         return self.net.probabilities(logits).float(), features
 
+    def sha256(self) -> str:
+        about = [self.preprocess.to_dict(), self.labels, self.multi_label, self.net.temperature, self.net.config.to_dict()]
+        digest = hashlib.sha256(json.dumps(about).encode())
+        for value in self.net.state_dict().values():
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
 
 class _File:
     """An exported file in its own runtime."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend, self.preprocess, self.multi_label = backend, backend.preprocess, backend.multi_label
+    def __init__(self, backend: Backend, path: Path) -> None:
+        self.path, self.backend, self.preprocess, self.multi_label = path, backend, backend.preprocess, backend.multi_label
         self.labels, self.description = backend.labels, backend.description
 
     def decode(self, picture: Picture, name: str) -> DecodedImage:
@@ -214,6 +239,9 @@ class _File:
 
     def compute(self, pixels: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         return self.backend.probabilities(pixels), None
+
+    def sha256(self) -> str:
+        return sha256_of(self.path)
 
 
 def _open(source: str | os.PathLike[str] | ResNet, threads: int | None, *, exact: bool) -> _Network | _File:
@@ -224,7 +252,7 @@ def _open(source: str | os.PathLike[str] | ResNet, threads: int | None, *, exact
             raise UsageError(f"exact is true: {source} is an exported file, which its own runtime computes. Leave exact out.")
         from reslight.deploy.formats.opened import open_file
 
-        return _File(open_file(Path(source), threads))
+        return _File(open_file(Path(source), threads), Path(source))
     if find_run_or_weights(os.fspath(source)):
         from reslight.runs.trained import load_net  # imports Lightning, as everything about checkpoints
 

@@ -82,7 +82,8 @@ def _read(path: Path, preprocess: Preprocess, *, whole: bool = False) -> Read:
         raise UsageError(f"{name} is a folder: an image file is wanted. Give the files in it.")
     if not path.exists():
         raise FileNotFoundError(f"{name} is missing. Give the path of an image file.")
-    regular_size(path)
+    if not regular_size(path):
+        raise UsageError(f"{name} is empty. Replace or remove it.")
     return _from_file(path, lambda: read_regular(path, LARGEST_FILE), name, preprocess, whole=whole)
 
 

@@ -1,11 +1,11 @@
-"""The commands that use a network: classify."""
+"""The commands that classify image files: predict, for any number of them, and classify, which prints."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from reslight.cli.parser import Commands, runs
-from reslight.messages import UsageError, shortened, visible
+from reslight.messages import UsageError, counted, shortened, visible
 
 _LINE = 1_000
 """Characters of a line that are printed, with paths in it."""
@@ -14,7 +14,37 @@ SOURCE = "weights (a folder, a name from `reslight weights`, or a repository on 
 
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this file."""
+    _add_predict(commands)
     _add_classify(commands)
+
+
+def _add_predict(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="write the classes of image files to a file; with --config, of a run's test images",
+        usage="reslight predict WEIGHTS|RUN|FILE PICTURES ... [-o OUT] [options]\n"
+        "       reslight predict --config NAME [--any.setting VALUE ...]",
+        description="Write a row for each picture: path, label, probability, label2, probability2, ..., error. A picture that cannot be "
+        "read is a row with its error; the exit code is then 1. An interrupted command resumes when it is repeated.",
+        epilog="With a first argument that begins with a dash, this is Lightning's predict: it writes predictions.csv for the test "
+        "images of a run, with their true labels. Its settings: reslight predict --config digits --help.",
+        conflict_handler="resolve",  # shell completion adds the settings of the other form
+    )
+    parser.add_argument("source", metavar="WEIGHTS|RUN|FILE", help=SOURCE)
+    about = "image files, folders (all images in them, at any depth), patterns in quotes, @LIST, or - for paths from standard input"
+    parser.add_argument("pictures", nargs="*", metavar="PICTURES", help=about)
+    about = "a text file with a path on each line, or with a zero byte after each path; may be repeated"
+    parser.add_argument("--list", dest="lists", action="append", default=[], metavar="FILE", help=about)
+    parser.add_argument("-o", "--output", metavar="OUT", help="file to write: .csv, .jsonl or .parquet (default: csv on standard output)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes of each picture, at most (default: 5)")
+    about = "leave out classes with a probability below this (default: 0; with several labels for each image 0.5)"
+    parser.add_argument("--threshold", type=float, metavar="P", help=about)
+    about = "parquet file for what the last layer gets of each picture; not with exported files"
+    parser.add_argument("--embeddings", metavar="OUT.parquet", help=about)
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: the cores that this process may use)")
+    about = "compute with the network as it is, not in its quickest form on this CPU (docs: Predict says what differs)"
+    parser.add_argument("--exact", action="store_true", help=about)
+    runs(parser, predict)
 
 
 def _add_classify(commands: Commands) -> None:
@@ -26,6 +56,69 @@ def _add_classify(commands: Commands) -> None:
     about = "with weights for one label: say `not sure` where no class has this probability (`reslight report` measures what that is worth)"
     parser.add_argument("--sure", type=float, metavar="P", help=about)
     runs(parser, classify)
+
+
+def predict(
+    source: str,
+    pictures: Sequence[str],
+    *,
+    lists: Sequence[str],
+    output: str | None,
+    top: int,
+    threshold: float | None,
+    embeddings: str | None,
+    threads: int | None,
+    exact: bool,
+) -> bool:
+    """Write the classes of image files to a file, see `reslight.deploy.predict`.
+
+    Args:
+        source: Weights, a run, or an exported file.
+        pictures: Files, folders, patterns, `@LIST`, or `-`.
+        lists: Files with paths.
+        output: A .csv, .jsonl or .parquet file; csv on standard output if None.
+        top: Classes of each picture, at most.
+        threshold: Classes with a probability below it are left out.
+        embeddings: A .parquet file for embeddings.
+        threads: Threads; all cores if None.
+        exact: Compute with the network as it is.
+
+    Returns:
+        False if a picture could not be read.
+
+    Raises:
+        OSError: missing weights or pictures, or a file that cannot be written.
+        UsageError: an option that is out of range, or an output that exists.
+    """
+    from reslight.deploy.predict.output import SUFFIXES, check_suffix
+
+    check_probability("threshold", threshold, "0.5")
+    if top < 1:
+        raise UsageError(f"--top is {top}: it must be at least 1. Use 5, for example.")
+    if output is not None:
+        check_suffix("--output", Path(output), SUFFIXES)
+    if embeddings is not None:
+        check_suffix("--embeddings", Path(embeddings), (".parquet",))
+        if output is None or Path(output) == Path(embeddings):
+            raise UsageError("--embeddings needs a file of its own for the classes. Add --output predictions.csv, for example.")
+    from reslight.deploy.predict.pictures import Pictures
+
+    found = Pictures(pictures, lists)
+    from reslight.deploy.classifier import Classifier
+    from reslight.deploy.predict.predict import predict
+
+    classifier = Classifier(source, threads=threads, exact=exact)
+    if embeddings is not None:
+        classifier.check_embeddings()
+    print(f"{visible(source, _LINE)}: {classifier.backend}", file=sys.stderr)
+    least = threshold if threshold is not None else 0.5 if classifier.multi_label else 0.0
+    out = None if output is None else Path(output)
+    done = predict(classifier, found, out, top=top, threshold=least, embeddings=None if embeddings is None else Path(embeddings))
+    resumed = f", {done.resumed:,} of them by an interrupted command" if done.resumed else ""
+    errors = f"; {done.errors:,} could not be read, see the column error" if done.errors else ""
+    where = f"written {output}: " if output else ""
+    print(f"{where}{counted(done.pictures, 'picture')}{resumed}{errors}; {done.speed:,.0f}/s", file=sys.stderr)
+    return not done.errors
 
 
 def classify(source: str, images: Sequence[str], threshold: float | None = None, sure: float | None = None) -> bool:

@@ -1,0 +1,1 @@
+"""`reslight predict`: the classes of any number of image files, written to a file row by row."""
