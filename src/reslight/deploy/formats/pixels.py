@@ -14,6 +14,9 @@ from reslight.models import ResNet
 from reslight.preprocess import Preprocess
 from reslight.preprocess.resize import MAX_PIXELS, STRIP
 
+_LARGEST_SIDE = 2**30
+"""Of an image, in pixels; no image has as many, but without a bound torch's compiler fails."""
+
 
 class PixelsToProbabilities(nn.Module):
     """Pixels as they were decoded -> the probability of each class.
@@ -98,7 +101,7 @@ class PixelsToInput(nn.Module):
         wanted = self.preprocess.shape
         short = self.preprocess.resize or min(wanted)
         tall, wide = (side * short // min(wanted) for side in wanted)
-        h, w = (torch.full((), side, dtype=torch.int64) for side in (height, width))
+        h, w = (torch.full((), side, dtype=torch.int64).clamp(1, _LARGEST_SIDE) for side in (height, width))
         top = left = torch.zeros((), dtype=torch.int64)
         if self.preprocess.crop == "squash":
             return _axis(top, h, torch.full((), tall), wanted[0]), _axis(left, w, torch.full((), wide), wanted[1])
