@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ from reslight.cli.main import DONE, FAILED, MISTAKE
 from reslight.interrupts import INTERRUPTED
 from reslight.training.signals import NUMBERS
 
+CHROMIUM = shutil.which("chromium")
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
@@ -80,19 +82,49 @@ SHARED = {"feature_table.py", "images.py", "loops.py", "pictures.py"}
 """Files of benchmarks/ that are no commands, beside those that the page names."""
 
 
-@pytest.mark.slow
-def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built: strict, so that any warning raises."""
     pytest.importorskip("mkdocs")
     pytest.importorskip("mkdocstrings_handlers.python")
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
-    monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
-    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site"))
-    build(config)  # strict: any warning raises
-    pages = sorted((tmp_path / "site").rglob("*.html"))
+    folder = tmp_path_factory.mktemp("site")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_MKDOCS_2_WARNING", "1")
+        build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder)))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_fetches_nothing(site: Path):
+    pages = sorted(site.rglob("*.html"))
     assert len(pages) > 30
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"?https?://", text), page
-    assert 'class="doc doc-object' in (tmp_path / "site/reference/api/networks.html").read_text(encoding="utf-8")
+    assert 'class="doc doc-object' in (site / "reference/api/networks.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_its_pages_fit_a_narrow_screen_and_its_search_works_from_the_disk(site: Path):
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 400, "height": 800})
+        asked, errors = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        for path in sorted(set(site.rglob("*.html")) - {site / "404.html"}):  # which only a server shows
+            page.goto(path.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= 400, path
+        page.goto((site / "index.html").as_uri())
+        page.click("label.md-header__button[for=__search]")
+        page.locator("input.md-search__input").press_sequentially("exit codes")
+        page.locator(".md-search-result__item > a").first.click()
+        page.wait_for_url("**/reference/exit-codes.html*")
+        browser.close()
+    assert not errors
+    assert all(url.startswith(("file:", "data:")) for url in asked)
