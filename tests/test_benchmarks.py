@@ -29,9 +29,20 @@ RUNS = {
     "optimizers": ("--net", "resnet8", "--steps", "2", "--batch-size", "8"),
     "threads": (*FEW, "--steps", "5", "--warm", "2", "--conditions", "quota"),
     "speedups": (*FEW, "--only", "fused", "--depth", "8", "--steps", "4", "--infer", "resnet8", "--size", "32"),
+    "serve": ("--sides", "reslight", "--clients", "2", "--seconds", "0.2", "--rounds", "1"),
     "stream": ("--images", "40", "--batch-size", "8"),
 }
-NIGHTLY = {"folders", "many_files", "many_files --simulate", "photos", "speedups", "stream", "threads", "train --memory"}  # the longest
+NIGHTLY = {
+    "folders",
+    "many_files",
+    "many_files --simulate",
+    "photos",
+    "serve",
+    "speedups",
+    "stream",
+    "threads",
+    "train --memory",
+}  # the longest
 SHARED = ("gpu", "harness", "images", "loops", "pictures", "train")
 
 
