@@ -111,7 +111,7 @@ def pages() -> Mapping[str, str]:
 
 def command_line() -> str:
     """Return the page of the commands, from their parsers."""
-    rows = [(f"`reslight {name}`", escaped(about)) for name, about in TRAINER_COMMANDS.items()]
+    rows = [(f"`reslight {name} --config NAME`", escaped(about)) for name, about in TRAINER_COMMANDS.items()]
     lines = [COMMANDS, table(("command", "what it does"), rows), SETTINGS, table(("option", "meaning"), OPTIONS)]
     for title, parser, about in commands(make_parser()):
         lines += [f"## `{title}`", sentence(about), f"```text\n{usage(parser)}\n```"]
@@ -128,7 +128,7 @@ def commands(parser: argparse.ArgumentParser, about: str = "") -> Iterator[tuple
     for action in nested:
         helps = {one.dest: one.help or "" for one in action._choices_actions}
         for name, inner in action.choices.items():
-            if name in helps and name not in TRAINER_COMMANDS:
+            if name in helps and (name not in TRAINER_COMMANDS or arguments(inner)):  # predict takes images, too
                 yield from commands(inner, helps[name])
 
 
