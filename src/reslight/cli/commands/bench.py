@@ -22,7 +22,9 @@ def add_parsers(commands: Commands) -> None:
     )
     parser = commands.add_parser("bench", help=about, description=f"{about[0].upper()}{about[1:]}. {more}.")
     parser.add_argument("sources", nargs="+", metavar="WEIGHTS|FILE", help="a folder or name of weights, or a file of `reslight export`")
-    parser.add_argument("--formats", metavar="LIST", help="formats to export weights to, such as onnx,openvino (default: all)")
+    parser.add_argument(
+        "--formats", metavar="LIST", help="formats to export weights to, such as onnx,openvino (default: all; none if files are given)"
+    )
     parser.add_argument("--int8", action="store_true", help="export with layers of int8, too, calibrated with training images of --data")
     parser.add_argument("--data", dest="root", metavar="ROOT", help="folder of images with labels, to count right and equal answers")
     parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
@@ -47,7 +49,7 @@ def bench(
 
     Args:
         sources: Folders or names of weights, or exported files.
-        formats: Names of formats with commas between them; all if None.
+        formats: Names of formats with commas between them. If it is None, all of them, or none where sources has files.
         root: The folder of images with labels.
         labels: The label file of the images; None for class folders.
         threads: Threads of each side.
@@ -72,11 +74,12 @@ def bench(
         raise FileNotFoundError(f"--output is {output}: the folder {path.parent} is missing. Make it, or choose another.")
     from reslight.deploy.bench import bench as measured
     from reslight.deploy.bench import chosen_formats, rows
+    from reslight.deploy.formats import is_exported_file
 
     def report(text: str) -> None:
         print(f"{text} ...", file=sys.stderr, flush=True)
 
-    chosen = chosen_formats(formats)
+    chosen = [] if formats is None and any(map(is_exported_file, sources)) else chosen_formats(formats)
     found = measured(sources, chosen, int8=int8, root=root, labels=labels, threads=threads, rounds=rounds, report=report)
     print(table(*rows(found)))
     print()
