@@ -10,7 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reslight.cli.commands import bench, completion, configs, data, diagnose, export, folds, hub, models, paper, plots, predict, weights
+from reslight.cli.commands import (
+    bench,
+    completion,
+    configs,
+    data,
+    diagnose,
+    export,
+    folds,
+    hub,
+    models,
+    paper,
+    plots,
+    predict,
+    serve,
+    weights,
+)
 from reslight.cli.parser import TRAINER_COMMANDS, Parser
 from reslight.cli.streams import keep_running_without_reader, prepare_streams
 from reslight.cores import shorten_active_waiting
@@ -223,5 +238,5 @@ def make_parser() -> Parser:
     return parser
 
 
-TOPICS = (configs, models, plots, folds, paper, export, weights, predict, diagnose, bench, hub, data, completion)
+TOPICS = (configs, models, plots, folds, paper, export, weights, predict, diagnose, bench, serve, hub, data, completion)
 """The modules of commands, in the order of the help."""
