@@ -47,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "a trained network": setup + timed(TRAIN, folder / "copy", *options.more),
             "fine-tuned on 60 pictures": setup + timed(TUNE, folder, *options.more) + timed(USE),
         }
-    print()
-    for name, seconds in totals.items():
-        print(f"{seconds:7.1f} s  from nothing to {name}")
+        print()
+        for name, seconds in totals.items():
+            print(f"{seconds:7.1f} s  from nothing to {name}")
     if options.json:
         record = {"machine": machine(), "steps": steps, "totals": totals}
         options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -17,6 +17,8 @@ FEW = ("--images", "64", "--batch-size", "16")
 RUNS = {
     "checkpoints": ("--net", "resnet8"),
     "leaderboard": ("--names", "resnet8.digits", "--batches", "1"),
+    "inference": ("--nets", "resnet20", "--batch", "2", "--seconds", "0.01"),
+    "predict": ("--net", "resnet8.digits", "--images", "40", "--side", "16", "--paths", "100", "200"),
     "input": (*FEW, "--batches", "2", "--peer-batches", "2"),
     "train": (*FEW, "--depth", "8", "--steps", "1", "--warm", "1", "--workers", "0"),
     "train --memory": (*FEW, "--memory", "--depth", "8", "--steps", "1", "--warm", "1"),
@@ -43,7 +45,7 @@ NIGHTLY = {
     "threads",
     "train --memory",
 }  # the longest
-SHARED = ("gpu", "harness", "images", "loops", "pictures", "train")
+SHARED = ("first_minutes", "gpu", "harness", "images", "loops", "pictures", "train")
 
 
 @pytest.fixture
@@ -130,3 +132,27 @@ def test_help_says_what_is_measured(name: str, benchmark: Callable[..., None], c
         benchmark(name, "--help")
     assert stop.value.code == 0
     assert "--rounds" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("benchmark")
+def test_the_first_minutes_are_sums_of_what_a_user_types(monkeypatch, tmp_path):
+    first_minutes = importlib.import_module("first_minutes")
+    typed: list[str] = []
+
+    def one_second(command: str, folder: Path, environment: Path) -> float:
+        assert (folder / "mine.jpg").exists() or folder.name == "copy"
+        typed.append(command)
+        return 1.0
+
+    monkeypatch.setattr(first_minutes, "_seconds", one_second)
+    first_minutes.main(["--pip=-v", "--more=--trainer.max_epochs=1", "--json", str(tmp_path / "out.json")])
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert record["totals"] == {"a first prediction": 4, "a trained network": 4, "fine-tuned on 60 pictures": 5}
+    assert typed[2] == "pip install ./copy --quiet -v"
+    assert typed[4] == "reslight fit --config configs/digits.yaml --trainer.max_epochs=1"
+    first_minutes.draw_pictures(tmp_path)
+    assert sorted((folder.name, len(list(folder.iterdir()))) for folder in (tmp_path / "PHOTOS").iterdir()) == [
+        ("circle", 20),
+        ("square", 20),
+        ("triangle", 20),
+    ]
