@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reslight.data import ImageDataModule
 
 LOST = {"float32": 0.001, "int8": 0.002}
-"""By precision, the share of the images that a file may get wrong in addition; with float32, also of those with other predictions."""
+"""By precision, the share of the images that a file may get wrong in addition; with float32, also of those with other predictions; at least one."""
 _ROOT = "data"
 _MOST_IMAGES, _MOST_PIXELS = 500, 2**26
 """Of a batch."""
@@ -114,7 +114,7 @@ def _evaluate(
         words += f"; the same prediction as in torch for {same:,}"
     if claimed is not None and claimed.fingerprint not in (None, split.fingerprint):
         return Check(f"{words}; not the images of the card, their fingerprint is {split.fingerprint[:12]}...", good=False), None
-    lost = LOST[about.precision] * total
+    lost = max(1, LOST[about.precision] * total)
     is_good = claimed is None or before - correct <= lost
     if about.precision == "float32":
         is_good &= net is None or total - same <= lost
