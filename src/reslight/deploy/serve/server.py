@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import signal
+import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -73,10 +74,10 @@ def serve(
             timeout_graceful_shutdown=int(2 * limits.timeout) + 1,
         )
         logging.getLogger("uvicorn.error").addFilter(_is_failure)
-        server = _Server(config, service, say)
         url = url_of(listener)
+        ready = f"listening at {url}; Ctrl-C stops. For example: curl --data-binary @photo.jpg {url}/predict"
+        server = _Server(config, service, say, ready)
         say(f"serving {source}: {counted(len(classifier.labels), 'class', 'classes')}; {classifier.backend}")
-        say(f"listening at {url}; Ctrl-C stops. For example: curl --data-binary @photo.jpg {url}/predict")
         asyncio.run(server.serve(sockets=[listener]))
     cut = service.requests
     if not cut:
@@ -93,9 +94,14 @@ def _is_failure(record: logging.LogRecord) -> bool:
 class _Server(uvicorn.Server):
     """Ends by itself after a signal, and leaves the exit code to the command."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, say: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, say: Callable[[str], None], ready: str) -> None:
         super().__init__(config)
-        self._service, self._say = service, say
+        self._service, self._say, self._ready = service, say, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say that the server listens once it does: a program may wait for the line."""
+        await super().startup(sockets)
+        self._say(self._ready)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
