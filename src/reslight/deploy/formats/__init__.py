@@ -87,6 +87,7 @@ FORMATS = {
     for one in (
         Format("onnx", ".onnx", "onnx"),
         Format("openvino", ".xml", "openvino", (".bin",)),
+        Format("executorch", ".pte", "executorch"),
         Format("torch", ".pt2", "torch_export"),
     )
 }

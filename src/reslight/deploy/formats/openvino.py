@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,11 @@ def open_session(path: Path, threads: int) -> Session:
         # float32, which OpenVINO would replace by bfloat16 where the CPU has it; one stream, so that a batch has all threads.
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         compiled = core.compile_model(model, "CPU", settings)
+    lock = threading.Lock()  # calls share one request
 
     def run(pixels: Tensor) -> Tensor:
-        return torch.from_numpy(compiled([pixels.numpy()])[0].copy())
+        with lock:
+            return torch.from_numpy(compiled([pixels.numpy()])[0].copy())
 
     about = model.get_rt_info([KEY]).astype(str)
     return Session(about, run, f"openvino {openvino.__version__.partition('-')[0]}")
