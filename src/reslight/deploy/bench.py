@@ -18,7 +18,7 @@ from reslight.analysis.datasets import data_of
 from reslight.cores import available_cores
 from reslight.data.loading.split import Split
 from reslight.deploy.classifier import BATCH, Classifier
-from reslight.deploy.formats import FORMATS, Format, is_exported_file
+from reslight.deploy.formats import FORMATS, Format, format_of, is_exported_file
 from reslight.deploy.formats.calibration import calibration_images
 from reslight.deploy.formats.export import export_file
 from reslight.deploy.formats.opened import open_file
@@ -206,9 +206,9 @@ def _file_side(name: str, path: Path, threads: int) -> Side:
 
 
 def _size(path: Path) -> int:
-    """Return the size of a file and of those that belong to it, which have its name with another suffix."""
-    beside = path.with_suffix(".bin") if path.suffix == ".xml" else path
-    return sum(one.stat().st_size for one in {path, beside})
+    """Return the size of an exported file and of those that belong to it."""
+    found = format_of(path)
+    return sum(one.stat().st_size for one in (found.files(path) if found else [path]))
 
 
 def _evaluated_split(data: "ImageDataModule") -> "AnySplit":
