@@ -99,7 +99,7 @@ ARGUMENTS: Mapping[tuple[str, str], Completer] = {
     ("weights", "pattern"): _words(lambda: tuple(CATALOG), files=False),
     ("paper", "nets"): NETWORKS,
     ("deepen", "to"): NETWORKS,
-    **{(command, "source"): WEIGHTS for command in ("export", "deepen", "verify", "predict", "classify", "convert")},
+    **{(command, "source"): WEIGHTS for command in ("export", "deepen", "verify", "predict", "serve", "demo", "classify", "convert")},
     ("responses", "sources"): WEIGHTS,
 }
 """Arguments of other commands whose values are names; argcomplete itself completes files and choices."""
