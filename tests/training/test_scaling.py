@@ -26,7 +26,7 @@ def test_the_job_script_is_requeued_after_sigterm_and_resumes(tmp_path):
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    (script,) = re.findall(r"```bash\n(.*?)```", (REPOSITORY / "docs/guides/scaling.md").read_text(), re.DOTALL)
+    (script,) = re.findall(r"```bash\n(#!.*?)```", (REPOSITORY / "docs/guides/scaling.md").read_text(), re.DOTALL)
     slurm = {"JOB_ID": "77", "JOB_NAME": "train", "NNODES": "1", "NTASKS": "1", "NTASKS_PER_NODE": "1", "NODELIST": "localhost"}
     slurm |= {"PROCID": "0", "LOCALID": "0", "NODEID": "0"}
     environment = sandbox.environment(CONFIG="tiny.yaml", PATH=f"{tmp_path}:{os.environ['PATH']}")
