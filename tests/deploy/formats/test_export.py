@@ -88,7 +88,7 @@ def test_a_file_with_other_probabilities_is_not_written(monkeypatch):
 
     monkeypatch.setattr(type(torch_file), "module", lambda self: Wrong())
 
-    def opened(path, threads, value):
+    def opened(path, threads, format, value):
         about = About.of(record, sha256, "float32", "1")
         return FileBackend(path, about, Session(about.to_json(), lambda pixels: torch.full((len(pixels), 10), value), "it 1.0"), 1)
 
@@ -220,7 +220,6 @@ def test_a_torch_file_that_could_run_code_is_refused_before_torch_reads_it(files
         "holds a pickle": {weights: texts[weights].replace('"use_pickle": false', '"use_pickle": true')},
         "refers to": {weights: texts[weights].replace('"weight_0"', '"opaque_obj_0"')},
         "holds 'archive/data/weights/model.pt'": {"data/weights/model.pt": "x"},
-        "holds": {"data/aotinductor/model/model.so": "x"},
         "holds a pickle ": {"data/sample_inputs/model.pt": "x"},
     }
     for number, (says, entries) in enumerate(hostile.items()):
@@ -236,3 +235,28 @@ def test_the_format_is_found_by_the_suffix():
     assert format_of(Path("a/net.onnx")) is FORMATS["onnx"]
     assert format_of(Path("net.pt2")) is FORMATS["torch"]
     assert format_of(Path("out")) is None
+
+
+def test_compiled_files_are_opened_for_users_who_trust_them(files, reslight, monkeypatch):
+    with zipfile.ZipFile(files["torch"]) as archive:
+        prefix = archive.namelist()[0].partition("/")[0]
+    path = changed(files["torch"], Path("compiled.pt2"), {f"{prefix}/data/aotinductor/model/model.so": b"x"})
+    assert "holds machine code, which would run with your rights" in one_line(path)
+    monkeypatch.setenv("RESLIGHT_TRUST_COMPILED", "1")
+    assert "cannot be opened as torch" in one_line(path)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    answer = reslight("export", "resnet8.digits", "net.pt2", "--compile")
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert "--compile needs a C++ compiler" in answer.err
+    assert "it is for --format torch" in reslight("export", "resnet8.digits", "net.onnx", "--compile").err
+
+
+@pytest.mark.nightly
+def test_a_compiled_file_gives_the_probabilities_of_the_network(reslight, monkeypatch):
+    answer = reslight("export", "resnet8.digits", "net.pt2", "--compile")
+    assert answer.code == 0, answer.err
+    monkeypatch.setenv("RESLIGHT_TRUST_COMPILED", "1")
+    answer = reslight("verify", "net.pt2")
+    assert answer.code == 0, answer.out
+    assert "the same prediction as in torch for 360" in answer.out

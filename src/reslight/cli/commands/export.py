@@ -33,6 +33,8 @@ def add_parsers(commands: Commands) -> None:
     about = f"with --int8: folder of the dataset, of whose training images {_IMAGES} are used to choose the ranges of the numbers"
     parser.add_argument("--calibrate", metavar="ROOT", help=about)
     parser.add_argument("--labels", metavar="FILE", help="with --calibrate: label file of the images, as data.labels")
+    about = "torch: compile the network for CPUs like this one (AOTInductor), which takes minutes and a C++ compiler"
+    parser.add_argument("--compile", action="store_true", help=about)
     about = "onnx: leave the preprocessing out; the file takes normalized images and gives logits"
     parser.add_argument("--normalized-input", action="store_true", help=about)
     runs(parser, export)
@@ -48,6 +50,7 @@ def export(
     int8: bool = False,
     calibrate: str | None = None,
     labels: str | None = None,
+    compile: bool = False,
     normalized_input: bool = False,
 ) -> None:
     """Write the weights of a checkpoint as a folder, or those of a checkpoint or a folder as a file for another runtime.
@@ -61,6 +64,7 @@ def export(
         int8: Compute with int8 in the file.
         calibrate: With int8, the folder of the dataset that the weights were trained on.
         labels: With calibrate, the label file of the images.
+        compile: With torch, compile the network for CPUs like this one.
         normalized_input: With ONNX, leave the preprocessing out.
 
     Raises:
@@ -73,6 +77,7 @@ def export(
     name = format or (by_suffix.name if by_suffix else _FOLDER)
     for option, is_given, needs, there in (
         ("--normalized-input", normalized_input, "--format onnx", name == "onnx" and not int8),
+        ("--compile", compile, "--format torch", name == "torch" and not int8),
         ("--int8", int8, "a file", name != _FOLDER),
         ("--calibrate", calibrate is not None, "--int8", int8),
         ("--labels", labels is not None, "--calibrate", calibrate is not None),
@@ -97,7 +102,12 @@ def export(
         from reslight.deploy.formats.calibration import calibration_images
 
         batches = calibration_images(record, calibrate, labels, _IMAGES)
-    print("\n".join(export_file(net, record, sha256, path, FORMATS[name], batches)))
+    chosen = FORMATS[name]
+    if compile:
+        from reslight.deploy.formats.torch_compiled import COMPILED
+
+        chosen = COMPILED
+    print("\n".join(export_file(net, record, sha256, path, chosen, batches)))
 
 
 def _export_folder(source: str, folder: Path, *, raw: bool, license: str | None) -> None:

@@ -54,7 +54,7 @@ def export_file(
         trial = Path(folder) / path.name
         for suffix, content in files.items():
             trial.with_suffix(suffix).write_bytes(content)
-        found = compare(open_file(trial, threads=1), PixelsToProbabilities(net), calibration)
+        found = compare(open_file(trial, threads=1, format=format), PixelsToProbabilities(net), calibration)
     write_files({path.with_suffix(suffix): content for suffix, content in files.items()})
     size = sum(map(len, files.values()))
     return [f"written {path}: {size / 1e6:.2f} MB, {format.name}, {precision}, preprocessing inside", found]

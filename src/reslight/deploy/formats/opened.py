@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reslight.cores import available_cores
-from reslight.deploy.formats import FORMATS, Session, format_of
+from reslight.deploy.formats import FORMATS, Format, Session, format_of
 from reslight.deploy.formats.about import About
 from reslight.messages import UsageError, counted, visible
 from reslight.preprocess import Preprocess
@@ -80,12 +80,13 @@ class FileBackend:
         return found
 
 
-def open_file(path: Path, threads: int | None = None) -> FileBackend:
+def open_file(path: Path, threads: int | None = None, format: Format | None = None) -> FileBackend:
     """Open an exported file with its format's own runtime.
 
     Args:
-        path: The file; its suffix says the format.
+        path: The file.
         threads: Threads for a batch; the cores that this process may use if None.
+        format: Its format; by the suffix if None.
 
     Raises:
         OSError: a missing file.
@@ -93,7 +94,7 @@ def open_file(path: Path, threads: int | None = None) -> FileBackend:
         UsageError: a file that is damaged, or that reslight did not export.
     """
     name = visible(path, 1000)
-    found = format_of(path)
+    found = format or format_of(path)
     if found is None:
         known = ", ".join(f"{one.suffix} ({one.name})" for one in FORMATS.values())
         raise UsageError(f"{name} is no exported file: their names end with {known}. Give such a file.")

@@ -1,7 +1,7 @@
 """torch: a program of torch.export, run by torch; batch norms are folded into the convolutions."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,11 @@ def open_session(path: Path, threads: int) -> Session:
     Raises:
         UsageError: a file that reslight did not export, or one that could run other code than a network.
     """
+    from reslight.deploy.formats import torch_compiled
+
+    if torch_compiled.is_compiled(path):
+        torch_compiled.check_trust(path)
+        return torch_compiled.open_session(path, threads)
     check_program(path)
     extra = {KEY: ""}
     with quiet():
@@ -56,15 +61,19 @@ def open_session(path: Path, threads: int) -> Session:
     if not extra[KEY]:
         name = visible(path, 1000)
         raise UsageError(f"{name} has no preprocessing inside that reslight wrote. Export it: reslight export WEIGHTS {name}")
+    return Session(extra[KEY], in_torch(module, threads), f"torch {torch.__version__}")
+
+
+def in_torch(module: Callable[[Tensor], Tensor], threads: int) -> Callable[[Tensor], Tensor]:
+    """Return a function that calls another with this many threads of torch."""
 
     def run(pixels: Tensor) -> Tensor:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
             with torch.inference_mode():
-                found: Tensor = module(pixels)
+                return module(pixels)
         finally:
             torch.set_num_threads(before)
-        return found
 
-    return Session(extra[KEY], run, f"torch {torch.__version__}")
+    return run
