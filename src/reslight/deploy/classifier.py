@@ -277,6 +277,6 @@ def _each(images: Any) -> Iterable[Picture]:
         return [images]
     if not isinstance(images, Iterable) or isinstance(images, dict):
         raise TypeError(
-            f"images is a {type(images).__name__}: it must be a path, bytes, a Pillow image, an array, a tensor, or a list of these."
+            f"images is of type {type(images).__name__}: it must be a path, bytes, a Pillow image, an array, a tensor, or a list of these."
         )
     return images

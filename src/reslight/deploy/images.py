@@ -58,7 +58,7 @@ def decoded(picture: Picture, preprocess: Preprocess, name: str = "the image", *
         height, width = picture.shape[-2:]
         return Read(picture, (f"{width} x {height}, {counted(len(picture), 'channel')}", *_steps(height, width, preprocess)))
     if not isinstance(picture, Image.Image):
-        raise TypeError(f"{name} is a {type(picture).__name__}: it must be a path, bytes, a Pillow image, an array or a tensor.")
+        raise TypeError(f"{name} is of type {type(picture).__name__}: it must be a path, bytes, a Pillow image, an array or a tensor.")
     if preprocess.channels not in (1, 3) or preprocess.bits != 8:
         return Read(picture, (f"{picture.width} x {picture.height} {picture.mode}",))
     converted = Converted(picture, preprocess.channels)

@@ -1,0 +1,119 @@
+"""The quick form of a network computes what the network does, and `Classifier` takes images of every kind."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.nets import scrambled
+
+import reslight as package
+from reslight.deploy import inference
+from reslight.deploy.inference import Inference, folded
+
+PREPROCESS = package.Preprocess(size=16, mean=(0.5,) * 3, std=(0.2,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet8", {"shortcut": "A"}),
+        ("resnet8", {"shortcut": "B"}),
+        ("resnet20", {"preact": True}),
+        ("resnet50", {"widths": (8, 8, 8, 8), "stem_width": 8}),
+        ("resnet50d", {"widths": (8, 8, 8, 8), "stem_width": 8}),
+        ("resnet50", {"widths": (8, 8, 8, 8), "stem_width": 8, "preact": True}),
+    ],
+)
+def test_folded_batch_norms_change_nothing(name, options):
+    torch.manual_seed(0)
+    net = scrambled(package.create_model(name, num_classes=5, **options)).double()
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    quick = folded(net)
+    norms = [sum(isinstance(one, torch.nn.BatchNorm2d) for one in made.modules()) for made in (net, quick)]
+    assert torch.allclose(quick(images), net(images), rtol=1e-9, atol=1e-9)
+    before_convolutions = 0 if not net.config.preact else 1 + sum(net.config.depths)
+    assert norms[1] == before_convolutions < norms[0]
+
+
+@pytest.fixture
+def net() -> package.ResNet:
+    torch.manual_seed(0)
+    made = scrambled(package.create_model("resnet8", num_classes=5))
+    made.preprocess = PREPROCESS
+    return made
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("multiplies", [False, True])
+def test_an_undecided_image_is_computed_again_by_the_network(net, monkeypatch, multiplies, multi_label):
+    monkeypatch.setattr(inference, "multiplies_bfloat16", lambda: multiplies)
+    net.multi_label = multi_label
+    pixels = torch.randint(256, (8, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    exact, features = Inference(net, exact=True)(pixels)
+    with torch.inference_mode():
+        assert torch.equal(exact, net(PREPROCESS.normalize(pixels)))
+    quick = Inference(net)
+    assert quick.description.startswith("bfloat16, " if multiplies else "float32, ")
+    logits, embeddings = quick(pixels)
+    tolerance = 0.03 if multiplies else 1e-5
+    assert float((logits - exact).abs().max()) < tolerance * float(exact.abs().max())
+    assert torch.allclose(embeddings, features, rtol=tolerance, atol=tolerance)
+    monkeypatch.setattr(inference, "NEAR", 1e9)  # every image is undecided
+    assert torch.allclose(Inference(net)(pixels)[0], exact, atol=0 if multiplies else 1e-4)
+
+
+def test_threads_of_the_caller_stay_as_they_are(net):
+    before = torch.get_num_threads()
+    Inference(net, threads=3)(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
+    assert torch.get_num_threads() == before
+
+
+def test_every_kind_of_image_gives_the_same(net):
+    values = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(values).save("image.png")
+    Image.fromarray(values).save(file := io.BytesIO(), "PNG")
+    classifier = package.Classifier(net)
+    tensor = torch.from_numpy(values).permute(2, 0, 1)
+    expected = classifier.predict("image.png")
+    assert len(expected.classes) == 5
+    assert (expected.label, expected.probability) == expected.classes[0]
+    for image in (file.getvalue(), Image.open("image.png"), values, tensor, tensor.contiguous()):
+        assert classifier.predict(image) == expected
+    assert classifier.predict(["image.png", values]) == classifier.predict(np.stack([values] * 2)) == [expected] * 2
+    assert len(classifier.predict(values, top=None).classes) == 5
+    assert classifier.predict([]) == []
+    assert classifier.probabilities(iter([values] * 35)).shape == (35, 5)
+    assert classifier.embeddings(values).shape == (1, net.fc.in_features)
+    gray = classifier.predict(values[..., 0])
+    assert gray == classifier.predict(tensor[:1]) == classifier.predict(np.repeat(values[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "the image is an array float32 (4, 4, 3): it must be uint8 (H, W, C) or (H, W)"),
+        (np.zeros((4, 4, 2), np.uint8), "with 3 channels"),
+        (torch.zeros(5, 4, 3, dtype=torch.uint8), "the image is a tensor torch.uint8 (5, 4, 3): it must be uint8 (C, H, W) or (H, W)"),
+        (np.zeros((0, 4, 3), np.uint8), "(0, 4, 3)"),
+        (b"no image", "the image is not an image that Pillow can read"),
+        ([np.zeros((4, 4, 3), np.uint8), b"no image"], "image 1 is not an image that Pillow can read"),
+        (5, "images is of type int: it must be a path"),
+        ([5], "the image is of type int: it must be a path"),
+        ("no.png", "no.png is missing. Give the path of an image file."),
+    ],
+)
+def test_what_is_no_image_is_one_line(net, image, message):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError)) as error:
+        package.Classifier(net).predict(image)
+    assert message in str(error.value)
+
+
+def test_mistakes_of_options_are_one_line(net):
+    with pytest.raises(package.UsageError, match="threads is 0: it must be at least 1"):
+        package.Classifier(net, threads=0)
+    with pytest.raises(package.UsageError, match="top is 0: it must be at least 1, or None"):
+        package.Classifier(net).predict(np.zeros((4, 4), np.uint8), top=0)
+    with pytest.raises(package.UsageError, match=r"net\.preprocess is None"):
+        package.Classifier(package.create_model("resnet8"))
