@@ -109,7 +109,9 @@ def test_an_interrupted_command_resumes_where_it_was(reslight, pictures, monkeyp
             yield batch
 
     monkeypatch.setattr(module, "classified", interrupted)
-    assert reslight(*words).code == 130
+    stopped = reslight(*words)
+    assert stopped.code == 130
+    assert f"not finished: out.{suffix}. The same command resumes it.\n" in stopped.err
     if suffix == "csv":
         assert [row["path"] for row in rows("out.csv")] == pictures[:6]
         with Path("out.csv").open("a") as file:

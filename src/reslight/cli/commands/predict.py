@@ -113,7 +113,12 @@ def predict(
     print(f"{visible(source, _LINE)}: {classifier.backend}", file=sys.stderr)
     least = threshold if threshold is not None else 0.5 if classifier.multi_label else 0.0
     out = None if output is None else Path(output)
-    done = predict(classifier, found, out, top=top, threshold=least, embeddings=None if embeddings is None else Path(embeddings))
+    try:
+        done = predict(classifier, found, out, top=top, threshold=least, embeddings=None if embeddings is None else Path(embeddings))
+    except KeyboardInterrupt:
+        if output is not None:
+            print(f"\nnot finished: {visible(output, _LINE)}. The same command resumes it.", file=sys.stderr)
+        raise
     resumed = f", {done.resumed:,} of them by an interrupted command" if done.resumed else ""
     errors = f"; {done.errors:,} could not be read, see the column error" if done.errors else ""
     where = f"written {output}: " if output else ""
