@@ -158,7 +158,7 @@ def bench(
                 continue
             net, record, sha256 = load_to_export(source)
             records.append(record)
-            prefix = f"{visible(source, 40)} " if len(sources) > 1 else ""
+            prefix = f"{visible(source, 40)} " if sum(not is_exported_file(one) for one in sources) > 1 else ""
             sides += _network_sides(net, source, prefix, threads)
             images = calibration_images(record, root, labels, _CALIBRATION) if int8 else None
             for format in formats:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reslight.cli.parser import Commands, runs
 from reslight.cli.table import table
-from reslight.messages import UsageError
+from reslight.messages import UsageError, counted
 
 _ROUNDS = 7
 """Rounds unless others are asked for."""
@@ -87,7 +87,10 @@ def bench(
         print(f"{side.name}: {side.classifier.backend}")
     for line in found.left_out:
         print(f"left out  {line}")
-    print(f"speed: {found.images}; {rounds} rounds" + ("" if found.total is None else f"; right and as float32: of {found.total:,} images"))
+    print(
+        f"speed: {found.images}; {counted(rounds, 'round')}"
+        + ("" if found.total is None else f"; right and as float32: of {found.total:,} images")
+    )
     if path is not None:
         write_files({path: (json.dumps(found.to_dict(), indent=2) + "\n").encode()})
         print(f"written {output}")
