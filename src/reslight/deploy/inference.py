@@ -78,14 +78,14 @@ class Inference:
         """Return whether rounding may change what an image is: bool `(N,)`."""
         weight, length = self.net.fc.weight, features.norm(dim=1)
         if self.net.multi_label:  # a class is predicted where its logit is above 0
-            is_near: Tensor = logits.abs() < NEAR * length[:, None] * weight.norm(dim=1)
-            return is_near.any(dim=1)
+            are_near: Tensor = logits.abs() < NEAR * length[:, None] * weight.norm(dim=1)
+            return are_near.any(dim=1)
         if logits.shape[1] < 2:
             return torch.zeros(len(logits), dtype=torch.bool)
         best = logits.topk(2, dim=1)
         apart = (weight[best.indices[:, 0]] - weight[best.indices[:, 1]]).norm(dim=1)
-        difference: Tensor = best.values[:, 0] - best.values[:, 1]
-        return difference < NEAR * length * apart
+        is_near: Tensor = best.values[:, 0] - best.values[:, 1] < NEAR * length * apart
+        return is_near
 
 
 def quick_form(net: ResNet) -> ResNet:
