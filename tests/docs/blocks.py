@@ -22,7 +22,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-NOT_RUN = ("a GPU", "several machines", "the internet", "hours", "an account", "large data", "keeps running")
+NOT_RUN = ("a GPU", "several machines", "the internet", "hours", "a slow compiler", "an account", "large data", "keeps running")
 """What a block needs that a test does not have."""
 LANGUAGES = ("console", "bash", "python", "yaml", "text", "csv", "json", "toml", "nginx", "dockerfile", "mermaid", "bibtex", "cpp")
 _COMMENT = r"<!-- ((?:(?!-->).)*?) -->"

@@ -24,7 +24,7 @@ def build(network: PixelsToProbabilities, about: str, calibration: Sequence[Tens
         UsageError: int8.
     """
     if calibration is not None:
-        raise UsageError("--int8 is given for the format torch: it writes float32 only. Use --format onnx.")
+        raise UsageError("--int8 is given for the format torch: it writes float32 only. Use --format onnx, openvino or executorch.")
     program, file = program_of(network), io.BytesIO()
     program.example_inputs = None  # they would be stored as a pickle
     with quiet():
