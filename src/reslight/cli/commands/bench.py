@@ -87,10 +87,8 @@ def bench(
         print(f"{side.name}: {side.classifier.backend}")
     for line in found.left_out:
         print(f"left out  {line}")
-    print(
-        f"speed: {found.images}; {counted(rounds, 'round')}"
-        + ("" if found.total is None else f"; right and as float32: of {found.total:,} images")
-    )
+    counts = "" if found.total is None else f"; right and as float32: of {found.total:,} images"
+    print(f"speed: {found.images}; {counted(rounds, 'round')}{counts}")
     if path is not None:
         write_files({path: (json.dumps(found.to_dict(), indent=2) + "\n").encode()})
         print(f"written {output}")
