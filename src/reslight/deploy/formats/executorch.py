@@ -5,6 +5,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from torch.export import Dim, ExportedProgram
 
 from reslight.deploy.formats import Session
 from reslight.deploy.formats.about import KEY, readable
+from reslight.deploy.formats.packages import import_package
 from reslight.deploy.formats.pixels import PixelsToProbabilities, sample_pixels
 from reslight.deploy.formats.quiet import quiet
-from reslight.messages import MissingPackageError, UsageError, visible
+from reslight.messages import UsageError, visible
 
+_import = partial(import_package, "ExecuTorch")
 LARGEST_SIDE = 4096
 """Of an image, in pixels. The runtime reserves address space for the largest image (250 MB); an image uses as much as it needs."""
 
@@ -108,21 +111,6 @@ def _runtime() -> tuple[Any, str]:
         return import_module("executorch.extension.pybindings._C"), version
     except ImportError:
         return _import("executorch.extension.pybindings.portable_lib"), version
-
-
-def _import(name: str) -> Any:
-    """Import a module of executorch.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
-    try:
-        return import_module(name)
-    except ImportError:
-        package = name.partition(".")[0]
-        raise MissingPackageError(
-            f"{package} is not installed: the format ExecuTorch needs it. Run pip install 'reslight[executorch]'."
-        ) from None
 
 
 @contextlib.contextmanager

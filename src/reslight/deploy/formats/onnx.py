@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from reslight.deploy.formats import Session
 from reslight.deploy.formats.about import KEY, readable
+from reslight.deploy.formats.packages import import_package
 from reslight.deploy.formats.pixels import PixelsToProbabilities, sample_pixels, sizes_that_vary
 from reslight.deploy.formats.quiet import quiet
-from reslight.messages import MissingPackageError, UsageError, visible
+from reslight.messages import UsageError, visible
 from reslight.version import __version__
 
+_import = partial(import_package, "ONNX")
 INPUT, OUTPUT = "pixels", "probabilities"
 _INT8_LAYERS = ("Conv", "Gemm", "Relu", "Add", "ReduceMean", "Pad", "Slice")
 """Operators of the network that get int8 values, so that none between two layers turns them back into float32."""
@@ -132,16 +134,3 @@ def _quantized(model: Any, calibration: Sequence[Tensor]) -> Any:
         found = onnx.load(path)
     found.producer_name, found.producer_version = "reslight", __version__
     return found
-
-
-def _import(name: str) -> Any:
-    """Import a package of the extra `onnx`.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
-    try:
-        return import_module(name)
-    except ImportError:
-        package = name.partition(".")[0]
-        raise MissingPackageError(f"{package} is not installed: the format ONNX needs it. Run pip install 'reslight[onnx]'.") from None

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from reslight.deploy.formats import Session
 from reslight.deploy.formats.about import KEY, readable
+from reslight.deploy.formats.packages import import_package
 from reslight.deploy.formats.pixels import PixelsToProbabilities, sample_pixels, sizes_that_vary
 from reslight.deploy.formats.quiet import quiet
-from reslight.messages import MissingPackageError, UsageError, visible
+from reslight.messages import UsageError, visible
 
+_import = partial(import_package, "OpenVINO")
 INPUT, OUTPUT = "pixels", "probabilities"
 _SUM = "reslight_bin_sha256"
 """Name in the .xml of the sha256 of the .bin: with the weights of another export of the same architecture, results would be wrong."""
@@ -102,20 +105,6 @@ def _before_network(model: Any) -> list[str]:
             found[node.get_friendly_name()] = node.get_type_name()
             todo += [value.get_node() for value in node.input_values()]
     return [name for name, kind in found.items() if kind not in ("Parameter", "Constant")]
-
-
-def _import(name: str) -> Any:
-    """Import openvino or nncf.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError:
-        raise MissingPackageError(f"{name} is not installed: the format OpenVINO needs it. Run pip install 'reslight[openvino]'.") from None
 
 
 @contextlib.contextmanager
