@@ -2,12 +2,11 @@
 
 import math
 import reprlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from reslight.messages import UsageError, check_keys
-from reslight.weights.field_checks import check_sum
+from reslight.messages import UsageError
+from reslight.weights.field_checks import check_object, check_sum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +48,4 @@ class Calibration:
         Raises:
             UsageError: no object, an unknown or missing key, or a value that is not allowed.
         """
-        if not isinstance(data, Mapping):
-            raise UsageError(f"calibration is {reprlib.repr(data)}: it must be an object.")
-        names = [one.name for one in fields(cls)]
-        check_keys(data, names, names, "calibration")
-        return cls(**data)
+        return cls(**check_object("calibration", data, cls))

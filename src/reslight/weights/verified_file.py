@@ -1,12 +1,10 @@
 """`VerifiedFile`: an exported file that was evaluated in its own runtime, see deploy/verify.py."""
 
-import reprlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from reslight.messages import UsageError, check_keys
-from reslight.weights.field_checks import check_count, check_sum, check_text
+from reslight.messages import UsageError
+from reslight.weights.field_checks import check_count, check_object, check_sum, check_text
 
 MOST = 20
 """Files of which config.json may tell."""
@@ -63,8 +61,4 @@ class VerifiedFile:
         Raises:
             UsageError: no object, an unknown or missing key, or a value that is not allowed.
         """
-        if not isinstance(data, Mapping):
-            raise UsageError(f"files has {reprlib.repr(data)}: each must be an object.")
-        names = [one.name for one in fields(cls)]
-        check_keys(data, names, names, "files")
-        return cls(**data)
+        return cls(**check_object("an entry of files", data, cls))
