@@ -10,8 +10,10 @@ import torch
 import reslight as package
 from reslight.cli.main import main
 from reslight.data import Digits
-from reslight.deploy import bench as module
-from reslight.deploy.bench import Side, bench, chosen_formats, rows
+from reslight.deploy.bench import bench as module
+from reslight.deploy.bench import speed
+from reslight.deploy.bench.bench import bench, chosen_formats, rows
+from reslight.deploy.bench.side import Side
 from reslight.deploy.formats import FORMATS, Format
 from reslight.messages import MissingPackageError
 
@@ -19,8 +21,8 @@ from reslight.messages import MissingPackageError
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process is started, and a measurement takes a millisecond."""
-    monkeypatch.setattr(module, "_SECONDS", 0.001)
-    monkeypatch.setattr(module, "_measure_starts", lambda sides, rounds: [side.starts.append(1.5) for side in sides])
+    monkeypatch.setattr(speed, "_SECONDS", 0.001)
+    monkeypatch.setattr(module, "measure_starts", lambda sides, rounds: [side.starts.append(1.5) for side in sides])
 
 
 def missing(*_: Any) -> None:
@@ -63,7 +65,7 @@ def test_several_labels_are_right_together():
 
 def test_every_second_round_is_in_reverse():
     sides: list[Any] = ["a", "b", "c"]
-    assert "".join(map(str, module._turns(sides, 3))) == "abccbaabc"
+    assert "".join(map(str, speed._turns(sides, 3))) == "abccbaabc"
 
 
 def test_formats_are_chosen_by_name():
@@ -92,11 +94,11 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], arguments: li
 def test_a_fresh_process_gives_its_first_answer(monkeypatch: pytest.MonkeyPatch):
     net = package.load("resnet8.digits")
     side = Side("it", "resnet8.digits", package.Classifier(net, threads=1), 1)
-    module._measure_starts([side], 1)
+    speed.measure_starts([side], 1)
     assert 0.5 < side.starts[0] < 120
     side.source = "none.onnx"
     with pytest.raises(package.UsageError, match="a fresh process could not classify with it: "):
-        module._measure_starts([side], 1)
+        speed.measure_starts([side], 1)
 
 
 @pytest.mark.nightly

@@ -72,8 +72,8 @@ def bench(
         raise UsageError(f"--output is {output}: all values are written as JSON. Use a name that ends in .json.")
     if path is not None and not path.parent.is_dir():
         raise FileNotFoundError(f"--output is {output}: the folder {path.parent} is missing. Make it, or choose another.")
-    from reslight.deploy.bench import bench as measured
-    from reslight.deploy.bench import chosen_formats, rows
+    from reslight.deploy.bench.bench import bench as measured
+    from reslight.deploy.bench.bench import chosen_formats, rows
     from reslight.deploy.formats import is_exported_file
 
     def report(text: str) -> None:

@@ -1,12 +1,9 @@
 """`reslight bench`: a network in torch and exported files side by side in one run: answers, speed, size, time to the first answer."""
 
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,80 +14,28 @@ from torch import Tensor
 from reslight.analysis.datasets import data_of
 from reslight.cores import available_cores
 from reslight.data.loading.split import Split
+from reslight.deploy.bench.side import BATCHES, Side, file_side, network_sides
+from reslight.deploy.bench.speed import measure_speed, measure_starts
 from reslight.deploy.classifier import BATCH, Classifier
-from reslight.deploy.formats import FORMATS, Format, format_of, is_exported_file
+from reslight.deploy.formats import FORMATS, Format, is_exported_file
 from reslight.deploy.formats.calibration import calibration_images
 from reslight.deploy.formats.export import export_file
 from reslight.deploy.formats.opened import open_file
 from reslight.deploy.formats.sources import load_to_export
 from reslight.deploy.pixels_of import pixels_of
 from reslight.messages import MissingPackageError, UsageError, visible
-from reslight.models import ResNet
 from reslight.multi_label import THRESHOLD
 from reslight.preprocess import Preprocess
 from reslight.weights.record import Record
-from reslight.weights.saving import model_bytes
 
 if TYPE_CHECKING:
     from reslight.data import ImageDataModule
     from reslight.data.loading.loaders import AnySplit
 
-BATCHES = (1, 32)
-"""Images that are classified at once."""
 _STARTS = 3
 """Fresh processes of each side."""
-_SECONDS = 0.15
-"""Of one measurement, at least."""
 _CALIBRATION = 512
 """Training images for int8."""
-_LONGEST_START = 300
-"""Seconds after which a fresh process has failed."""
-_FIRST_ANSWER = """
-import sys, torch
-from reslight import Classifier
-classifier = Classifier(sys.argv[1], exact=sys.argv[2] == "exact", threads=int(sys.argv[3]))
-shape = [int(side) for side in sys.argv[4].split("x")]
-classifier.predict(torch.zeros(shape, dtype=torch.uint8))
-"""
-
-
-@dataclass
-class Side:
-    """One row of the table.
-
-    Attributes:
-        name: What it is called.
-        source: What a fresh process opens.
-        classifier: The network or the file.
-        nbytes: Size of the files.
-        is_exact: Whether the network computes as it is, the reference of all rows.
-        right: Images with the right answer; None without images.
-        same: Images with the same answer as the reference; None without images or reference.
-        per_second: Images a second by the size of the batch, a value a round.
-        starts: Seconds of a fresh process until its first answer, a value a round.
-    """
-
-    name: str
-    source: str
-    classifier: Classifier
-    nbytes: int
-    is_exact: bool = False
-    right: int | None = None
-    same: int | None = None
-    per_second: dict[int, list[float]] = field(default_factory=lambda: {batch: [] for batch in BATCHES})
-    starts: list[float] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row as plain JSON types."""
-        return {
-            "name": self.name,
-            "backend": self.classifier.backend,
-            "bytes": self.nbytes,
-            "right": self.right,
-            "same": self.same,
-            "images_per_second": {str(batch): values for batch, values in self.per_second.items()},
-            "start_seconds": self.starts,
-        }
 
 
 @dataclass(frozen=True)
@@ -154,12 +99,12 @@ def bench(
         for number, source in enumerate(sources):
             if is_exported_file(source):
                 records.append(open_file(Path(source)).about.record)
-                sides.append(_file_side(visible(Path(source).name, 40), Path(source), threads))
+                sides.append(file_side(visible(Path(source).name, 40), Path(source), threads))
                 continue
             net, record, sha256 = load_to_export(source)
             records.append(record)
             prefix = f"{visible(source, 40)} " if sum(not is_exported_file(one) for one in sources) > 1 else ""
-            sides += _network_sides(net, source, prefix, threads)
+            sides += network_sides(net, source, prefix, threads)
             images = calibration_images(record, root, labels, _CALIBRATION) if int8 else None
             for format in formats:
                 for calibration in (None, images) if images else (None,):
@@ -171,7 +116,7 @@ def bench(
                     except (MissingPackageError, UsageError) as error:
                         left_out.append(f"{name}: {error}")
                     else:
-                        sides.append(_file_side(name, path, threads))
+                        sides.append(file_side(name, path, threads))
         data = None if root is None else data_of(records[0], root, labels, ("test", "val"))
         split = None if data is None else _evaluated_split(data)
         preprocess = sides[0].classifier.preprocess
@@ -184,31 +129,12 @@ def bench(
             report(f"evaluating {len(split):,} images {len(sides)} times")
             _evaluate(sides, split)
         report("measuring the speed")
-        _measure_speed(sides, pictures, rounds)
+        measure_speed(sides, pictures, rounds)
         report("measuring the time to the first answer")
-        _measure_starts(sides, min(rounds, _STARTS))
+        measure_starts(sides, min(rounds, _STARTS))
         sizes = {"x".join(map(str, picture.shape)) for picture in pictures}
         shown = f"{len(pictures)} images of {data.name if data else 'noise'}, {sizes.pop() if len(sizes) == 1 else 'of several sizes'}"
         return Bench(sides, left_out, shown, None if split is None else len(split), threads)
-
-
-def _network_sides(net: ResNet, source: str, prefix: str, threads: int) -> list[Side]:
-    """Return the network as it is, and its quickest form."""
-    nbytes = len(model_bytes(net))
-    return [
-        Side(f"{prefix}network, as it is", source, Classifier(net, threads=threads, exact=True), nbytes, is_exact=True),
-        Side(f"{prefix}network, quick", source, Classifier(net, threads=threads), nbytes),
-    ]
-
-
-def _file_side(name: str, path: Path, threads: int) -> Side:
-    return Side(name, str(path), Classifier(path, threads=threads), _size(path))
-
-
-def _size(path: Path) -> int:
-    """Return the size of an exported file and of those that belong to it."""
-    found = format_of(path)
-    return sum(one.stat().st_size for one in (found.files(path) if found else [path]))
 
 
 def _evaluated_split(data: "ImageDataModule") -> "AnySplit":
@@ -249,54 +175,6 @@ def _agreeing(one: Tensor, other: Tensor) -> int:
     """Return for how many images two sides have the same answer."""
     same = one == other
     return int((same if same.ndim == 1 else same.all(dim=1)).sum())
-
-
-def _measure_speed(sides: Sequence[Side], pictures: Sequence[Tensor], rounds: int) -> None:
-    """Classify decoded images: from their pixels to probabilities, preprocessing included."""
-    for batch in BATCHES:
-        images = list(pictures[:batch])
-        times = {id(side): _repetitions(side, images) for side in sides}
-        for side in _turns(sides, rounds):
-            count, begin = times[id(side)], time.perf_counter()
-            for _ in range(count):
-                side.classifier.probabilities(images)
-            side.per_second[batch].append(count * batch / (time.perf_counter() - begin))
-
-
-def _repetitions(side: Side, images: Sequence[Tensor]) -> int:
-    """Return how often a batch is classified in one measurement, after a warm-up."""
-    side.classifier.probabilities(images)
-    begin, count = time.perf_counter(), 0
-    while (seconds := time.perf_counter() - begin) < _SECONDS:
-        side.classifier.probabilities(images)
-        count += 1
-    return max(1, round(count * _SECONDS / seconds))
-
-
-def _measure_starts(sides: Sequence[Side], rounds: int) -> None:
-    """Start a process for each side that opens it and classifies one image.
-
-    Raises:
-        UsageError: a process that fails.
-    """
-    for side in _turns(sides, rounds):
-        classifier = side.classifier
-        shape = "x".join(map(str, (classifier.preprocess.channels, *classifier.preprocess.shape)))
-        words = [side.source, "exact" if side.is_exact else "quick", str(classifier.threads), shape]
-        begin = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", _FIRST_ANSWER, *words], capture_output=True, timeout=_LONGEST_START, check=False)
-        side.starts.append(time.perf_counter() - begin)
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise UsageError(
-                f"a fresh process could not classify with {side.name}: {visible(said[-1] if said else 'it said nothing', 300)}"
-            )
-
-
-def _turns(sides: Sequence[Side], rounds: int) -> Iterator[Side]:
-    """Yield each side once a round; every second round in reverse, so that none always follows the same neighbor."""
-    for number in range(rounds):
-        yield from sides if number % 2 == 0 else reversed(sides)
 
 
 def rows(found: Bench) -> tuple[list[str], list[list[str]]]:

@@ -1,0 +1,1 @@
+"""`reslight bench`: a network in torch and exported files side by side in one run."""
