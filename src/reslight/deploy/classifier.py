@@ -29,6 +29,8 @@ from reslight.weights.loading import load
 
 BATCH = 32
 """Images that are computed at once; larger batches are not faster on CPUs."""
+_BATCH_OF_WHOLE = 4
+"""The same for exported files, which get all pixels of each image: a photo of 12 million has 36 MB."""
 
 
 class DecodedImage(NamedTuple):
@@ -38,10 +40,6 @@ class DecodedImage(NamedTuple):
     """uint8 or uint16 `(C, H, W)`."""
     steps: tuple[str, ...]
     """How it was and will be changed for the network, in words."""
-
-
-_BATCH_OF_WHOLE = 4
-"""The same for exported files, which get all pixels of each image: a photo of 12 million has 36 MB."""
 
 
 @dataclass(frozen=True)

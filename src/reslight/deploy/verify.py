@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from reslight.data import ImageDataModule
 
 LOST = {"float32": 0.001, "int8": 0.002}
-"""By precision, the share of the images that a file may get wrong in addition; with float32, also of those with other predictions; at least one."""
+"""By precision, the share of the images that a file may get wrong in addition, at least one; with float32, also of those with other
+predictions."""
 _ROOT = "data"
 _MOST_IMAGES, _MOST_PIXELS = 500, 2**26
 """Of a batch."""
