@@ -1,5 +1,6 @@
 """Exported ONNX and torch files: compared before they are written, opened again, and refused where they are damaged, foreign or hostile."""
 
+import io
 import json
 import sys
 import zipfile
@@ -216,6 +217,11 @@ def test_a_torch_file_that_could_run_code_is_refused_before_torch_reads_it(files
         "calls 'torch.load'": {model: texts[model].replace(call, "torch.load")},
         "calls torch.ops.aten.from_file": {model: texts[model].replace(call, "torch.ops.aten.from_file.default")},
         "has the expression": {model: texts[model].replace(symbol, "__import__(chr(111)+chr(115)).abort()")},
+        "has the expression 9**9**9": {model: texts[model].replace(symbol, "9**9**9")},
+        "has the text p=print()": {model: texts[model].replace('"pixels"', '"p=print()"')},  # torch writes it into the code of forward
+        "has the name p=print()": {model: texts[model].replace('["pixels"]', '["p=print()"]')},
+        "has the key": {model: texts[model].replace('"sym_size_int', '"p=print();')},
+        "has the treespec": {model: texts[model].replace('"context\\": \\"[]\\"', '"context\\": \\"[{}]\\"')},  # may import a module
         "has the guard": {model: texts[model].replace('"guards_code": []', '"guards_code": ["__import__(\'os\').abort()"]')},
         "holds a pickle": {weights: texts[weights].replace('"use_pickle": false', '"use_pickle": true')},
         "refers to": {weights: texts[weights].replace('"weight_0"', '"opaque_obj_0"')},
@@ -229,6 +235,19 @@ def test_a_torch_file_that_could_run_code_is_refused_before_torch_reads_it(files
         assert "it could run code on this machine" in message
     bomb = changed(files["torch"], Path("bomb.pt2"), {f"{prefix}/extra/labels": b"0" * 10**6}, stored=False)
     assert "holds" in one_line(bomb)
+    twice = changed(files["torch"], Path("twice.pt2"), {})
+    with zipfile.ZipFile(twice, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr(f"{prefix}/{model}", texts[model])
+    assert "holds entries twice" in one_line(twice)
+
+
+def test_torch_gets_what_was_checked_not_what_it_would_find_in_the_file(files, monkeypatch):
+    """Python believes the end of an archive, torch the offset that is written there: a file may be two archives."""
+    given = []
+    monkeypatch.setattr(torch.export, "load", lambda file, **_: given.append(file.getvalue()))
+    one_line(files["torch"])
+    with zipfile.ZipFile(files["torch"]) as archive, zipfile.ZipFile(io.BytesIO(given[0])) as copy:
+        assert {name: copy.read(name) for name in copy.namelist()} == {name: archive.read(name) for name in archive.namelist()}
 
 
 def test_the_format_is_found_by_the_suffix():

@@ -54,10 +54,10 @@ def open_session(path: Path, threads: int) -> Session:
     if torch_compiled.is_compiled(path):
         torch_compiled.check_trust(path)
         return torch_compiled.open_session(path, threads)
-    check_program(path)
     extra = {KEY: ""}
+    checked = check_program(path)
     with quiet():
-        module = torch.export.load(path, extra_files=extra).module()
+        module = torch.export.load(checked, extra_files=extra).module()
     if not extra[KEY]:
         name = visible(path, 1000)
         raise UsageError(f"{name} has no preprocessing inside that reslight wrote. Export it: reslight export WEIGHTS {name}")
