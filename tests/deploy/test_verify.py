@@ -1,5 +1,6 @@
 """`reslight verify FILE`: an exported file against the card of its weights, and what it writes to that card."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -87,6 +88,27 @@ def test_how_much_a_file_may_differ(monkeypatch, precision, wrong, good):
     checks = list(verify.verify_file(path, folder=Path("out")))
     assert [check.good for check in checks] == [True, good, good, good]
     assert bool(read_description(Path("out")).record.files) == good
+
+
+def test_the_card_counts_not_what_the_file_says_of_its_weights(monkeypatch):
+    """A file without results, or with those of other images, would be recorded whatever it got right."""
+    _, record, sha256 = load_to_export("resnet8.digits")
+    shutil.copytree(bundled("resnet8.digits"), "out")
+    path = Path("net.onnx")
+    path.write_bytes(b"x")
+
+    def checks(**change: object) -> list[verify.Check]:
+        about = About.of(dataclasses.replace(record, **change), sha256, "float32", "1")
+        session = Session(about.to_json(), lambda pixels: torch.full((len(pixels), 10), 0.1), "it 1.0")
+        monkeypatch.setattr(verify, "open_file", lambda path: FileBackend(path, about, session, 1))
+        return list(verify.verify_file(path, folder=Path("out")))
+
+    splits = [one.split for one in record.metrics]
+    assert [check.text.partition(":")[0] for check in checks(metrics=())[1:-1]] == splits
+    assert not any(check.good for check in checks(metrics=())[1:])
+    _, said = checks(labels=tuple("9876543210"))
+    assert (said.text, said.good) == ("net.onnx has other values than its weights of: labels; export it again", False)
+    assert not read_description(Path("out")).record.files
 
 
 def test_photos_of_any_size_reach_the_file_whole(monkeypatch):

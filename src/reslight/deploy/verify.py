@@ -19,6 +19,7 @@ from reslight.models import ResNet
 from reslight.multi_label import THRESHOLD, MultiLabelEvaluator
 from reslight.weights.catalog import CATALOG, bundled
 from reslight.weights.folder import MODEL, load_network, read_description, sha256_of
+from reslight.weights.record import Record
 from reslight.weights.results import AnyResult, EvalResult
 from reslight.weights.saving import write_folder
 from reslight.weights.verified_file import MOST, VerifiedFile
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 LOST = {"float32": 0.001, "int8": 0.002}
 """By precision, the share of the images that a file may get wrong in addition, at least one; with float32, also of those with other
 predictions."""
+_SAID = ("net", "preprocess", "labels", "multi_label", "calibration")
+"""What a file must say of itself as its weights do, as users of the file rely on it."""
 _ROOT = "data"
 _MOST_IMAGES, _MOST_PIXELS = 500, 2**26
 """Of a batch."""
@@ -50,13 +53,17 @@ def verify_file(path: Path, root: str | None = None, labels: str | None = None, 
         UsageError: a damaged or foreign file, a dataset that cannot be loaded, or a folder of other weights.
     """
     file = open_file(path)
-    about, record = file.about, file.about.record
-    net = _weights_of(about.sha256, folder)
+    about = file.about
+    net, known = _weights_of(about.sha256, folder)
+    record = known or about.record  # a file could claim results that its weights never had
     yield Check(
         f"{visible(path, 200)}: {about.precision}, exported by reslight {about.version} from weights with the sha256 "
         f"{about.sha256[:12]}..., opened by {file.session.runtime}",
         good=True,
     )
+    if others := [name for name in _SAID if getattr(about.record, name) != getattr(record, name)]:
+        yield Check(f"{visible(path, 200)} has other values than its weights of: {', '.join(others)}; export it again", good=False)
+        return
     if root is None and record.data.get("kind") and not Path(_ROOT).is_dir():
         raise UsageError("the results are those of a folder of images: give it as --data, and its label file, if it has one, as --labels.")
     data = data_of(record, root or _ROOT, labels)
@@ -73,22 +80,22 @@ def verify_file(path: Path, root: str | None = None, labels: str | None = None, 
         yield _record_in(folder, net, path, found)
 
 
-def _weights_of(sha256: str, folder: Path | None) -> ResNet | None:
-    """Return the network of which a file was made; None if it is not at hand.
+def _weights_of(sha256: str, folder: Path | None) -> tuple[ResNet | None, Record | None]:
+    """Return the network of which a file was made, and what its folder says of it; None for what is not at hand.
 
     Raises:
         UsageError: a folder of other weights.
     """
     if folder is None:
         name = next((name for name, row in CATALOG.items() if row.sha256 == sha256 and row.repository is None), None)
-        return load_network(read_description(bundled(name))) if name else None
+        return (load_network(read_description(bundled(name))) if name else None), None
     description = read_description(folder)
     if description.sha256.get(MODEL) != sha256:
         raise UsageError(
             f"--record is {visible(folder, 200)}: the file was exported from weights with the sha256 {sha256[:12]}..., not from these. "
             "Give the folder of its weights."
         )
-    return load_network(description)
+    return load_network(description), description.record
 
 
 def _evaluate(

@@ -179,6 +179,15 @@ def test_a_foreign_onnx_file_has_no_preprocessing_of_reslight():
         assert says in one_line(Path("foreign.onnx"))
 
 
+def test_an_onnx_file_with_weights_in_another_file_is_refused(files, tmp_path, monkeypatch):
+    """They could be replaced after the file was verified."""
+    onnx = pytest.importorskip("onnx")
+    onnx.save_model(onnx.load(files["onnx"]), tmp_path / "net.onnx", save_as_external_data=True, location="w.data", size_threshold=100)
+    assert "cannot be opened as onnx" in one_line(tmp_path / "net.onnx")
+    monkeypatch.chdir(tmp_path)
+    assert "cannot be opened as onnx" in one_line(Path("net.onnx"))
+
+
 def test_what_the_metadata_say_is_checked(files):
     about = json.loads(open_file(files["torch"]).about.to_json())
     for change, says in (

@@ -1,5 +1,6 @@
 """ONNX, run by onnxruntime: one file, with float32 or int8 layers, and its metadata as JSON."""
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -47,7 +48,9 @@ def open_session(path: Path, threads: int) -> Session:
     runtime = _import("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
-    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # Weights in other files are refused, as this folder cannot exist: these files could change after the one here was verified.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", f"{os.devnull}/none")
+    session = runtime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     about = session.get_modelmeta().custom_metadata_map.get(KEY)
     if about is None:
         name = visible(path, 1000)
