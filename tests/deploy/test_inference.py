@@ -1,6 +1,7 @@
 """The quick form of a network computes what the network does, and `Classifier` takes images of every kind."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -88,6 +89,18 @@ def test_every_kind_of_image_gives_the_same(net):
     assert classifier.embeddings(values).shape == (1, net.fc.in_features)
     gray = classifier.predict(values[..., 0])
     assert gray == classifier.predict(tensor[:1]) == classifier.predict(np.repeat(values[..., :1], 3, axis=2))
+
+
+def test_read_only_arrays_give_no_warning(net):
+    values = np.zeros((20, 30, 3), np.uint8)
+    values.flags.writeable = False  # as those of scikit-learn's sample images
+    torch.set_warn_always(True)  # else only the first one of a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            package.Classifier(net).predict(values)
+    finally:
+        torch.set_warn_always(False)
 
 
 @pytest.mark.parametrize(

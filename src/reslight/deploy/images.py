@@ -118,7 +118,7 @@ def _from_array(array: np.ndarray | Tensor, name: str, preprocess: Preprocess) -
     Raises:
         UsageError: another shape or dtype.
     """
-    tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.ascontiguousarray(array)) if _is_numeric(array) else None
+    tensor = array if isinstance(array, Tensor) else torch.from_numpy(_writable(array)) if _is_numeric(array) else None
     dtypes = (torch.uint8,) if preprocess.bits == 8 else (torch.uint8, torch.uint16)
     kind, form = ("a tensor", "(C, H, W)") if isinstance(array, Tensor) else ("an array", "(H, W, C)")
     channels = {preprocess.channels} | ({1, 3, 4} if preprocess.channels in (1, 3) and preprocess.bits == 8 else set())
@@ -136,6 +136,11 @@ def _from_array(array: np.ndarray | Tensor, name: str, preprocess: Preprocess) -
         return tensor
     values = tensor.cpu().permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    """Return the array, or a copy where it is read-only or not contiguous: torch warns about the one and refuses some of the other."""
+    return np.require(array, requirements=("C", "W"))
 
 
 def _is_numeric(array: np.ndarray) -> bool:
