@@ -115,7 +115,7 @@ def command_line() -> str:
     lines = [COMMANDS, table(("command", "what it does"), rows), SETTINGS, table(("option", "meaning"), OPTIONS)]
     for title, parser, about in commands(make_parser()):
         lines += [f"## `{title}`", sentence(about), f"```text\n{usage(parser)}\n```"]
-        if rows := [(argument(one), escaped(one.help or "")) for one in arguments(parser)]:
+        if rows := [(argument(one), escaped(meaning(parser, one))) for one in arguments(parser)]:
             lines += [table(("argument", "meaning"), rows)]
     return "\n\n".join(lines) + "\n"
 
@@ -135,6 +135,11 @@ def commands(parser: argparse.ArgumentParser, about: str = "") -> Iterator[tuple
 def arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Return the arguments of a command that have a help."""
     return [one for one in parser._actions if one.dest != "help" and one.help != argparse.SUPPRESS]
+
+
+def meaning(parser: argparse.ArgumentParser, one: argparse.Action) -> str:
+    """Return the help of an argument as the terminal shows it, with its default."""
+    return parser._get_formatter()._expand_help(one) if one.help else ""
 
 
 def names(one: argparse.Action) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 INCLUDED = {"development/changelog.md": "CHANGELOG.md", "development/contributing.md": "CONTRIBUTING.md"}
 """Pages that are a file outside docs/; on a code host they have a link to it."""
+BOOSTS = {"getting-started": 4, "guides": 4, "concepts": 2, "paper": 2, "development": 0.5}
+"""By how much the search prefers the pages of a folder: what most readers look for comes before docstrings and numbers."""
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -16,6 +18,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     uri = page.file.src_uri
     if uri == "index.md":
         page.meta["hide"] = ["navigation"]  # here, because a code host would show front matter
+    page.meta["search"] = {"boost": BOOSTS.get(uri.partition("/")[0], 1)}
     folder = ROOT / "docs" / uri
     if uri in INCLUDED:
         folder = ROOT / INCLUDED[uri]

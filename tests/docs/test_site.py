@@ -1,6 +1,7 @@
 """The site: pages that come from the program are current, links lead to headings, and it builds without a warning."""
 
 import importlib.util
+import json
 import re
 import shutil
 from pathlib import Path
@@ -48,9 +49,18 @@ def test_links_to_headings_lead_to_one(page: Path):
         assert anchor in anchors((page.parent / path).read_text(encoding="utf-8") if path else text), f"{path}#{anchor}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_says_nothing_twice(page: Path):
+    prose = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    lines = re.split(r"\n|(?<=[.:]) ", re.sub(r"^\|(?! \[).*", "", prose, flags=re.MULTILINE))  # of tables, the rows that begin with a link
+    said = [re.sub(r"^(\| .*?) \|.*", r"\1", line.strip()) for line in lines]
+    assert not {line for line in said if len(line) > (10 if line.startswith("|") else 40) and said.count(line) > 1}
+
+
 @pytest.mark.slow
 def test_the_reference_is_that_of_the_program():
     for name, text in script("generate").pages().items():
+        assert not re.search(r"%\(\w+\)|%%", text), f"{name}: a help that argparse did not fill in"
         assert (DOCS / "reference" / name).read_text(encoding="utf-8") == text, f"{name}: run `python docs/generate.py`"
 
 
@@ -105,6 +115,9 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(site: Path):
         text = page.read_text(encoding="utf-8")
         assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"?https?://", text), page
     assert 'class="doc doc-object' in (site / "reference/api/networks.html").read_text(encoding="utf-8")
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))["docs"]
+    found = {one["location"]: one.get("boost", 1) for one in index}
+    assert found["guides/train.html#resume"] > found["reference/api/runs.html"] > found["development/architecture.html"]
 
 
 @pytest.mark.nightly
