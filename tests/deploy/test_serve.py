@@ -102,6 +102,14 @@ REFUSED = {
     "a form of text": (422, "The field a of the form is text", {"data": {"a": "b"}, "files": {"f": PNG}}),
     "a form without files": (422, "The form has no files", {"content": b"--x--\r\n", "headers": FORM}),
     "a form that is none": (422, "The form cannot be read", {"content": b"junk", "headers": FORM}),
+    "a form with a charset that decodes nothing": (
+        422,
+        "The form cannot be read (its charset)",
+        {
+            "content": b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
+            "headers": {"content-type": "multipart/form-data; boundary=x; charset=undefined"},
+        },
+    ),
     "a form without boundary": (422, "Missing boundary", {"content": b"junk", "headers": {"content-type": "multipart/form-data"}}),
     "too many files": (413, "more than 16 files", {"files": [("f", ("a.png", PNG))] * 17}),
     "JSON": (415, "Content-Type is application/json", {"json": {"a": 1}}),
@@ -143,6 +151,7 @@ def test_what_is_refused(service, name):
     ("path", "method", "status", "reason"),
     [
         ("/predict?top=0", "POST", 422, "top is 0: it must be a whole number from 1"),
+        ("/predict?top=" + "0" * 9 + "1" * 5_000, "POST", 422, "it must be a whole number from 1"),  # more digits than int takes
         ("/predict?top=1e3", "POST", 422, "top is 1e3"),
         ("/predict?tpo=3", "POST", 422, "tpo is no option"),
         ("/predict", "GET", 405, "/predict does not take GET"),
@@ -169,6 +178,18 @@ def test_images_that_take_long_to_decode_are_refused():
         check_images([ImageFile("", jpeg + b"\xff\xda" * 100)], Limits())
     chunk = struct.pack(">I4s", 0, b"teSt") + zlib.crc32(b"teSt").to_bytes(4)
     assert check_images([ImageFile("", PNG[:33] + chunk * 9_990 + PNG[33:])], Limits()) == 64
+    many = jpeg[:2] + b"\xff\xef\0\4ab" * 900 + jpeg[2:]
+    assert check_images([ImageFile("", many)], Limits()) == 64
+    for more in (b"\xff\xef\0\2" * 1_000, b"\xff" * 1_000, b"\xff\xf0\xff\xff" + bytes(1_000)):
+        with pytest.raises(HTTPException, match="422: The image has more than 1,000 segments"):
+            check_images([ImageFile("", jpeg[:2] + more + jpeg[2:])], Limits())
+    profile = struct.pack(">I4s", 3, b"iCCP") + b"x\0\0" + zlib.crc32(b"iCCPx\0\0").to_bytes(4)
+    for image in (PNG[:33] + 2 * profile + PNG[33:], PNG[:33] + profile + PNG[33:-12] + profile + PNG[-12:]):
+        with pytest.raises(HTTPException, match="422: The image has several color profiles"):
+            check_images([ImageFile("", image)], Limits())
+    bmp = encoded(kind="BMP")
+    with pytest.raises(HTTPException, match="415: The image is a compressed BMP image: send it as PNG"):
+        check_images([ImageFile("", bmp[:30] + b"\1" + bmp[31:])], Limits())
     with pytest.raises(HTTPException, match="422: The image has more than 10,000 chunks"):
         check_images([ImageFile("", PNG[:33] + chunk * 10_000 + PNG[33:])], Limits())
 
@@ -212,6 +233,7 @@ def test_rates_by_hand():
     assert rates.wait("10.0.0.1") == pytest.approx(0.5)
     assert [rates.wait(f"2001:db8:0:1::{host}") for host in range(5)] == [0, 0, 0, 0, pytest.approx(0.5)]  # one subscriber
     assert rates.wait("2001:db8:0:2::1") == 0
+    assert [rates.wait(f"::ffff:10.0.1.{host}") for host in range(5)] == [0] * 5  # IPv4 at `--host ::`: five clients
     now = 100.0
     assert [bool(rates.wait("10.0.0.1")) for _ in range(5)] == [False] * 4 + [True]
 

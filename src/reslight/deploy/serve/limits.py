@@ -89,4 +89,6 @@ def _network(client: str) -> str:
         address = ip_address(client)
     except ValueError:
         return client
-    return address.exploded[:19] if isinstance(address, IPv6Address) else str(address)
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or address.exploded[:19])  # IPv4 is mapped at `--host ::`
+    return str(address)

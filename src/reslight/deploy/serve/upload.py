@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import MARKER
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -31,6 +32,8 @@ _SCANS = 100
 """Scans of a JPEG image. Cameras write at most a dozen; each is a pass over all pixels, and thousands fit into a small file."""
 _CHUNKS = 10_000
 """Chunks of a PNG image. Writers make one for each 8 to 64 kilobytes."""
+_SEGMENTS = 1_000
+"""Segments of a JPEG image before its first scan, and bytes between them: Pillow reads them one by one. A color profile has 255 at most."""
 _LINGER = 5
 """Seconds for which the rest of a refused request is read and thrown away: a client that still sends would not see the reason."""
 _PIECE = 1 << 18
@@ -127,6 +130,8 @@ async def _files(request: Request, body: bytes, limits: Limits) -> list[ImageFil
         if error.message.startswith("Too many files"):
             raise HTTPException(413, f"The form has more than {limits.max_files} files (--max-files): send fewer.") from None
         raise HTTPException(422, f"The form cannot be read ({error.message.rstrip('.')}): send multipart/form-data.") from None
+    except UnicodeError:  # the charset of Content-Type may be one that decodes nothing
+        raise HTTPException(422, "The form cannot be read (its charset): send multipart/form-data.") from None
     images = []
     for field, value in form.multi_items():
         if not isinstance(value, UploadFile):
@@ -167,8 +172,12 @@ def _pixels(image: ImageFile, formats: tuple[str, ...]) -> int:
     scans = data.count(b"\xff\xda") if data[:2] == b"\xff\xd8" else 0  # these bytes begin a scan, and are in no compressed data
     if scans > _SCANS:
         raise HTTPException(422, f"{name} has {scans:,} scans, at most {_SCANS} are decoded: save it again.")
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and _has_many_chunks(data):
-        raise HTTPException(422, f"{name} has more than {_CHUNKS:,} chunks: save it again.")
+    if data[:2] == b"\xff\xd8" and _has_many_segments(data):
+        raise HTTPException(422, f"{name} has more than {_SEGMENTS:,} segments: save it again.")
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and (wrong := _wrong_chunks(data)):
+        raise HTTPException(422, f"{name} has {wrong}: save it again.")
+    if data[:2] == b"BM" and data[14:18] != b"\x0c\0\0\0" and data[30:34] in (b"\1\0\0\0", b"\2\0\0\0"):
+        raise HTTPException(415, f"{name} is a compressed BMP image: send it as PNG.")  # Pillow decodes it in Python, run by run
     try:
         with Image.open(io.BytesIO(data), formats=formats) as opened:
             return opened.width * opened.height
@@ -182,10 +191,25 @@ def _pixels(image: ImageFile, formats: tuple[str, ...]) -> int:
         raise HTTPException(422, f"{name} is damaged: its header cannot be read.") from None
 
 
-def _has_many_chunks(data: bytes) -> bool:
-    at = 8
+def _has_many_segments(data: bytes) -> bool:
+    at = 2
+    for _ in range(_SEGMENTS):
+        start = data[at : at + 2]
+        if start == b"\xff\xda" or len(start) < 2:
+            return False
+        *_, has_length = MARKER.get(int.from_bytes(start), ("", "", None))
+        at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4])) if has_length else 1  # otherwise Pillow looks for the next marker
+    return True
+
+
+def _wrong_chunks(data: bytes) -> str:
+    """Return what makes a PNG image slow to open, in words; empty for others."""
+    at, profiles = 8, 0
     for _ in range(_CHUNKS):
         if at >= len(data):
-            return False
+            return ""
+        profiles += data[at + 4 : at + 8] == b"iCCP"
+        if profiles > 1:
+            return "several color profiles"  # Pillow decompresses each
         at += 12 + int.from_bytes(data[at : at + 4])
-    return True
+    return f"more than {_CHUNKS:,} chunks"
