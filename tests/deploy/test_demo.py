@@ -8,6 +8,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 from PIL import Image
@@ -63,6 +64,26 @@ def test_the_page_classifies_what_is_dropped_on_it_without_the_internet(picture)
         assert (out, err, server.returncode) == ("stopped\n", "", 0)
     finally:
         server.kill()
+
+
+@pytest.mark.slow
+def test_files_that_were_not_uploaded_are_not_shown(picture):
+    """A request may name any path; without `meta`, gradio itself checks none."""
+    pytest.importorskip("gradio")
+    from reslight.deploy.demo.page import launch, make_page
+
+    launch(page := make_page(reslight.load("resnet8.digits"), "digits", [picture]), "127.0.0.1")
+    with httpx.Client(base_url=page.local_url, timeout=20) as client:
+
+        def ask(path: str) -> str:
+            event = client.post("/gradio_api/call/classify", json={"data": [{"path": path}]}).json()["event_id"]
+            return client.get(f"/gradio_api/call/classify/{event}").text
+
+        assert "The image was not uploaded to this page." in ask(str(picture))
+        assert "The image was not uploaded to this page." in ask("/etc/passwd")
+        (uploaded,) = client.post("/gradio_api/upload", files={"files": ("a.jpg", picture.read_bytes())}).json()
+        assert "event: complete" in ask(uploaded)
+    page.close(verbose=False)
 
 
 @pytest.mark.parametrize(

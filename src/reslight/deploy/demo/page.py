@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def make_page(net: ResNet, title: str, examples: Sequence[str | os.PathLike[str]
         with gr.Row():
             with gr.Column():
                 image = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image", height=320)
-                image.preprocess = _path  # type: ignore[method-assign]  # gradio's own opens the file, with a traceback if it cannot
+                # gradio's own opens the file, with a traceback if it cannot.
+                image.preprocess = partial(_path, Path(image.GRADIO_CACHE))  # type: ignore[method-assign]
                 if examples:
                     gr.Examples([[str(Path(one))] for one in examples], inputs=[image], cache_examples=False)
             with gr.Column():
@@ -67,9 +69,18 @@ def make_page(net: ResNet, title: str, examples: Sequence[str | os.PathLike[str]
     return page
 
 
-def _path(payload: Any) -> str | None:
-    """Return the path of an uploaded file."""
-    return payload.path if payload else None
+def _path(uploads: Path, payload: Any) -> str | None:
+    """Return the path of an uploaded file, or of an example.
+
+    Raises:
+        gr.Error: a path outside the folder of uploads. gradio refuses such paths only in requests that have the field `meta`, and the
+            heat map would show any image on this machine.
+    """
+    if payload is None or payload.path is None:
+        return None
+    if not Path(payload.path).resolve().is_relative_to(uploads.resolve()):
+        raise gr.Error("The image was not uploaded to this page.", print_exception=False)
+    return str(payload.path)
 
 
 def launch(page: gr.Blocks, host: str | None = None, port: int | None = None) -> None:
