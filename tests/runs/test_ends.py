@@ -141,7 +141,10 @@ def test_other_reasons_of_early_stopping_are_lightnings_own_words():
     assert stopped_by(trainer) == "EarlyStopping (stopping threshold reached: val/loss = 0.25 < 0.5)"
 
 
-def test_a_run_of_the_whole_length_was_not_stopped(reslight, config):
+@pytest.mark.parametrize("length", [{"max_epochs": 3}, {"max_steps": 7}], ids=str)
+def test_a_run_of_the_whole_length_was_not_stopped(reslight, config, length):
+    config.write_text(yaml.safe_dump(yaml.safe_load(TINY) | {"trainer": length}))
     answer = reslight("fit", "--config", config)
+    assert answer.code == 0, answer.err
     assert "ended  early" not in answer.out
     assert json.loads(Path("runs/tiny/1/summary.json").read_text())["stopped_by"] is None

@@ -10,7 +10,7 @@ from reslight.messages import counted
 
 
 def stopped_by(trainer: Trainer) -> str | None:
-    """Return what ended training before trainer.max_epochs, in a few words; None for a run of the whole length."""
+    """Return what ended training before its whole length, in a few words; None for a run of the whole length."""
     callbacks = callbacks_of(trainer)
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
         return None
@@ -22,6 +22,8 @@ def stopped_by(trainer: Trainer) -> str | None:
         if stopping.stopping_reason_message:
             return f"EarlyStopping ({_reason(stopping)})"
     if 0 < trainer.max_steps <= trainer.global_step:
+        if trainer.max_epochs is None or trainer.max_epochs < 0:  # the steps are the whole length
+            return None
         return f"trainer.max_steps ({trainer.max_steps:,})"
     return "a callback, which set trainer.should_stop" if trainer.should_stop else None
 
