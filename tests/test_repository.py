@@ -1,6 +1,7 @@
 """The files that greet a contributor: what they name is there, and forms and workflows are well formed."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,17 @@ def test_a_workflow_pins_each_action_by_its_commit_and_has_few_rights(path: Path
     used = re.findall(r"uses: (.*)", text)
     assert used
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", action) for action in used)
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["test"], *(one for name in _extras(extras["test"][0]) for one in extras[name])]
+    bounds = dict(re.findall(r"^([\w-]+)(?:\[\w+\])?>=([\d.]+)", "\n".join(needed), re.MULTILINE))
+    pinned = re.findall(r"^([\w-]+)(?:\[\w+\])?==([\d.]+)$", (ROOT / ".ci/oldest.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name: version for name, version in pinned if not f"{version}.".startswith(f"{bounds[name]}.")} == {}
+    assert {re.split(r"\W", one)[0] for one in project["dependencies"]} - {re.split(r"\W", name)[0] for name, _ in pinned} == set()
+
+
+def _extras(requirement: str) -> list[str]:
+    return requirement.partition("[")[2].rstrip("]").split(",")
