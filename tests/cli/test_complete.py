@@ -26,7 +26,7 @@ def test_settings_and_datasets_exist(reslight):
     of_data = {f"data.{key}" for dataset in datasets() for key in keys_of(dataset)}
     known = keys(yaml.safe_load(reslight("fit", "--config", "digits", "--print_config").out)) | of_data | {"config", "print_config"}
     assert set(SETTINGS) <= known
-    assert list(SETTINGS["data"](prefix="")) == [dataset.__name__ for dataset in datasets()]
+    assert sorted(SETTINGS["data"](prefix="")) == [dataset.__name__ for dataset in datasets()]
 
 
 def test_arguments_exist():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reslight.cli.parser import TRAINER_COMMANDS
+from reslight.data import DATASETS
 from reslight.runs import config_files
 from reslight.weights.catalog import CATALOG
 
@@ -65,7 +66,7 @@ SETTINGS: Mapping[str, Completer] = {
     "model.schedule.unit": _choice("step", "epoch"),
     "model.schedule.warmup": NUMBER,
     "model.schedule.milestones": NUMBER,
-    "data": _choice("CIFAR", "Digits", "Folder", "ImageNet", "Stream", "Synthetic"),
+    "data": _choice(*DATASETS),
     "data.root": FILES,
     "data.labels": FILES,
     "data.name": _choice("cifar10", "cifar100"),

@@ -38,6 +38,9 @@ _HOMES = {
     "SyntheticImages": "reslight.data.synthetic",
 }
 
+DATASETS = ("CIFAR", "Digits", "Folder", "ImageNet", "Stream", "Synthetic")
+"""The datasets that the setting `data` can be by a bare name."""
+
 __all__ = [
     "CIFAR",
     "Augment",
