@@ -65,6 +65,22 @@ def test_an_undecided_image_is_computed_again_by_the_network(net, monkeypatch, m
     assert torch.allclose(Inference(net)(pixels)[0], exact, atol=0 if multiplies else 1e-4)
 
 
+def test_images_of_8_and_of_16_bits_are_one_batch():
+    net = package.create_model("resnet8", num_classes=3).eval()
+    net.preprocess = package.Preprocess(size=16, mean=(0.5,) * 3, std=(0.2,) * 3, bits=16)
+    values = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    for_both = package.Classifier(net).probabilities([values, values.astype(np.uint16) * 257])
+    assert torch.equal(for_both[0], for_both[1])
+
+
+def test_a_network_of_bfloat16_is_computed_once(net, monkeypatch):
+    monkeypatch.setattr(inference, "NEAR", 1e9)
+    forward, calls = inference._forward, []
+    monkeypatch.setattr(inference, "_forward", lambda *given: calls.append(1) or forward(*given))
+    Inference(net.to(torch.bfloat16))(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
+    assert len(calls) == 1
+
+
 def test_threads_of_the_caller_stay_as_they_are(net):
     before = torch.get_num_threads()
     Inference(net, threads=3)(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
@@ -129,4 +145,7 @@ def test_mistakes_of_options_are_one_line(net):
     with pytest.raises(package.UsageError, match="top is 0: it must be at least 1, or None"):
         package.Classifier(net).predict(np.zeros((4, 4), np.uint8), top=0)
     with pytest.raises(package.UsageError, match=r"net\.preprocess is None"):
-        package.Classifier(package.create_model("resnet8"))
+        package.Classifier(package.create_model("resnet8").eval())
+    for exact in (False, True):
+        with pytest.raises(package.UsageError, match=r"net is in training mode: .* Call net\.eval\(\) first\."):
+            package.Classifier(net.train(), exact=exact)

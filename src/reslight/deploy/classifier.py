@@ -203,6 +203,8 @@ class _Network:
             raise UsageError(
                 "net.preprocess is None: it says what to do to an image. Set it, for instance to reslight.Preprocess(size=32, ...)."
             )
+        if net.training:
+            raise UsageError("net is in training mode: its answers would depend on the other images of a batch. Call net.eval() first.")
         self.net, self.preprocess, self.multi_label = net, net.preprocess, net.multi_label
         self.labels = tuple(str(name) for name in net.labels or range(net.config.num_classes))
         self._inference = Inference(net, exact=exact, threads=threads)
@@ -210,7 +212,10 @@ class _Network:
 
     def decode(self, picture: Picture, name: str) -> DecodedImage:
         image, steps = decoded(picture, self.preprocess, name)
-        return DecodedImage(self.preprocess.pixels(image), steps)
+        pixels = self.preprocess.pixels(image)
+        if self.preprocess.bits == 16 and pixels.dtype == torch.uint8:  # a batch has one dtype
+            pixels = pixels.to(torch.int32).mul_(257).to(torch.uint16)
+        return DecodedImage(pixels, steps)
 
     def compute(self, pixels: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         logits, features = self._inference(torch.stack(list(pixels)))

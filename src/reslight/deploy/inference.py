@@ -44,7 +44,7 @@ class Inference:
         is_on_cpu = weight.device.type == "cpu"
         self._quick = quick_form(net) if is_on_cpu and weight.dtype == torch.float32 and not exact else None
         dtype, self._layout = network_format(self._quick or net)
-        self._is_rounded = dtype == torch.bfloat16
+        self._is_rounded = self._quick is not None and dtype == torch.bfloat16
         self._normalize = net.preprocess.normalizer(weight.device, dtype)
         self._normalize_exactly = net.preprocess.normalizer(weight.device, weight.dtype)
         form = "channels last, batch norm folded" if self._quick else "the network as it is"
