@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import resource
 import struct
 import zlib
 from pathlib import Path
@@ -136,6 +137,106 @@ def test_an_interrupted_command_resumes_where_it_was(reslight, pictures, monkeyp
     assert (again.code, "exists: predictions replace no file" in again.err) == (2, True)
 
 
+@pytest.fixture
+def unfinished(reslight, pictures, monkeypatch) -> dict[str, bytes]:
+    """What a finished command would have written, by suffix, beside the state of one that wrote nothing yet."""
+    whole = {}
+    for suffix in ("csv", "jsonl"):
+        assert reslight("predict", NET, "pics", "-o", f"whole.{suffix}").code == 0
+        whole[suffix] = Path(f"whole.{suffix}").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "classified", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert reslight("predict", NET, "pics", "-o", "out.csv").code == 130
+    return whole
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_file_that_was_cut_or_damaged_anywhere_resumes(reslight, unfinished, suffix):
+    whole, state = unfinished[suffix], Path("out.csv.unfinished.json").read_bytes()
+    behind = whole.index(b"\n", len(whole) // 2) + 1
+    cuts = [whole[:length] for length in (0, 9, 30, behind, behind + 1, len(whole) - 1, len(whole))]
+    for left in (*cuts, whole[:behind] + bytes(50), whole[:behind] + b"\xff\x00\n" + whole[behind:], whole[:behind] + b"\n"):
+        Path(f"out.{suffix}").write_bytes(left)
+        Path(f"out.{suffix}.unfinished.json").write_bytes(state)
+        answer = reslight("predict", NET, "pics", "-o", f"out.{suffix}")
+        assert answer.code == 0, answer.err
+        assert Path(f"out.{suffix}").read_bytes() == whole, left
+
+
+def test_a_crash_while_parts_are_removed_leaves_the_first_rows(reslight, pictures, monkeypatch):
+    monkeypatch.setattr("reslight.deploy.predict.output._ROWS", 2)
+    classifier = package.Classifier(NET)
+    monkeypatch.setattr(package.Classifier, "__init__", lambda self, *_, **__: vars(self).update(vars(classifier), batch=2))
+    real, removed = Path.unlink, []
+
+    def unlink(path, *given, **options):
+        removed.append(path.name)
+        if len(removed) == 3:
+            raise KeyboardInterrupt
+        real(path, *given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda path, *a, **k: (unlink if path.name.startswith("0") else real)(path, *a, **k))
+        assert reslight("predict", NET, "pics", "-o", "out.parquet").code == 130
+    assert [path.name for path in sorted(Path("out.parquet.parts").iterdir())] == [f"{number:08}.parquet" for number in range(3)]
+    answer = reslight("predict", NET, "pics", "-o", "out.parquet")
+    assert "10 pictures, 6 of them by an interrupted command" in answer.err
+    assert pq.read_table("out.parquet")["path"].to_pylist() == pictures
+
+
+def test_a_full_disk_is_one_line_and_the_command_resumes(reslight, unfinished):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(unfinished["csv"]) // 2, limits[1]))
+    try:
+        answer = reslight("predict", NET, "pics", "-o", "out.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = "reslight: error: out.csv cannot be written: File too large. Make room, then repeat the command: it resumes."
+    assert (answer.code, answer.err.splitlines()[-1]) == (2, message)
+    assert reslight("predict", NET, "pics", "-o", "out.csv").code == 0
+    assert Path("out.csv").read_bytes() == unfinished["csv"]
+
+
+def test_one_of_two_commands_writes_a_file(pictures):
+    settings = {"weights": "a"}
+    with module._state(Path("out.csv"), None, settings) as is_begun:
+        assert not is_begun
+        with (
+            pytest.raises(package.UsageError, match=r"out\.csv is being written by another process"),
+            module._state(Path("out.csv"), None, settings),
+        ):
+            pass
+    assert not Path("out.csv.unfinished.json").exists()
+
+
+def test_a_folder_that_cannot_be_opened_is_a_row_with_its_reason(reslight, pictures, monkeypatch):
+    Path("pics/closed").mkdir()
+    real = os.scandir
+
+    def scandir(path="."):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert reslight("predict", NET, "pics", "-o", "out.csv").code == 1
+    assert [row["error"] for row in rows("out.csv") if row["error"]] == ["pics/closed: Permission denied"]
+
+
+def test_pictures_may_be_behind_options(reslight, pictures):
+    Path("-d.png").write_bytes(Path("pics/0.png").read_bytes())
+    Path("list").write_text("pics/1.png")
+    assert reslight("predict", NET, "-o", "a.csv", "pics/inner", "--top", 1, "pics/0.png", "--list", "list", "--", "-d.png").code == 0
+    assert [row["path"] for row in rows("a.csv")] == [*pictures[6:], "pics/0.png", "-d.png", "pics/1.png"]
+    answer = reslight("predict", NET, "pics", "--tops", "3")
+    assert (answer.code, "reslight predict has no argument --tops." in answer.err) == (2, True)
+
+
+@pytest.mark.parametrize("pattern", ["pics/**", "pics/**/", "pics/**/*", "./pics/**", "**/pics", "pics/**/[0-5i]*"])
+def test_a_pattern_with_folders_of_any_depth_names_no_picture_twice(pictures, pattern):
+    assert sorted(os.path.relpath(path) for path in Pictures([pattern])) == sorted(pictures)
+
+
 def test_pictures_come_from_patterns_lists_and_standard_input(reslight, pictures, monkeypatch):
     Path("list.txt").write_text("\r\n".join(pictures[:3]) + "\n\n")
     Path("zeros").write_bytes(b"\0".join(name.encode() for name in pictures[3:5]))
@@ -218,6 +319,18 @@ def test_progress_tells_the_time_that_is_left(monkeypatch):
     assert plain.getvalue() == "400 of 1,000 images (40%), 10/s, 60 s left\n"
     assert terminal.getvalue().split("\r")[1].strip() == "200 of 1,000 images (20%), 10/s, 80 s left"
     assert terminal.getvalue().endswith("\r")
+
+
+def test_progress_fits_a_narrow_terminal(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((20, 9)))
+    terminal = io.StringIO()
+    terminal.isatty, terminal.fileno = (lambda: True), (lambda: 2)  # type: ignore[method-assign]
+    shown = Progress(1000, 0, terminal)
+    now[0] = 1.0
+    shown.advance(100)
+    assert terminal.getvalue() == "\r100 of 1,000 images"
 
 
 def test_weights_with_other_names_of_classes_are_others():

@@ -108,6 +108,8 @@ def _run(words: list[str], debug: bool) -> bool:
         make_parser().print_help()
         raise SystemExit(MISTAKE)
     options, unknown = make_parser().parse_known_args(words)
+    if "pictures" in options:
+        unknown = _take_pictures(options.pictures, unknown)
     if unknown:
         raise UsageError(f"{options.prog} has no argument {' '.join(unknown)}. `{options.prog} --help` shows the arguments.")
     if options.trains:
@@ -121,6 +123,14 @@ def _run(words: list[str], debug: bool) -> bool:
 def _takes_pictures(words: list[str]) -> bool:
     """Return whether `predict` is that of image files, which begins with the weights: Lightning's has settings only."""
     return words[0] == "predict" and (words[1:] in (["-h"], ["--help"]) or (len(words) > 1 and not words[1].startswith("-")))
+
+
+def _take_pictures(pictures: list[str], unknown: list[str]) -> list[str]:
+    """Add the pictures behind options to those before, where argparse stops, and return what are no pictures."""
+    end = unknown.index("--") if "--" in unknown else len(unknown)
+    options = [word for word in unknown[:end] if word.startswith("-") and word != "-"]
+    pictures += [word for word in unknown[:end] if word not in options] + unknown[end + 1 :]
+    return options
 
 
 def _run_trainer(words: list[str], debug: bool) -> None:

@@ -79,6 +79,7 @@ def all_pixels(image: Image.Image | Tensor) -> Tensor:
 def _read(path: Path, preprocess: Preprocess, *, whole: bool = False) -> Read:
     name = visible(path, _LONGEST)
     if path.is_dir():
+        os.scandir(path).close()  # its error is the reason where `reslight predict` could not list a folder
         raise UsageError(f"{name} is a folder: an image file is wanted. Give the files in it.")
     if not path.exists():
         raise FileNotFoundError(f"{name} is missing. Give the path of an image file.")

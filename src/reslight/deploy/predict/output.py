@@ -81,16 +81,24 @@ class LinesOutput:
     def __init__(self, path: Path | None, table: Table, *, is_json: bool) -> None:
         self._path, self._table, self._is_json = path, table, is_json
         self._file: BinaryIO = sys.stdout.buffer if path is None else path.open("r+b" if path.exists() else "w+b")
-        if path is None or not self._file.seek(0, io.SEEK_END):
+        has_line = path is not None and self._file.readline().endswith(b"\n")
+        if path is not None:
+            self._file.seek(0, io.SEEK_END if has_line else io.SEEK_SET)
+            self._file.truncate()  # a crash may have cut the first line
+        if not has_line:
             self._write([] if is_json else [table.columns])
 
     def paths(self) -> Iterator[str]:
-        """Yield the path of each row that was written."""
+        """Yield the path of each row that was written; a damaged row and those behind it count as not written."""
         self._file.seek(0)
         for number, line in enumerate(self._file):
             if line.endswith(b"\n") and (number or self._is_json):
-                text = line.decode()
-                yield json.loads(text)["path"] if self._is_json else next(csv.reader([text]))[0]
+                try:
+                    text = line.decode()
+                    path = json.loads(text)["path"] if self._is_json else next(csv.reader([text]))[0]
+                except (ValueError, IndexError, csv.Error):
+                    return
+                yield path
 
     def keep(self, rows: int) -> None:
         """Remove all rows behind the first ones."""
@@ -131,8 +139,14 @@ class LinesOutput:
             text.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
         else:
             csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue().encode())
-        self._file.flush()
+        try:
+            self._file.write(text.getvalue().encode())
+            self._file.flush()
+        except OSError as error:
+            if self._path is None:
+                raise
+            message = f"{visible(self._path)} cannot be written: {error.strerror}. Make room, then repeat the command: it resumes."
+            raise OSError(message) from error
 
 
 class ParquetOutput:
@@ -203,6 +217,8 @@ class ParquetOutput:
         """Put the parts together, a row group each, and remove them."""
         self.flush()
         write_files({self._path: self._whole})
+        for part in reversed(self._written()):  # the first rows are left if a crash interrupts this
+            part.unlink()
         shutil.rmtree(self._parts)
 
     def _whole(self, file: BinaryIO) -> None:

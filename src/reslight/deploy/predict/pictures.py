@@ -3,7 +3,7 @@
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -102,8 +102,20 @@ def _files(name: str) -> Iterator[str]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """Return the files and folders of a pattern, sorted; ** stands for folders at any depth."""
-    return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207, Path.glob takes no absolute pattern
+    """Return the files and folders of a pattern, sorted, without what is in one of these folders; ** stands for folders at any depth."""
+    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207, Path.glob takes no absolute pattern
+    if "**" not in pattern:
+        return found
+    folders = {one.rstrip("/") for one in found if Path(one).is_dir()}
+    return [one for one in found if not _is_inside(one.rstrip("/"), folders)]
+
+
+def _is_inside(path: str, folders: Collection[str]) -> bool:
+    while (above := os.path.dirname(path)) != path:  # noqa: PTH120, Path has no leading ./
+        if above in folders:
+            return True
+        path = above
+    return False
 
 
 def _is_pattern(name: str) -> bool:

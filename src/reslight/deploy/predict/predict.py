@@ -3,13 +3,13 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from reslight.atomic import write_files
+from reslight.atomic import make_folder
 from reslight.deploy.classifier import Classifier
 from reslight.deploy.predict.output import Output, ParquetOutput, Table, open_output, plain_path
 from reslight.deploy.predict.pictures import Pictures
@@ -83,9 +83,10 @@ def predict(
                 progress.advance(len(batch))
         except BaseException:
             for one in outputs:
-                one.flush()
-                if output is not None:
-                    one.keep(done)
+                with suppress(OSError):  # which would hide the error that is raised, such as a full disk
+                    one.flush()
+                    if output is not None:
+                        one.keep(done)
             raise
         finally:
             progress.close()
@@ -105,19 +106,24 @@ def _state(output: Path | None, embeddings: Path | None, settings: Mapping[str, 
         yield False
         return
     path = state_of(output)
-    is_begun = path.is_file()
-    if is_begun:
-        _check_settings(path, settings, output)
-    else:
-        for other in filter(None, (output, embeddings)):
-            if os.path.lexists(other):
-                raise UsageError(f"{visible(other)} exists: predictions replace no file. Remove it, or choose another name.")
-        write_files({path: json.dumps(settings, indent=1).encode()})
-    with path.open("rb") as file:
+    make_folder(path.parent)
+    with path.open("a+b") as file:
         if lock_alone(file.fileno()) is False:
             raise UsageError(f"{visible(output)} is being written by another process. Wait for it, or choose another name.")
-        yield is_begun
-    path.unlink()
+        file.seek(0)
+        begun = file.read()
+        if begun:
+            _check_settings(begun, path, settings, output)
+        else:
+            for other in filter(None, (output, embeddings)):
+                if os.path.lexists(other):
+                    path.unlink()
+                    raise UsageError(f"{visible(other)} exists: predictions replace no file. Remove it, or choose another name.")
+            file.write(json.dumps(settings, indent=1).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        yield bool(begun)
+    path.unlink(missing_ok=True)
 
 
 def state_of(output: Path) -> Path:
@@ -125,9 +131,9 @@ def state_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.unfinished.json")
 
 
-def _check_settings(path: Path, settings: Mapping[str, Any], output: Path) -> None:
+def _check_settings(begun: bytes, path: Path, settings: Mapping[str, Any], output: Path) -> None:
     try:
-        before = json.loads(path.read_bytes())
+        before = json.loads(begun)
     except ValueError:
         before = {}
     for name, value in settings.items():

@@ -1,7 +1,9 @@
 """Show how far a long command is: a line that changes in a terminal, a line now and then elsewhere."""
 
+import os
 import sys
 import time
+from contextlib import suppress
 from typing import TextIO
 
 from reslight.messages import counted
@@ -54,6 +56,8 @@ class Progress:
 
     def _print(self, line: str) -> None:
         if self._is_terminal:
+            with suppress(OSError):  # a longer line would begin a new one each time
+                line = line[: max(0, os.get_terminal_size(self._stream.fileno()).columns - 1) or None]  # 0 if unknown
             self._stream.write(f"\r{line.ljust(self._width)}")
             self._width = len(line)
         else:
