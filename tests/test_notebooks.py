@@ -26,6 +26,8 @@ def texts(notebook) -> str:
 def executed(name: str, folder: Path):
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    errors = [output.text for output in outputs(notebook) if output.get("name") == "stderr"]
+    assert not [text for text in errors if "IProgress" not in text], "a reader would see lines that the notebook does not show"
     return notebook
 
 
