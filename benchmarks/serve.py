@@ -173,7 +173,7 @@ def main() -> None:
         (folder / "lit.py").write_text(LITSERVE, encoding="utf-8")
         ports = {side: free_port() for side in options.sides}
         words = {
-            "reslight": ["-m", "reslight", "serve", options.weights, "--rate", "0", "--port", str(ports.get("reslight"))],
+            "reslight": ["-m", "reslight", "serve", options.weights, "--rate=0", "--max-requests=64", f"--port={ports.get('reslight')}"],
             "litserve": [str(folder / "lit.py"), options.weights, str(ports.get("litserve"))],
         }
         if options.threads:

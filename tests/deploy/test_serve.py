@@ -11,12 +11,16 @@ import sys
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from unittest.mock import Mock
 
 import httpx
 import pytest
 import torch
+import uvicorn
 from PIL import Image
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from uvicorn.server import ServerState
 
 import reslight
 from reslight import UsageError
@@ -25,6 +29,7 @@ from reslight.deploy.listen import bind
 from reslight.deploy.serve.app import Service
 from reslight.deploy.serve.batches import Batches
 from reslight.deploy.serve.limits import Limits, Rates
+from reslight.deploy.serve.server import _Protocol
 from reslight.deploy.serve.upload import FORMATS, ImageFile, check_images
 
 
@@ -249,10 +254,57 @@ def test_rates_remember_a_bounded_number_of_clients(monkeypatch):
 
 def test_no_more_requests_than_allowed_are_in_work(classifier, monkeypatch):
     service = Service(classifier, "", Limits(rate=0, max_requests=2))
+    hosts = map(str, range(5))
+    monkeypatch.setattr("reslight.deploy.serve.app.network", lambda _: next(hosts))  # five clients
     answers = ask_all(service, *[("/predict", "POST", {"content": PNG})] * 5)
     assert sorted(one.status_code for one in answers) == [200, 200, 503, 503, 503]
     assert (service.requests, service.answered, service.refused) == (0, 2, 3)
     service.close()
+
+
+def test_one_client_has_at_most_half_of_the_requests_in_work(classifier):
+    """As many slow senders as --max-requests stopped everybody else."""
+    service = Service(classifier, "", Limits(rate=0, max_requests=4, timeout=0.5))
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield PNG[:10]
+        await asyncio.sleep(10)
+
+    async def post(host: str, content: object) -> httpx.Response:
+        transport = httpx.ASGITransport(service.app(), raise_app_exceptions=False, client=(host, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post("/predict", content=content)
+
+    async def send() -> list[httpx.Response]:
+        return await asyncio.gather(*(post("10.0.0.1", slowly()) for _ in range(4)), post("10.0.0.2", PNG), post("10.0.0.2", PNG))
+
+    *slow, first, second = asyncio.run(send())
+    assert sorted(one.status_code for one in slow) == [408, 408, 429, 429]
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert "2 requests of your address are in work, half of --max-requests" in next(one.text for one in slow if one.status_code == 429)
+    assert (service.requests, service._of_client.total()) == (0, 0)
+    service.close()
+
+
+def test_one_client_has_at_most_half_of_the_connections(monkeypatch):
+    """Idle connections of one client stopped everybody else."""
+    monkeypatch.setattr("reslight.deploy.serve.server._CONNECTIONS", 5)
+    config = uvicorn.Config(Starlette(), http=type("_Limited", (_Protocol,), {"share": 2}), ws="none", lifespan="off", log_config=None)
+
+    async def connect() -> list[bool]:
+        config.load()
+        state, aborted = ServerState(), []
+        for host in ("10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2"):
+            transport = Mock()
+            transport.get_extra_info = lambda name, host=host: (host, 1) if name == "peername" else None
+            protocol = config.http_protocol_class(config, state, {})
+            protocol.connection_made(transport)
+            aborted.append(transport.abort.called)
+            if aborted[-1]:
+                protocol.connection_lost(None)
+        return aborted
+
+    assert asyncio.run(connect()) == [False, False, True, False]
 
 
 def test_predictions_that_take_too_long_are_refused(classifier, monkeypatch):
@@ -272,7 +324,7 @@ def test_a_failure_is_one_line(service, monkeypatch):
 
 
 def test_many_requests_at_once_get_their_own_answers(service):
-    shades = [encoded(8, 8 + number) for number in range(20)]
+    shades = [encoded(8, 8 + number) for number in range(16)]
     answers = ask_all(service, *[("/predict", "POST", {"content": one}) for one in shades])
     expected = [prediction.classes[0] for prediction in service.classifier.predict(shades)]
     found = [(row["label"], row["probability"]) for one in answers for row in one.json()["predictions"][0]["classes"][:1]]

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from starlette.routing import Route
 
 from reslight.deploy.classifier import Classifier, predictions
 from reslight.deploy.serve.batches import Batches
-from reslight.deploy.serve.limits import Limits, Rates
+from reslight.deploy.serve.limits import Limits, Rates, network
 from reslight.deploy.serve.upload import ImageFile, check_images, read_images
 from reslight.messages import UsageError, visible
 from reslight.version import __version__
@@ -40,6 +41,7 @@ class Service:
         self.threads = ThreadPoolExecutor(classifier.threads, thread_name_prefix="reslight-decode")
         self.requests = self.answered = self.refused = 0
         """Requests for predictions that are in work, were answered, and were refused."""
+        self._of_client: Counter[str] = Counter()
         self._pixels, self._freed = 0, asyncio.Condition()
 
     def app(self) -> Starlette:
@@ -78,18 +80,25 @@ class Service:
 
     async def predict(self, request: Request) -> JSONResponse:
         """Classify the images of a request."""
+        client = network(request.client.host if request.client else "")
         try:
-            if wait := self.rates.wait(request.client.host if request.client else ""):
+            if wait := self.rates.wait(client):
                 reason = f"More than {self.limits.rate:g} requests per second came from your address (--rate): try again in {wait:.1f} s."
                 raise HTTPException(429, reason, {"Retry-After": str(math.ceil(wait))})
             if self.requests >= self.limits.max_requests:
                 reason = f"{self.requests} requests are in work (--max-requests): try again later."
                 raise HTTPException(503, reason, {"Retry-After": "1"})
+            # A client that sends slowly must not stop all others.
+            if (found := self._of_client[client]) >= max(1, self.limits.max_requests // 2):
+                reason = f"{found} requests of your address are in work, half of --max-requests: try again later."
+                raise HTTPException(429, reason, {"Retry-After": "1"})
             self.requests += 1
+            self._of_client[client] += 1
             try:
                 response = await self._answer(request)
             finally:
                 self.requests -= 1
+                self._of_client -= Counter([client])  # without those that have none left
         except HTTPException:
             self.refused += 1
             raise

@@ -20,7 +20,7 @@ class Limits:
         max_mb: Million bytes of a request, with all of its images.
         max_megapixels: Million pixels of all images of a request together.
         max_files: Images of a request.
-        max_requests: Requests that are read or computed at the same time.
+        max_requests: Requests that are read or computed at the same time; at most half of them are of one client.
         rate: Requests per second of a client, on average; a client may send as many as in two seconds at once. 0 for no limit.
         timeout: Seconds for a request to arrive, and seconds to compute its predictions.
     """
@@ -71,7 +71,7 @@ class Rates:
         """Take a token of a client's bucket; return 0, or the seconds until there will be one if the bucket is empty."""
         if not self._rate:
             return 0.0
-        now, name = self._clock(), _network(client)
+        now, name = self._clock(), network(client)
         full_at = max(self._full_at.get(name, now), now) + 1 / self._rate
         if (wait := full_at - now - self._room / self._rate) > 1e-9:
             return wait
@@ -83,7 +83,7 @@ class Rates:
         return 0.0
 
 
-def _network(client: str) -> str:
+def network(client: str) -> str:
     """Return who counts as one client: an IPv4 address, or an IPv6 network of 64 bits, which one subscriber has."""
     try:
         address = ip_address(client)

@@ -11,7 +11,7 @@ from types import FrameType
 
 from reslight.deploy.classifier import Classifier
 from reslight.deploy.listen import bind, url_of
-from reslight.deploy.serve.limits import Limits
+from reslight.deploy.serve.limits import Limits, network
 from reslight.messages import MissingPackageError, counted
 
 try:
@@ -62,7 +62,7 @@ def serve(
         service = Service(classifier, source, limits)
         config = uvicorn.Config(
             service.app(),
-            http=type("_Limited", (_Protocol,), {"seconds": limits.timeout}),
+            http=type("_Limited", (_Protocol,), {"seconds": limits.timeout, "share": _CONNECTIONS if proxy else _CONNECTIONS // 2}),
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -121,17 +121,24 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Closes connections on which no complete request header arrives in time, and those that are too many."""
+    """Closes connections on which no complete request header arrives in time, and those that are too many, of one client or of all."""
 
     seconds = 30.0
+    share = _CONNECTIONS // 2
+    """Connections of one client."""
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > _CONNECTIONS:
+        if len(self.connections) > _CONNECTIONS or (len(self.connections) > self.share and self._are_many()):
             transport.abort()
         else:
             self._wait()
+
+    def _are_many(self) -> bool:
+        """Return whether this client has more connections than its share."""
+        hosts: list[str] = [network(one.client[0]) for one in self.connections if isinstance(one, H11Protocol) and one.client]
+        return self.client is not None and hosts.count(network(self.client[0])) > self.share
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
