@@ -46,6 +46,6 @@ def calibrate(folder: Path, root: str, labels: str | None = None) -> Calibration
     part = Part.evaluate(net, split)
     temperature = fit_temperature(part.logits, part.labels)
     before, after = (evaluated(part.logits.double() / one, part.labels)[1].ece for one in (1.0, temperature))
-    found = Calibration(temperature=temperature, total=len(split), ece_before=before, ece=after, fingerprint=split.fingerprint)
+    found = Calibration(temperature=temperature, total=len(part.labels), ece_before=before, ece=after, fingerprint=split.fingerprint)
     write_folder(net, folder, replace(record, calibration=found))
     return found

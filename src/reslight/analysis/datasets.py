@@ -60,6 +60,7 @@ def datamodule_of(
     if (kind := data.get("kind")) in ("Folder", "ImageNet"):
         columns = LabelColumns.of_card(data.get("labels_columns"))
         settings: dict[str, Any] = {"val_size": val_size, "fold": data.get("fold"), "labels": labels, "labels_columns": columns}
+        settings["on_bad_image"] = "skip"  # as training may have; results tell how many images they count
         return (ImageNet if kind == "ImageNet" else Folder)(root, preprocess=preprocess, **settings)
     if kind == "Stream":
         from reslight.data import Stream
@@ -163,7 +164,7 @@ def other_images(
         return None
     content = data.get("splits", {}).get("train", {}).get("content")
     settings = {"val_size": data.get("val_size", 0), "fold": data.get("fold"), "labels": labels, "preprocess": preprocess}
-    settings["on_unknown_class"] = "skip"
+    settings |= {"on_unknown_class": "skip", "on_bad_image": "skip"}
     columns = LabelColumns.of_card(data.get("labels_columns"))
     kind = ImageNetEvaluation if is_imagenet else EvaluationFolder
     return kind(root, names, trained_on=content, labels_columns=columns, **settings)

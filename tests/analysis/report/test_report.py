@@ -129,6 +129,26 @@ def test_names_of_classes_and_files_are_escaped(capsys):
     assert "8 test images" in capsys.readouterr().out
 
 
+def test_images_that_cannot_be_read_are_named_and_not_counted(capsys, caplog):
+    classes = ["a", "b"]
+    folder_of_images(Path("images"), classes)
+    for name in ("images/train/a/<i>1.png", "images/test/a/<i>2.png"):
+        Path(name).write_bytes(Path(name).read_bytes()[:60])
+    preprocess = package.Preprocess(size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    package.save(package.create_model("resnet8", num_classes=2), "w", preprocess=preprocess, labels=classes)
+    assert main(["report", "w", "--data", "images", "-o", "r.html"]) == 0
+    assert "of 7 test images of images right" in capsys.readouterr().out
+    assert "skipped: images/train/a/<i>1.png" in caplog.text
+    assert "skipped: images/test/a/<i>2.png" in caplog.text
+    texts = " ".join(Reader(Path("r.html").read_text(encoding="utf-8")).texts)
+    assert "7 test images" in texts
+    # Of the test images of a, those before and after the broken one keep their names.
+    split = Folder("images", on_bad_image="skip", preprocess=preprocess)
+    split.setup("test")
+    part = Part.evaluate(package.load("w"), split.splits["test"])
+    assert [part.name(number) for number in range(4)] == ["a/<i>0.png", "a/<i>1.png", "a/<i>3.png", "b/<i>0.png"]
+
+
 def test_no_temperature_is_judged_by_the_images_that_it_was_fitted_to_and_no_image_was_trained_on(capsys):
     for number, name in enumerate("ab"):
         Path("images", name).mkdir(parents=True)

@@ -31,6 +31,7 @@ def copies_section(splits: Mapping[str, AnySplit], labels: list[str], most: int)
     if total > (MOST_IN_MEMORY if in_memory else MOST_ENCODED):
         return paragraph(f"Not looked for among {total:,} images: <code>reslight data check</code> does, and draws them.")
     thumbnails = torch.stack([torch.from_numpy(thumbnail(_bytes(image))) for split in splits.values() for image in _images(split)])
+    splits = {name: split.readable() for name, split in splits.items()}
     sizes = [len(split) for split in splits.values()]
     groups = torch.arange(len(splits)).repeat_interleave(torch.tensor(sizes))
     found = near_copies(thumbnails.numpy(), groups.numpy())

@@ -63,7 +63,7 @@ class Part:
             for batch in EvalLoader(split, batch_size=BATCH, rank=0, devices=1):
                 logits.append(network(normalizer(batch.images, torch.channels_last)).float())
                 labels.append(batch.labels)
-        return cls(net, split, torch.cat(logits), torch.cat(labels))
+        return cls(net, split.readable(), torch.cat(logits), torch.cat(labels))
 
     def name(self, number: int) -> str:
         """Return the name of an image: the end of its path, or its number."""

@@ -70,13 +70,14 @@ def report(sources: Sequence[str], root: str, labels: str | None = None) -> Repo
     lines, sections = _several_labels(outcome) if first.net.multi_label else _one_label(outcome, opened, name)
     histories = [source.history for source in opened if source.history]
     splits: dict[str, AnySplit] = {split: first.data.splits[split] for split in ("train", "val", "test") if split in first.data.splits}
-    known: dict[str, Tensor] = {split: images.labels for split, images in splits.items()} | {name: parts[0].labels}
+    copies = copies_section(splits, list(outcome.names), COPIES)  # reads all images, so that those that cannot be read are known
+    known: dict[str, Tensor] = {split: images.readable().labels for split, images in splits.items()} | {name: parts[0].labels}
     counts = {split: class_counts(one, len(outcome.names)).tolist() for split, one in known.items() if _are_known(one)}
     sections = [
         sections[0],
         *([("Curves", curves_section(histories))] if histories else []),
         *sections[1:],
-        ("Near copies in different splits", copies_section(splits, list(outcome.names), COPIES)),
+        ("Near copies in different splits", copies),
         ("Images of each class", histogram_section(counts, outcome.names)),
     ]
     return Report(page(f"Report on {title}", sections), lines)

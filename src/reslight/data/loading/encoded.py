@@ -146,6 +146,11 @@ class EncodedSplit:
         name = hashlib.sha256(self.fingerprint.encode() + numbers.numpy().astype("<i8").tobytes()).hexdigest()
         return replace(self, numbers=numbers, labels=self.labels[indices], fingerprint=name)
 
+    def readable(self) -> Self:
+        """Return the split without the images that were skipped so far; it keeps its fingerprint."""
+        keep = ~torch.isin(self.numbers, torch.tensor(list(self.bad), dtype=torch.int64))
+        return replace(self, numbers=self.numbers[keep], labels=self.labels[keep]) if self.skipped else self
+
     def batches(self, numbers: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
         """Decode the images of each batch.
 

@@ -96,6 +96,10 @@ class Split:
             self.keys.index_select(0, indices.cpu()),
         )
 
+    def readable(self) -> Self:
+        """Return the split itself: all of its images have been read. The counterpart of `EncodedSplit.readable`."""
+        return self
+
     def order(self, seed: int, epoch: int) -> Tensor:
         """Return the random order of the images in an epoch, int64 `(N,)` on the split's device."""
         return permutation(len(self), seed, epoch, device=self.device)
