@@ -79,7 +79,7 @@ def test_a_deeper_network_that_computes_the_same_has_the_same_temperature(folder
 def test_onnx_files_give_logits_that_are_divided(folder: Path):
     onnxruntime = pytest.importorskip("onnxruntime")
     assert main(["calibrate", "w"]) == 0
-    assert main(["export", "w", "net.onnx"]) == 0
+    assert main(["export", "w", "net.onnx", "--normalized-input"]) == 0
     net, session = package.load("w"), onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
     images = torch.randn(2, 1, 8, 8)
     with torch.inference_mode():

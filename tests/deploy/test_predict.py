@@ -337,3 +337,9 @@ def test_weights_with_other_names_of_classes_are_others():
     one, other = (package.load(NET) for _ in range(2))
     other.labels = tuple("abcdefghij")
     assert package.Classifier(one).sha256 == package.Classifier(NET, exact=True).sha256 != package.Classifier(other).sha256
+
+
+def test_images_of_phones_that_pillow_does_not_read_are_rows_too(tmp_path):
+    for name in ("a.jpg", "b.HEIC", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert [Path(name).name for name in Pictures([str(tmp_path)])] == ["a.jpg", "b.HEIC"]

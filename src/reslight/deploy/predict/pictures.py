@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from reslight.data.image_folder.class_tree import files_below, is_image
+from reslight.data.image_folder.class_tree import files_below, is_foreign, is_image
 from reslight.messages import UsageError, visible
 
 STDIN = "-"
@@ -84,7 +84,7 @@ def _decoded(paths: Iterable[bytes], separator: bytes) -> Iterator[str]:
 
 
 def _files(name: str) -> Iterator[str]:
-    """Yield a file, or the images of a folder. What cannot be opened is yielded, too: to read it tells why."""
+    """Yield a file, or the images of a folder. What cannot be read, such as HEIC, is yielded, too: its row tells why."""
     if not Path(name).is_dir():
         yield name
         return
@@ -98,7 +98,7 @@ def _files(name: str) -> Iterator[str]:
         folder = Path(name, inner).as_posix()
         yield from closed
         closed.clear()
-        yield from (f"{folder}/{one}" for one in files if is_image(one))
+        yield from (f"{folder}/{one}" for one in files if is_image(one) or is_foreign(one))
 
 
 def _matches(pattern: str) -> list[str]:
