@@ -47,6 +47,7 @@ def _network(name: str) -> reslight.ResNet:
     net = reslight.create_model(name).eval()
     net.preprocess = reslight.Preprocess(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     with torch.no_grad():
+        net.fc.weight /= 100  # features are 2,500 long, about a hundred times those of trained weights
         net.fc.bias[0] += 10
     return net
 
