@@ -26,10 +26,11 @@ import reslight
 from reslight import UsageError
 from reslight.cli import main
 from reslight.deploy.listen import bind
+from reslight.deploy.serve import server
 from reslight.deploy.serve.app import Service
 from reslight.deploy.serve.batches import Batches
 from reslight.deploy.serve.limits import Limits, Rates
-from reslight.deploy.serve.server import _Protocol
+from reslight.deploy.serve.server import _Protocol, serve
 from reslight.deploy.serve.upload import FORMATS, ImageFile, check_images
 
 
@@ -83,6 +84,16 @@ def test_the_answers_are_those_of_classifier(service):
         assert [(row["label"], row["probability"]) for row in one["classes"]] == [
             (k, pytest.approx(v, abs=1e-6)) for k, v in prediction.classes
         ]
+
+
+def test_a_port_that_another_program_took_during_the_start_is_one_line(monkeypatch):
+    with bind("127.0.0.1", 0) as other:
+        port = other.getsockname()[1]
+        ours = bind("127.0.0.1", port)  # two programs may bind a port at once
+        other.listen()
+        monkeypatch.setattr(server, "bind", lambda *_: ours)
+        with pytest.raises(UsageError, match=rf"^--port is {port}: another program uses it\. Choose another port"):
+            serve("resnet8.digits", port=port, say=lambda _: None)
 
 
 @pytest.mark.parametrize("kind", ["image/png", "application/octet-stream", "application/x-www-form-urlencoded", None])

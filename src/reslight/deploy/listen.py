@@ -24,12 +24,17 @@ def bind(host: str, port: int) -> socket.socket:
         opened.bind(address)
     except OSError as error:
         opened.close()
-        if error.errno == errno.EADDRINUSE:
-            raise UsageError(f"--port is {port}: another program uses it. Choose another port, or 0 for any free one.") from None
-        if error.errno == errno.EACCES:
-            raise UsageError(f"--port is {port}: this user may not use it. Choose one from 1024 on, such as 8000.") from None
-        raise UsageError(f"--host is {host}: {error.strerror}. Use 127.0.0.1, or 0.0.0.0 for all addresses of this machine.") from None
+        raise refusal(host, port, error) from None
     return opened
+
+
+def refusal(host: str, port: int, error: OSError) -> UsageError:
+    """Return what to say of an address that cannot be used. Two programs may bind one at once: the second then fails when it listens."""
+    if error.errno == errno.EADDRINUSE:
+        return UsageError(f"--port is {port}: another program uses it. Choose another port, or 0 for any free one.")
+    if error.errno == errno.EACCES:
+        return UsageError(f"--port is {port}: this user may not use it. Choose one from 1024 on, such as 8000.")
+    return UsageError(f"--host is {host}: {error.strerror}. Use 127.0.0.1, or 0.0.0.0 for all addresses of this machine.")
 
 
 def url_of(listener: socket.socket) -> str:

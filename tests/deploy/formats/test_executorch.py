@@ -50,8 +50,9 @@ def test_the_file_answers_as_the_network(tmp_path, net, record, capfd):
         file.session.run(sample_pixels(net.preprocess, 1, 8, 4097))
 
     assert RUNTIME._load_program(str(path)).load_method("activation")(()) == ["softmax"]
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(reslight.UsageError, match=r"small\.pte cannot be opened as executorch: "):
+    content = path.read_bytes()
+    path.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])  # such files have crashed the process
+    with pytest.raises(reslight.UsageError, match=r"small\.pte is damaged, or reslight did not write it\. Export it: "):
         open_file(path, threads=1)
     assert capfd.readouterr() == ("", "")
 
@@ -79,7 +80,7 @@ def digits():
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"hello"])
 def test_other_files_are_one_line(tmp_path, content, capfd):
     (tmp_path / "x.pte").write_bytes(content)
-    with pytest.raises(reslight.UsageError, match=r"x\.pte ") as caught:
+    with pytest.raises(reslight.UsageError, match=r"x\.pte is damaged, or reslight did not write it") as caught:
         open_file(tmp_path / "x.pte", threads=1)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")

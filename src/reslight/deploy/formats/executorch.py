@@ -1,6 +1,7 @@
 """ExecuTorch: one .pte file for phones and other small devices, with the kernels of XNNPACK; one image at a time."""
 
 import contextlib
+import hashlib
 import io
 import os
 import threading
@@ -26,6 +27,10 @@ LARGEST_SIDE = 4096
 """Of an image, in pixels. The runtime reserves address space for the largest image (250 MB); an image uses as much as it needs."""
 
 
+_MARK = b"reslight"
+"""Stands before the sha256 of a file's other bytes, at its end, where ExecuTorch reads nothing. Damaged files would crash the process."""
+
+
 def build(network: PixelsToProbabilities, about: str, calibration: Sequence[Tensor] | None) -> Mapping[str, bytes]:
     """Return the file's content; see `formats.FormatModule`. Images of 16 bits are int32: ExecuTorch has no uint16.
 
@@ -40,7 +45,7 @@ def build(network: PixelsToProbabilities, about: str, calibration: Sequence[Tens
             program = _traced(_quantized(program, calibration), network)
         methods = {key: value for key, value in ({KEY: about} | readable(about)).items() if value}
         lowered = exir.to_edge_transform_and_lower(program, partitioner=[partitioner], constant_methods=methods)
-        return {".pte": bytes(lowered.to_executorch().buffer)}
+        return {".pte": _with_checksum(bytes(lowered.to_executorch().buffer))}
 
 
 def open_session(path: Path, threads: int) -> Session:
@@ -48,10 +53,13 @@ def open_session(path: Path, threads: int) -> Session:
 
     Raises:
         MissingPackageError: executorch is not installed.
-        UsageError: a file that reslight did not export.
+        UsageError: a file that reslight did not export, or a damaged one.
     """
     name = visible(path, 1000)
     runtime, version = _runtime()
+    content = path.read_bytes()
+    if content != _with_checksum(content[: -len(_with_checksum(b""))]):
+        raise UsageError(f"{name} is damaged, or reslight did not write it. Export it: reslight export WEIGHTS {name}")
     with _without_native_log():
         if runtime._threadpool_get_thread_count() != threads:
             runtime._unsafe_reset_threadpool(threads)
@@ -72,6 +80,10 @@ def open_session(path: Path, threads: int) -> Session:
             return torch.cat([method((image[None],))[0].clone() for image in images])
 
     return Session(about, run, f"executorch {version}")
+
+
+def _with_checksum(content: bytes) -> bytes:
+    return content + _MARK + hashlib.sha256(content).digest()
 
 
 def _traced(module: torch.nn.Module, network: PixelsToProbabilities) -> ExportedProgram:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from reslight.deploy.classifier import Classifier
-from reslight.deploy.listen import bind, url_of
+from reslight.deploy.listen import bind, refusal, url_of
 from reslight.deploy.serve.limits import Limits, network
 from reslight.messages import MissingPackageError, counted
 
@@ -76,7 +76,7 @@ def serve(
         logging.getLogger("uvicorn.error").addFilter(_is_failure)
         url = url_of(listener)
         ready = f"listening at {url}; Ctrl-C stops. For example: curl --data-binary @photo.jpg {url}/predict"
-        server = _Server(config, service, say, ready)
+        server = _Server(config, service, say, ready, (host, port))
         say(f"serving {source}: {counted(len(classifier.labels), 'class', 'classes')}; {classifier.backend}")
         asyncio.run(server.serve(sockets=[listener]))
     cut = service.requests
@@ -94,13 +94,16 @@ def _is_failure(record: logging.LogRecord) -> bool:
 class _Server(uvicorn.Server):
     """Ends by itself after a signal, and leaves the exit code to the command."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, say: Callable[[str], None], ready: str) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, say: Callable[[str], None], ready: str, address: tuple[str, int]) -> None:
         super().__init__(config)
-        self._service, self._say, self._ready = service, say, ready
+        self._service, self._say, self._ready, self._address = service, say, ready, address
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say that the server listens once it does: a program may wait for the line."""
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            raise refusal(*self._address, error) from None
         self._say(self._ready)
 
     @contextmanager
