@@ -259,6 +259,14 @@ def test_torch_gets_what_was_checked_not_what_it_would_find_in_the_file(files, m
         assert {name: copy.read(name) for name in copy.namelist()} == {name: archive.read(name) for name in archive.namelist()}
 
 
+def test_a_file_of_another_program_beside_the_export_is_not_replaced(tmp_path):
+    (tmp_path / "net.bin").write_bytes(b"other")
+    with pytest.raises(UsageError, match=r"net\.bin is another program's file: the export of .*net\.xml would replace it"):
+        exporting.check_target(tmp_path / "net.xml", FORMATS["openvino"])
+    (tmp_path / "net.xml").touch()
+    exporting.check_target(tmp_path / "net.xml", FORMATS["openvino"])
+
+
 def test_the_format_is_found_by_the_suffix():
     assert format_of(Path("a/net.onnx")) is FORMATS["onnx"]
     assert format_of(Path("net.pt2")) is FORMATS["torch"]

@@ -2,7 +2,7 @@
 
 A format is a module with two functions, `build` and `open_session`, and a row of the table here:
 
-    build(network, about, calibration, path) -> {suffix: content}
+    build(network, about, calibration) -> {suffix: content}
     open_session(path, threads) -> Session
 
 Every export is opened and compared with the network before it is written; see formats/export.py.

@@ -17,6 +17,8 @@ _BATCH = 64
 def calibration_images(record: Record, root: str | None, labels: str | None, count: int) -> list[Tensor]:
     """Return training images, evenly spread over the training split, in batches of one size: uint8 or uint16 `(N, H, W, C)`.
 
+    Images that cannot be read are left out, with a line for each.
+
     Noise, or the golden images, would do for no network: the ranges would be those of noise.
 
     Args:
@@ -41,7 +43,7 @@ def calibration_images(record: Record, root: str | None, labels: str | None, cou
         module.setup("fit")
     split = module.splits["train"]
     numbers = [number * len(split) // count for number in range(count)] if len(split) > count else list(range(len(split)))
-    found = pixels_of(split, numbers, record.preprocess, whole=False)
+    found = pixels_of(split, numbers, record.preprocess, whole=False, skip=True)
     batches = []
     for _, images in groupby(found, key=lambda image: image.shape):
         batches += [batch.permute(0, 2, 3, 1).contiguous() for batch in torch.split(torch.stack(list(images)), _BATCH)]

@@ -64,7 +64,7 @@ def check_target(path: Path, format: Format) -> None:
     """Check the name of the file to write, before anything is loaded.
 
     Raises:
-        UsageError: another suffix than the format's.
+        UsageError: another suffix than the format's, or a file in the way.
         FileNotFoundError: a missing folder.
     """
     if path.suffix != format.suffix or path.is_dir():
@@ -74,6 +74,9 @@ def check_target(path: Path, format: Format) -> None:
         )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder of {path} is missing. Create {path.parent}.")
+    for other in format.files(path)[:-1]:
+        if other.exists() and not path.exists():  # an earlier export has both
+            raise UsageError(f"{other} is another program's file: the export of {path} would replace it. Choose another name.")
 
 
 @torch.inference_mode()
