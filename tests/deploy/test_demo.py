@@ -97,6 +97,7 @@ def test_a_demo_that_cannot_be(words, message, capsys):
 
 
 def test_the_files_of_a_space(folder):
+    pytest.importorskip("gradio")
     files = space_files(folder, "net-demo")
     assert set(files) == {
         *("README.md", "app.py", "requirements.txt"),
@@ -113,6 +114,7 @@ def test_the_files_of_a_space(folder):
 
 
 def test_a_space_names_exact_versions():
+    pytest.importorskip("gradio")
     pinned = dict(line.split("==") for line in requirements())
     assert pinned["reslight[demo]"] == reslight.__version__
     assert pinned["torch"] == torch.__version__.partition("+")[0]
@@ -121,6 +123,7 @@ def test_a_space_names_exact_versions():
 
 
 def test_a_space_is_pushed_in_one_commit(hub, folder, capsys):
+    pytest.importorskip("gradio")
     assert main(["push", str(folder), "acme/net-demo", "--space", "--dry-run"]) == 0
     assert "nothing was sent (dry run); the Space acme/net-demo would be created" in capsys.readouterr().out
     assert "acme/net-demo" not in hub.repos
