@@ -183,7 +183,7 @@ class Classifier:
         pending: Iterator[Picture] = iter(_each(images))
         numbered = (f"image {number}" for number in count())
         with ThreadPoolExecutor(self.threads, thread_name_prefix="reslight-decode") as pool:
-            while batch := list(islice(pending, BATCH)):
+            while batch := list(islice(pending, self.batch)):
                 found = pool.map(self.decode, batch, numbered) if len(batch) > 1 else [self.decode(batch[0])]
                 yield [image.pixels for image in found]
 

@@ -37,7 +37,7 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("--list", dest="lists", action="append", default=[], metavar="FILE", help=about)
     parser.add_argument("-o", "--output", metavar="OUT", help="file to write: .csv, .jsonl or .parquet (default: csv on standard output)")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes of each picture, at most (default: 5)")
-    about = "leave out classes with a probability below this (default: 0; with several labels for each image 0.5)"
+    about = "keep only classes with a probability above this (default: all; with several labels for each image 0.5)"
     parser.add_argument("--threshold", type=float, metavar="P", help=about)
     about = "parquet file for what the last layer gets of each picture; not with exported files"
     parser.add_argument("--embeddings", metavar="OUT.parquet", help=about)
@@ -78,7 +78,7 @@ def predict(
         lists: Files with paths.
         output: A .csv, .jsonl or .parquet file; csv on standard output if None.
         top: Classes of each picture, at most.
-        threshold: Classes with a probability below it are left out.
+        threshold: Only classes with a probability above it are kept.
         embeddings: A .parquet file for embeddings.
         threads: Threads; all cores if None.
         exact: Compute with the network as it is.
@@ -90,6 +90,7 @@ def predict(
         OSError: missing weights or pictures, or a file that cannot be written.
         UsageError: an option that is out of range, or an output that exists.
     """
+    from reslight.cli.allocator import keep_freed_blocks
     from reslight.deploy.predict.output import SUFFIXES, check_suffix
 
     check_probability("threshold", threshold, "0.5")
@@ -107,6 +108,7 @@ def predict(
     from reslight.deploy.classifier import Classifier
     from reslight.deploy.predict.predict import predict
 
+    keep_freed_blocks()
     classifier = Classifier(source, threads=threads, exact=exact)
     if embeddings is not None:
         classifier.check_embeddings()

@@ -46,7 +46,7 @@ class Table:
 
     Args:
         top: Classes of each picture.
-        threshold: Classes whose probability is below it are left out.
+        threshold: Only classes with a probability above it are kept; all if 0.
     """
 
     def __init__(self, top: int, threshold: float) -> None:
@@ -61,7 +61,7 @@ class Table:
     def classes(self, result: Result) -> list[tuple[str, float]]:
         """Return the classes of a picture that are written."""
         pairs = result.prediction.classes if result.prediction else ()
-        return [(label, probability) for label, probability in pairs if probability >= self.threshold]
+        return [(label, probability) for label, probability in pairs if probability > self.threshold or not self.threshold]
 
     def values(self, result: Result) -> list[Any]:
         """Return the value of each column; None where it is empty."""

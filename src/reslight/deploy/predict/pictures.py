@@ -1,5 +1,6 @@
 """Find the pictures that a user means: files, folders at any depth, patterns, lists and standard input, one path at a time."""
 
+import codecs
 import glob
 import os
 import sys
@@ -78,7 +79,7 @@ def lines(file: BinaryIO) -> Iterator[str]:
 
 def _decoded(paths: Iterable[bytes], separator: bytes) -> Iterator[str]:
     for path in paths:
-        name = os.fsdecode(path.removesuffix(b"\r") if separator != b"\0" else path)
+        name = os.fsdecode(path.removesuffix(b"\r").removeprefix(codecs.BOM_UTF8) if separator != b"\0" else path)
         if name:
             yield name
 

@@ -52,7 +52,7 @@ def predict(
         pictures: The pictures.
         output: The file, see `open_output`; None for standard output.
         top: Classes of each picture, at most.
-        threshold: Classes whose probability is below it are left out.
+        threshold: Only classes with a probability above it are kept; all if 0.
         embeddings: A parquet file for what the last layer gets of each picture.
 
     Raises:
