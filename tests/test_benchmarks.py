@@ -39,6 +39,7 @@ NIGHTLY = {
     "many_files",
     "many_files --simulate",
     "photos",
+    "predict",
     "serve",
     "speedups",
     "stream",

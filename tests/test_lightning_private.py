@@ -1,10 +1,12 @@
 """A test for each private part of Lightning that reslight depends on: it fails when Lightning renames the part."""
 
+import inspect
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, EMAWeightAveraging, Timer, WeightAveraging
@@ -73,6 +75,20 @@ def test_the_averaged_model_of_a_callback():
     updated: list[Any] = []
     callback.on_train_batch_end(SimpleNamespace(global_step=1), module, None, None, 0)
     assert updated == [module], "the callback calls what is put in its place"
+
+
+def test_whole_numbers_stay_whole_though_a_library_named_floats_first(monkeypatch):
+    annotations = inspect.unwrap(Trainer.__init__).__annotations__
+    monkeypatch.setitem(annotations, "limit_train_batches", float | int | None)
+    monkeypatch.setitem(annotations, "precision", before := annotations["precision"])
+    lightning_private.order_number_types()
+    assert get_args(annotations["limit_train_batches"]) == (int, float, type(None))
+    assert annotations["precision"] is before
+    parser = ArgumentParser()
+    parser.add_class_arguments(Trainer, "trainer")
+    for text, value in (("4", 4), ("1", 1), ("1.0", 1.0), ("0.5", 0.5)):
+        found = parser.parse_args([f"--trainer.limit_train_batches={text}"]).trainer.limit_train_batches
+        assert (found, type(found)) == (value, type(value))
 
 
 def test_the_trainer_of_a_module():

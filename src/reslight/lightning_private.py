@@ -4,10 +4,13 @@ pyproject.toml limits Lightning's version, and tests/test_lightning_private.py h
 Lightning renames what the function reads or writes.
 """
 
+import inspect
+import operator
 import traceback
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
@@ -23,6 +26,19 @@ from torch.optim.swa_utils import AveragedModel
 def trainer_of(module: LightningModule) -> Trainer | None:
     """Return the module's trainer; the public property raises an error where there is none."""
     return module._trainer
+
+
+def order_number_types() -> None:
+    """Put int before float where an argument of the Trainer may be either, so that a parser reads 4 as 4 batches, and not as 4.0.
+
+    Python keeps one object for `Optional[Union[int, float]]` and `Optional[Union[float, int]]`, the one that a program made first.
+    Libraries such as gradio make the second; Lightning's annotations are then it, too, if it is imported after them.
+    """
+    annotations = inspect.unwrap(Trainer.__init__).__annotations__
+    for name, hint in annotations.items():
+        kinds = get_args(hint)
+        if int in kinds and float in kinds and kinds.index(float) < kinds.index(int):
+            annotations[name] = reduce(operator.or_, (int, *(kind for kind in kinds if kind is not int)))
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:

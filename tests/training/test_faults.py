@@ -10,11 +10,10 @@ from faults import CASES
 from sandbox import Sandbox
 
 DAILY = {
-    "SIGTERM to the second of two processes",
     "the disk is full",
     "the power fails at each moment of a run, an evaluation, a resume and two exports",
 }
-"""Some 10 processes in total; tests/test_interrupts.py has the start."""
+"""Some processes in total; tests/test_interrupts.py has the start."""
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from reslight.cli.resume import changes_of_length, check_epochs, data_root_of
 from reslight.cli.saved_config import save_config
 from reslight.cli.settings import check_classes_to_help_with, check_settings
 from reslight.data import ImageDataModule
-from reslight.lightning_private import callbacks_of, is_from_restoring
+from reslight.lightning_private import callbacks_of, is_from_restoring, order_number_types
 from reslight.messages import UsageError, as_sentence
 from reslight.runs import config_files
 from reslight.runs.callback import RunFolder
@@ -87,6 +87,7 @@ class CLI(LightningCLI):
         self.checkpoint_io = AtomicCheckpointIO()
         # The text under a setting's field is its help. To read it takes half of the parsing time, so only help does.
         self.asks_for_help = any(_asks_for_help(word) for word in words)
+        order_number_types()
         set_parsing_settings(docstring_parse_attribute_docstrings=self.asks_for_help)
         super().__init__(
             ImageClassifier,

@@ -86,6 +86,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(chunk_store, "_FREE_SHARE", 0)  # else chunks are deleted where the disk of the tests is nearly full
     server = Server(make_set(tmp_path / "set"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     use(f"http://127.0.0.1:{server.server_port}", monkeypatch)
