@@ -129,7 +129,7 @@ def test_read_only_arrays_give_no_warning(net):
         (b"no image", "the image is not an image that Pillow can read"),
         ([np.zeros((4, 4, 3), np.uint8), b"no image"], "image 1 is not an image that Pillow can read"),
         (5, "images is of type int: it must be a path"),
-        ([5], "the image is of type int: it must be a path"),
+        ([5], "image 0 is of type int: it must be a path"),
         ("no.png", "no.png is missing. Give the path of an image file."),
     ],
 )

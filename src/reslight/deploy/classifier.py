@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -30,7 +31,9 @@ from reslight.weights.loading import load
 BATCH = 32
 """Images that are computed at once; larger batches are not faster on CPUs."""
 _BATCH_OF_WHOLE = 4
-"""The same for exported files, which get all pixels of each image: a photo of 12 million has 36 MB."""
+"""Images that are decoded at once for exported files, which get all pixels of each: a photo of 12 million has 36 MB."""
+_LARGEST_BATCH = 2**27
+"""Values of a batch after which no image is added."""
 
 
 class DecodedImage(NamedTuple):
@@ -179,13 +182,30 @@ class Classifier:
         return self._model.compute(pixels)
 
     def _batches(self, images: Picture | Iterable[Picture]) -> Iterator[list[Tensor]]:
-        """Yield decoded images, a batch at a time."""
-        pending: Iterator[Picture] = iter(_each(images))
-        numbered = (f"image {number}" for number in count())
+        """Yield decoded images, a batch at a time: at most `BATCH`, and few where an exported file gets all pixels of large ones."""
+        batch: list[Tensor] = []
+        size = 0
+        for pixels in self._decoded(images):
+            batch.append(pixels)
+            size += pixels.numel()
+            if len(batch) == BATCH or size > _LARGEST_BATCH:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _decoded(self, images: Picture | Iterable[Picture]) -> Iterator[Tensor]:
+        """Yield the pixels of each image. Each thread decodes a few in a row: to hand over one by one takes longer than small ones take."""
+        named = (("the image" if _is_one(images) else f"image {number}", picture) for number, picture in enumerate(_each(images)))
         with ThreadPoolExecutor(self.threads, thread_name_prefix="reslight-decode") as pool:
-            while batch := list(islice(pending, self.batch)):
-                found = pool.map(self.decode, batch, numbered) if len(batch) > 1 else [self.decode(batch[0])]
-                yield [image.pixels for image in found]
+            while several := list(islice(named, self.batch)):
+                share = math.ceil(len(several) / self.threads)
+                shares = [several[first : first + share] for first in range(0, len(several), share)]
+                for found in pool.map(self._decode_some, shares) if len(shares) > 1 else map(self._decode_some, shares):
+                    yield from found
+
+    def _decode_some(self, several: Sequence[tuple[str, Picture]]) -> list[Tensor]:
+        return [self.decode(picture, name).pixels for name, picture in several]
 
 
 def predictions(probabilities: Tensor, labels: Sequence[str], top: int | None) -> list[Prediction]:
