@@ -9,7 +9,8 @@ from reslight.lazy import loader
 from reslight.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from reslight.deploy.classifier import Classifier, Prediction
+    from reslight.deploy.classifier import Classifier
+    from reslight.deploy.prediction import Prediction
     from reslight.messages import UsageError
     from reslight.models import ResNet, ResNetConfig, cifar_config, create_model, deepen, list_models
     from reslight.preprocess import Preprocess
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "reslight.deploy.classifier",
-    "Prediction": "reslight.deploy.classifier",
+    "Prediction": "reslight.deploy.prediction",
     "ResNet": "reslight.models",
     "ResNetConfig": "reslight.models",
     "cifar_config": "reslight.models",

@@ -308,7 +308,7 @@ def test_progress_tells_the_time_that_is_left(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     plain, terminal = io.StringIO(), io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    terminal.isatty = lambda: True
     shown = [Progress(1000, 100, stream) for stream in (plain, terminal)]
     for _ in range(4):
         now[0] += 10
@@ -326,7 +326,7 @@ def test_progress_fits_a_narrow_terminal(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((20, 9)))
     terminal = io.StringIO()
-    terminal.isatty, terminal.fileno = (lambda: True), (lambda: 2)  # type: ignore[method-assign]
+    terminal.isatty, terminal.fileno = (lambda: True), (lambda: 2)
     shown = Progress(1000, 0, terminal)
     now[0] = 1.0
     shown.advance(100)

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -21,6 +20,7 @@ from reslight.deploy.backend import Backend
 from reslight.deploy.formats import is_exported_file
 from reslight.deploy.images import Picture, all_pixels, decoded
 from reslight.deploy.inference import Inference
+from reslight.deploy.prediction import Prediction, predictions
 from reslight.messages import UsageError, check_number
 from reslight.models import ResNet
 from reslight.preprocess import Preprocess
@@ -43,27 +43,6 @@ class DecodedImage(NamedTuple):
     """uint8 or uint16 `(C, H, W)`."""
     steps: tuple[str, ...]
     """How it was and will be changed for the network, in words."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a network says of an image.
-
-    Attributes:
-        classes: The most probable classes with their probabilities, the highest first; a class without a name is called by its number.
-    """
-
-    classes: tuple[tuple[str, float], ...]
-
-    @property
-    def label(self) -> str:
-        """The most probable class."""
-        return self.classes[0][0]
-
-    @property
-    def probability(self) -> float:
-        """The probability of `label`."""
-        return self.classes[0][1]
 
 
 class Classifier:
@@ -206,13 +185,6 @@ class Classifier:
 
     def _decode_some(self, several: Sequence[tuple[str, Picture]]) -> list[Tensor]:
         return [self.decode(picture, name).pixels for name, picture in several]
-
-
-def predictions(probabilities: Tensor, labels: Sequence[str], top: int | None) -> list[Prediction]:
-    """Return the best classes of images with these probabilities `(N, classes)`."""
-    best = probabilities.sort(dim=1, descending=True, stable=True)
-    rows = zip(best.indices[:, :top].tolist(), best.values[:, :top].tolist(), strict=True)
-    return [Prediction(tuple((labels[one], value) for one, value in zip(*row, strict=True))) for row in rows]
 
 
 class _Network:

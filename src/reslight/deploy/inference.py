@@ -102,7 +102,8 @@ def quick_form(net: ResNet) -> ResNet:
 def multiplies_bfloat16() -> bool:
     """Return whether this CPU multiplies matrices of bfloat16; on others, bfloat16 is slower than float32."""
     has: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.backends.mkldnn.is_available() and any(has.get(name) for name in ("avx512_bf16", "amx_bf16"))  # type: ignore[no-untyped-call]
+    has_instructions = any(has.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return has_instructions and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch declares no types here
 
 
 def folded(net: ResNet) -> ResNet:

@@ -144,8 +144,9 @@ def classify(source: str, images: Sequence[str], threshold: float | None = None,
         FileNotFoundError: none of the files exists.
         UsageError: a threshold that is not 0 to 1, or one for the other kind of labels.
     """
-    from reslight.deploy.classifier import Classifier, predictions
+    from reslight.deploy.classifier import Classifier
     from reslight.deploy.formats import is_exported_file
+    from reslight.deploy.prediction import predictions
 
     for option, value, usual in (("threshold", threshold, "0.5"), ("sure", sure, "0.9, for example")):
         check_probability(option, value, usual)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from reslight.cli.parser import Commands, runs
 
@@ -50,14 +51,14 @@ def serve(
     proxy: str | None,
     threads: int | None,
     exact: bool,
-    **limits: float,
+    **limits: Any,
 ) -> bool:
     """Serve a classifier, see `reslight.deploy.serve.server.serve`."""
     from reslight.deploy.serve.limits import Limits
     from reslight.deploy.serve.server import serve
 
     say = partial(print, flush=True)
-    return serve(source, host, port, Limits(**limits), say=say, threads=threads, exact=exact, proxy=proxy)  # type: ignore[arg-type]
+    return serve(source, host, port, Limits(**limits), say=say, threads=threads, exact=exact, proxy=proxy)
 
 
 def demo(source: str, *, examples: Sequence[str], host: str, port: int) -> None:

@@ -57,7 +57,7 @@ def make_page(net: ResNet, title: str, examples: Sequence[str | os.PathLike[str]
             with gr.Column():
                 image = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image", height=320)
                 # gradio's own opens the file, with a traceback if it cannot.
-                image.preprocess = partial(_path, Path(image.GRADIO_CACHE))  # type: ignore[method-assign]
+                image.preprocess = partial(_path, Path(image.GRADIO_CACHE))  # type: ignore[method-assign]  # of this component only
                 if examples:
                     gr.Examples([[str(Path(one))] for one in examples], inputs=[image], cache_examples=False)
             with gr.Column():

@@ -112,7 +112,7 @@ def _quantized(model: Any, calibration: Sequence[Tensor]) -> Any:
             reached.update(node.output)
             names += [node.name] if node.op_type in _INT8_LAYERS else []
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]  # onnxruntime has no types
         """Hands onnxruntime one batch after the other."""
 
         def __init__(self) -> None:

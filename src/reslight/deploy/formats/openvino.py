@@ -112,7 +112,7 @@ def without_telemetry() -> Iterator[None]:
     """Keep OpenVINO and nncf from reporting their use to Intel: they do so unless openvino_telemetry cannot be imported."""
     name = "openvino_telemetry"
     before = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]
+    sys.modules[name] = None  # type: ignore[assignment]  # Python's way to have an import fail
     try:
         yield
     finally:

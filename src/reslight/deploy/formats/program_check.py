@@ -36,7 +36,7 @@ _RULES = {
     "out_spec": (_TREESPEC, "has the treespec"),
     "path_name": (re.compile(r"(weight|tensor)_\d+"), "refers to"),
 } | dict.fromkeys(("name", "as_name", "forward_arg_names"), (_NAME, "has the name"))
-"""What the strings of a key must look like, and what is said of others; `_TEXT` for all other keys."""
+"""By key: the pattern that its strings must match, and the words for those that do not. Strings of other keys must match `_TEXT`."""
 _MOST_JSON = 2**26
 """Largest size of a JSON entry in bytes: that of a ResNet-1202 has 20 MB."""
 _NEVER = ("as_custom_obj", "as_operator", "as_graph", "as_script_object", "as_opaque_obj")
@@ -74,6 +74,7 @@ def check_program(path: Path) -> io.BytesIO:
                 if inner.endswith(".json"):
                     _check_json(json.loads(content), refuse)
                 copy.writestr(zipfile.ZipInfo(entry.filename), content)
+    # zipfile raises NotImplementedError for a compression that it does not know.
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RecursionError, ValueError) as error:
         if isinstance(error, UsageError):
             raise

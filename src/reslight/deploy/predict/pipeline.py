@@ -8,7 +8,8 @@ from itertools import islice
 
 from torch import Tensor
 
-from reslight.deploy.classifier import Classifier, Prediction, predictions
+from reslight.deploy.classifier import Classifier
+from reslight.deploy.prediction import Prediction, predictions
 from reslight.messages import MissingPackageError, visible
 
 _AHEAD = 2

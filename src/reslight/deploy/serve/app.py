@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from reslight.deploy.classifier import Classifier, predictions
+from reslight.deploy.classifier import Classifier
+from reslight.deploy.prediction import predictions
 from reslight.deploy.serve.batches import Batches
 from reslight.deploy.serve.limits import Limits, Rates, network
 from reslight.deploy.serve.upload import ImageFile, check_images, read_images

@@ -131,7 +131,7 @@ class _Protocol(H11Protocol):
     """Connections of one client."""
     _timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of uvicorn, where it is a BaseTransport
         super().connection_made(transport)
         if len(self.connections) > _CONNECTIONS or (len(self.connections) > self.share and self._are_many()):
             transport.abort()
