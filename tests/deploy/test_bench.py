@@ -55,6 +55,11 @@ def test_without_images_only_the_speed_is_measured(quick: None):
     assert found.images == "32 images of noise, 1x8x8"
 
 
+def test_networks_with_other_classes_are_not_counted_on_the_same_images(quick: None):
+    with pytest.raises(package.UsageError, match=r"^--data is data: resnet8\.digits and the others have different classes"):
+        bench(["resnet8.digits", "resnet20.cifar10"], [], root="data", threads=1, rounds=1)
+
+
 def test_several_labels_are_right_together():
     probabilities = torch.tensor([[0.9, 0.1], [0.6, 0.7], [0.2, 0.3]])
     side: Any = type("", (), {"multi_label": True, "probabilities": lambda self, pictures: probabilities})()

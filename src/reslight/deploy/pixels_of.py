@@ -50,6 +50,12 @@ def pixels_of(split: Any, numbers: Iterable[int], preprocess: Preprocess, *, who
     yield from (image for image in _ahead(decode, numbers) if image is not None)
 
 
+def labels_of(split: Any, numbers: Tensor) -> Tensor:
+    """Return the labels of images: int64 `(N,)`, or uint8 `(N, classes)` if an image may have several."""
+    found: Tensor = split.labels[numbers] if isinstance(split, Split) else split.labels_of(numbers)
+    return found
+
+
 def _ahead(decode: Callable[[int], Tensor | None], numbers: Iterable[int]) -> Iterator[Tensor | None]:
     """Yield what `decode` returns for each number, in their order, decoded by threads."""
     waiting: deque[Future[Tensor | None]] = deque()

@@ -12,7 +12,7 @@ from reslight.analysis.datasets import data_of
 from reslight.analysis.verify import Check
 from reslight.deploy.formats import format_of
 from reslight.deploy.formats.opened import FileBackend, open_file
-from reslight.deploy.pixels_of import pixels_of
+from reslight.deploy.pixels_of import labels_of, pixels_of
 from reslight.messages import UsageError, visible
 from reslight.metrics import Evaluator
 from reslight.models import ResNet
@@ -149,20 +149,13 @@ def _evaluate(
 def _batches(split: Any, file: FileBackend) -> Iterator[tuple[list[Tensor], Tensor]]:
     """Yield decoded images of any sizes, with their labels."""
     images: list[Tensor] = []
-    start = 0
-    for image in pixels_of(split, range(len(split)), file.preprocess):
+    start = pixels = 0
+    for end, image in enumerate(pixels_of(split, range(len(split)), file.preprocess), start=1):
         images.append(image)
-        if len(images) == _MOST_IMAGES or sum(one[0].numel() for one in images) > _MOST_PIXELS:
-            yield images, _labels_of(split, start, len(images))
-            start, images = start + len(images), []
-    if images:
-        yield images, _labels_of(split, start, len(images))
-
-
-def _labels_of(split: Any, start: int, count: int) -> Tensor:
-    rows = torch.arange(start, start + count)
-    found: Tensor = split.labels_of(rows) if hasattr(split, "labels_of") else split.labels[rows]
-    return found
+        pixels += image[0].numel()
+        if len(images) == _MOST_IMAGES or pixels > _MOST_PIXELS or end == len(split):
+            yield images, labels_of(split, torch.arange(start, end))
+            start, pixels, images = end, 0, []
 
 
 @torch.inference_mode()

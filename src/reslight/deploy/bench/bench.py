@@ -13,7 +13,6 @@ from torch import Tensor
 
 from reslight.analysis.datasets import data_of
 from reslight.cores import available_cores
-from reslight.data.loading.split import Split
 from reslight.deploy.bench.side import BATCHES, Side, file_side, network_sides
 from reslight.deploy.bench.speed import measure_speed, measure_starts
 from reslight.deploy.classifier import BATCH, Classifier
@@ -22,7 +21,7 @@ from reslight.deploy.formats.calibration import calibration_images
 from reslight.deploy.formats.export import export_file
 from reslight.deploy.formats.opened import open_file
 from reslight.deploy.formats.sources import load_to_export
-from reslight.deploy.pixels_of import pixels_of
+from reslight.deploy.pixels_of import labels_of, pixels_of
 from reslight.messages import MissingPackageError, UsageError, visible
 from reslight.multi_label import THRESHOLD
 from reslight.preprocess import Preprocess
@@ -117,6 +116,8 @@ def bench(
                         left_out.append(f"{name}: {error}")
                     else:
                         sides.append(file_side(name, path, threads))
+        if root is not None and any(record.labels != records[0].labels for record in records):
+            raise UsageError(f"--data is {root}: {sources[0]} and the others have different classes. Measure them one by one.")
         data = None if root is None else data_of(records[0], root, labels, ("test", "val"))
         split = None if data is None else _evaluated_split(data)
         preprocess = sides[0].classifier.preprocess
@@ -157,7 +158,7 @@ def _evaluate(sides: Sequence[Side], split: "AnySplit") -> None:
     for start in range(0, len(split), BATCH):
         numbers, batch = torch.arange(start, min(start + BATCH, len(split))), list(islice(pictures, BATCH))
         answers = {id(side): _answers(side.classifier, batch) for side in sides}
-        truth = split.labels[numbers] if isinstance(split, Split) else split.labels_of(numbers)
+        truth = labels_of(split, numbers)
         for side in sides:
             own = answers[id(side)]
             side.right = (side.right or 0) + _agreeing(own, truth)
