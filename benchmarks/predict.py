@@ -1,6 +1,6 @@
 """`reslight predict`: its speed beside decoding alone and the network alone, and its memory for 10,000 and 1,000,000 paths.
 
-Threads decode beside the network on the same cores, so the best that both together can reach is one image in the sum of both times. The
+Threads decode and compute on the same cores, so the best that both together can reach is one image in the sum of both times. The
 memory is that of a list with one path many times, whose image is decoded and computed once: what remains is the command itself. Each side
 is a process of its own.
 """
@@ -24,16 +24,17 @@ from reslight import Classifier
 from reslight.deploy.predict.pictures import Pictures
 from reslight.deploy.predict.predict import predict
 what, net, root, out, threads = sys.argv[1:]
-classifier, paths = Classifier(net, threads=int(threads)), list(Pictures([root]))
+classifier = Classifier(net, threads=1, workers=int(threads))
+paths = list(Pictures([root]))
 pixels = [classifier.decode(path).pixels for path in paths[:32]]
 classifier.compute(pixels)
 start = time.perf_counter()
 if what == "decoding":
-    with ThreadPoolExecutor(classifier.threads) as pool:
+    with ThreadPoolExecutor(classifier.workers) as pool:
         list(pool.map(lambda path: classifier.decode(path).steps, paths, chunksize=32))
 elif what == "network":
-    for _ in range(0, len(paths), 32):
-        classifier.compute(pixels)
+    with ThreadPoolExecutor(classifier.workers) as pool:
+        list(pool.map(lambda _: classifier.compute(pixels), range(0, len(paths), 32)))
 else:
     predict(classifier, Pictures([root]), Path(out), top=5, threshold=0)
 print(len(paths) / (time.perf_counter() - start))

@@ -197,6 +197,16 @@ def test_a_full_disk_is_one_line_and_the_command_resumes(reslight, unfinished):
     assert Path("out.csv").read_bytes() == unfinished["csv"]
 
 
+def test_the_number_of_threads_changes_no_row(reslight, pictures):
+    Path("pics/7.png").write_text("no image")
+    Path("list").write_text("".join(f"{name}\n" for name in [*pictures, "pics/7.png"] * 20))  # seven batches
+    for threads in (1, 3):
+        answer = reslight("predict", NET, "--list", "list", "-o", f"{threads}.csv", "--threads", threads)
+        assert (answer.code, f", {threads} thread" in answer.err) == (1, True)
+    assert Path("1.csv").read_bytes() == Path("3.csv").read_bytes()
+    assert sum(bool(row["error"]) for row in rows("1.csv")) == 20
+
+
 def test_one_of_two_commands_writes_a_file(pictures):
     settings = {"weights": "a"}
     with module._state(Path("out.csv"), None, settings) as is_begun:
@@ -289,7 +299,7 @@ def test_several_labels_are_those_above_the_threshold(reslight, pictures):
             "--embeddings needs a file of its own for the classes. Add --output predictions.csv, for example.",
         ),
         (["--list", "no.txt"], "the list no.txt is missing. Give a text file with a path on each line."),
-        ([".", "--threads", "0"], "threads is 0: it must be at least 1. Leave it out for all cores."),
+        ([".", "--threads", "0"], "--threads is 0: it must be at least 1. Leave it out for all cores."),
     ],
 )
 def test_mistakes_are_one_line(reslight, words, message):

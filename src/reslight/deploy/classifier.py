@@ -32,6 +32,8 @@ BATCH = 32
 """Images that are computed at once; larger batches are not faster on CPUs."""
 _BATCH_OF_WHOLE = 4
 """Images that are decoded at once for exported files, which get all pixels of each: a photo of 12 million has 36 MB."""
+_SMALL = 2**15
+"""Values of an array that no thread is worth: 105 x 105 pixels in color."""
 _LARGEST_BATCH = 2**27
 """Values of a batch after which no image is added."""
 
@@ -52,6 +54,7 @@ class Classifier:
         source: A name from `reslight.list_weights()`, a folder of weights, a repository on the Hub, a run's folder, a network that
             `reslight.load` returned, or a file that `reslight export` wrote (.onnx and others).
         threads: Threads for computing and decoding; the cores that this process may use if None.
+        workers: Threads that may call `compute` at once, each with `threads` of its own.
         exact: Compute with the network as it is, in its own precision, instead of its quickest form on this CPU.
 
     Attributes:
@@ -68,13 +71,16 @@ class Classifier:
         UsageError: damaged weights, a network without `preprocess`, or an option that is out of range.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | ResNet, *, threads: int | None = None, exact: bool = False) -> None:
-        if threads is not None:
-            check_number("threads", threads, whole=True)
-            if threads < 1:
-                raise UsageError(f"threads is {threads}: it must be at least 1. Leave it out for all cores.")
-        self.threads = threads or available_cores()
-        self._model = _open(source, threads, exact=exact)
+    def __init__(
+        self, source: str | os.PathLike[str] | ResNet, *, threads: int | None = None, workers: int = 1, exact: bool = False
+    ) -> None:
+        for name, value, usual in (("threads", threads, "all cores"), ("workers", workers, "one")):
+            if value is not None:
+                check_number(name, value, whole=True)
+                if value < 1:
+                    raise UsageError(f"{name} is {value}: it must be at least 1. Leave it out for {usual}.")
+        self.threads, self.workers = threads or available_cores(), workers
+        self._model = _open(source, threads, workers, exact=exact)
         self.labels: tuple[str, ...] = self._model.labels
         self.preprocess: Preprocess = self._model.preprocess
         self.multi_label: bool = self._model.multi_label
@@ -174,11 +180,11 @@ class Classifier:
             yield batch
 
     def _decoded(self, images: Picture | Iterable[Picture]) -> Iterator[Tensor]:
-        """Yield the pixels of each image. Each thread decodes a few in a row: to hand over one by one takes longer than small ones take."""
+        """Yield the pixels of each image. Each thread gets a few in a row, and none if they are small: to hand them over takes longer."""
         named = (("the image" if _is_one(images) else f"image {number}", picture) for number, picture in enumerate(_each(images)))
         with ThreadPoolExecutor(self.threads, thread_name_prefix="reslight-decode") as pool:
             while several := list(islice(named, self.batch)):
-                share = math.ceil(len(several) / self.threads)
+                share = len(several) if all(map(_is_small, several)) else math.ceil(len(several) / self.threads)
                 shares = [several[first : first + share] for first in range(0, len(several), share)]
                 for found in pool.map(self._decode_some, shares) if len(shares) > 1 else map(self._decode_some, shares):
                     yield from found
@@ -239,7 +245,7 @@ class _File:
         return sha256_of(self.path)
 
 
-def _open(source: str | os.PathLike[str] | ResNet, threads: int | None, *, exact: bool) -> _Network | _File:
+def _open(source: str | os.PathLike[str] | ResNet, threads: int | None, workers: int, *, exact: bool) -> _Network | _File:
     if isinstance(source, ResNet):
         return _Network(source, threads, exact=exact)
     if is_exported_file(source):
@@ -247,12 +253,18 @@ def _open(source: str | os.PathLike[str] | ResNet, threads: int | None, *, exact
             raise UsageError(f"exact is true: {source} is an exported file, which its own runtime computes. Leave exact out.")
         from reslight.deploy.formats.opened import open_file
 
-        return _File(open_file(Path(source), threads), Path(source))
+        return _File(open_file(Path(source), threads, workers), Path(source))
     if find_run_or_weights(os.fspath(source)):
         from reslight.runs.trained import load_net  # imports Lightning, as everything about checkpoints
 
         return _Network(load_net(os.fspath(source)), threads, exact=exact)
     return _Network(load(source), threads, exact=exact)
+
+
+def _is_small(named: tuple[str, Picture]) -> bool:
+    """Return whether an image is decoded in no time."""
+    picture = named[1]
+    return isinstance(picture, np.ndarray | Tensor) and math.prod(picture.shape) <= _SMALL
 
 
 def _is_one(images: object) -> bool:

@@ -53,7 +53,7 @@ def decoded(picture: Picture, preprocess: Preprocess, name: str = "the image", *
         data = bytearray(picture)
         return _from_file(io.BytesIO(data), lambda: data, name, preprocess, whole=whole)
     if isinstance(picture, np.ndarray | Tensor):
-        picture = _from_array(picture, name, preprocess)
+        picture = _from_array(picture, name, preprocess, whole=whole)
     if isinstance(picture, Tensor):
         height, width = picture.shape[-2:]
         return Read(picture, (f"{width} x {height}, {counted(len(picture), 'channel')}", *_steps(height, width, preprocess)))
@@ -113,8 +113,10 @@ def _from_file(file: Any, data: Callable[[], bytearray], name: str, preprocess: 
     return Read(pixels, (read_as, *_steps(height, width, preprocess)))
 
 
-def _from_array(array: np.ndarray | Tensor, name: str, preprocess: Preprocess) -> Image.Image | Tensor:
-    """Return an array or tensor as what `Preprocess` takes; gray and RGB of 8 bits as a Pillow image, so that files give the same result.
+def _from_array(array: np.ndarray | Tensor, name: str, preprocess: Preprocess, *, whole: bool) -> Image.Image | Tensor:
+    """Return an array or tensor as what `Preprocess` takes.
+
+    Gray and RGB of 8 bits become a Pillow image where they are converted or resized, so that files give the same result.
 
     Raises:
         UsageError: another shape or dtype.
@@ -135,8 +137,16 @@ def _from_array(array: np.ndarray | Tensor, name: str, preprocess: Preprocess) -
         )
     if preprocess.channels not in (1, 3) or preprocess.bits != 8:
         return tensor
+    if len(tensor) == preprocess.channels and (whole or _is_ready(tensor, preprocess)):
+        return tensor.cpu()
     values = tensor.cpu().permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+
+
+def _is_ready(tensor: Tensor, preprocess: Preprocess) -> bool:
+    """Return whether `preprocess` neither resizes nor crops or pads an image."""
+    height, width = tensor.shape[-2:]
+    return preprocess.shape == (height, width) and _fit(height, width, preprocess) == ((0, 0, height, width), (height, width))
 
 
 def _writable(array: np.ndarray) -> np.ndarray:

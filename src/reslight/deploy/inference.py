@@ -7,14 +7,14 @@ again.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from reslight.cores import available_cores
+from reslight.deploy.torch_threads import torch_threads
 from reslight.messages import UsageError, counted
 from reslight.models import ResNet
 from reslight.models.blocks import PreActBasicBlock, PreActBottleneck
@@ -63,7 +63,7 @@ class Inference:
         Raises:
             UsageError: logits that are not numbers.
         """
-        with torch.inference_mode(), _threads(self.threads):
+        with torch.inference_mode(), torch_threads(self.threads):
             pixels = pixels.to(self.net.fc.weight.device)
             logits, features = _forward(self._quick or self.net, self._normalize(pixels, self._layout))
             if self._is_rounded and len(near := self._is_near(logits, features).nonzero().flatten()):
@@ -137,16 +137,3 @@ def _forward(net: ResNet, images: Tensor) -> tuple[Tensor, Tensor]:
         x = net.get_submodule(name)(x)
     features = net.forward_pool(x).to(net.fc.weight.dtype)
     return net.fc(features), features
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with this many threads inside; it is a setting of the calling thread, which others may have made."""
-    before = torch.get_num_threads()
-    if before != count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        if before != count:
-            torch.set_num_threads(before)

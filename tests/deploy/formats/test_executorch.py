@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from tests.concurrent_calls import assert_threads_agree
 
 import reslight
 from reslight.data import Digits
@@ -42,12 +43,14 @@ def test_the_file_answers_as_the_network(tmp_path, net, record, capfd):
     lines = export_file(net, record, "0" * 64, path, FORMATS["executorch"])
     assert "MB, executorch, float32, preprocessing inside" in lines[0]
     file = open_file(path, threads=1)
+    open_file(path, threads=2)  # which must not replace the threads of the file that is open
     assert (file.labels, file.preprocess) == (record.labels, record.preprocess)
     for count, *size in ((3, 12, 12), (1, 4096, 5), (2, 1, 4096), (1, 1, 1)):
         pixels = sample_pixels(net.preprocess, count, *size)
         torch.testing.assert_close(file.session.run(pixels), PixelsToProbabilities(net)(pixels), atol=1e-2, rtol=0)
     with pytest.raises(reslight.UsageError, match=r"an image has 4097 x 8 pixels: .*small\.pte takes at most 4096 x 4096\."):
         file.session.run(sample_pixels(net.preprocess, 1, 8, 4097))
+    assert_threads_agree(path)
 
     assert RUNTIME._load_program(str(path)).load_method("activation")(()) == ["softmax"]
     content = path.read_bytes()
@@ -90,6 +93,6 @@ def test_other_files_are_one_line(tmp_path, content, capfd):
 def test_a_missing_package_is_one_line(monkeypatch, tmp_path, step):
     monkeypatch.setitem(sys.modules, PACKAGES[step], None)
     network = PixelsToProbabilities(reslight.load("resnet8.digits"))
-    arguments = {"build": (network, "{}", None), "open_session": (tmp_path / "x.pte", 1)}[step]
+    arguments = {"build": (network, "{}", None), "open_session": (tmp_path / "x.pte", 1, 1)}[step]
     with pytest.raises(reslight.UsageError, match=r"^executorch is not installed: the format ExecuTorch needs it\. Run pip install"):
         getattr(executorch_format, step)(*arguments)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.concurrent_calls import assert_threads_agree
 
 import reslight as package
 from reslight.deploy.formats import FORMATS, Session, format_of
@@ -56,6 +57,11 @@ def test_a_file_gives_the_probabilities_of_the_network_for_images_of_any_size(fi
     with pytest.raises(UsageError, match=r"\(1, H, W\)"):
         file.probabilities([torch.zeros(3, 8, 8, dtype=torch.uint8)])
     assert file.probabilities([]).shape == (0, 10)
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_several_threads_get_what_one_gets(files, name):
+    assert_threads_agree(files[name])
 
 
 @pytest.mark.parametrize("name", ["onnx", "torch"])

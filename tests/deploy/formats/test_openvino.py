@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from tests.concurrent_calls import assert_threads_agree
 
 import reslight
 from reslight.data import Digits
@@ -44,6 +45,10 @@ def exported(tmp_path_factory, record):
 def correct(path, split):
     found = open_file(path, threads=1).probabilities(list(split.images))
     return int((found.argmax(1) == split.labels).sum())
+
+
+def test_several_threads_get_what_one_gets(exported):
+    assert_threads_agree(exported[0])
 
 
 def copied(path, folder):
@@ -86,7 +91,7 @@ def test_images_of_16_bits(tmp_path):
     network = PixelsToProbabilities(net)
     for suffix, content in openvino_format.build(network, json.dumps(ABOUT), None).items():
         (tmp_path / f"deep{suffix}").write_bytes(content)
-    session = openvino_format.open_session(tmp_path / "deep.xml", threads=1)
+    session = openvino_format.open_session(tmp_path / "deep.xml", threads=1, workers=1)
     pixels = sample_pixels(net.preprocess, 3, 30, 17)
     assert pixels.dtype == torch.uint16
     torch.testing.assert_close(session.run(pixels), network(pixels), atol=1e-4, rtol=0)

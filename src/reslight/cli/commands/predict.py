@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reslight.cli.parser import Commands, runs
+from reslight.cores import available_cores
 from reslight.messages import UsageError, counted, shortened, visible
 
 _LINE = 1_000
@@ -94,6 +95,8 @@ def predict(
     from reslight.deploy.predict.output import SUFFIXES, check_suffix
 
     check_probability("threshold", threshold, "0.5")
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads is {threads}: it must be at least 1. Leave it out for all cores.")
     if top < 1:
         raise UsageError(f"--top is {top}: it must be at least 1. Use 5, for example.")
     if output is not None:
@@ -109,10 +112,11 @@ def predict(
     from reslight.deploy.predict.predict import predict
 
     keep_freed_blocks()
-    classifier = Classifier(source, threads=threads, exact=exact)
+    workers = threads or available_cores()
+    classifier = Classifier(source, threads=1, workers=workers, exact=exact)
     if embeddings is not None:
         classifier.check_embeddings()
-    print(f"{visible(source, _LINE)}: {classifier.backend}", file=sys.stderr)
+    print(f"{visible(source, _LINE)}: {classifier.form}, {counted(workers, 'thread')}", file=sys.stderr)
     least = threshold if threshold is not None else 0.5 if classifier.multi_label else 0.0
     out = None if output is None else Path(output)
     try:

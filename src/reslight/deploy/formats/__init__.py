@@ -3,7 +3,7 @@
 A format is a module with two functions, `build` and `open_session`, and a row of the table here:
 
     build(network, about, calibration) -> {suffix: content}
-    open_session(path, threads) -> Session
+    open_session(path, threads, workers) -> Session
 
 Every export is opened and compared with the network before it is written; see formats/export.py.
 """
@@ -49,8 +49,13 @@ class FormatModule(Protocol):
             MissingPackageError: a package that is not installed.
         """
 
-    def open_session(self, path: Path, threads: int) -> Session:
+    def open_session(self, path: Path, threads: int, workers: int) -> Session:
         """Open a file with the format's own runtime.
+
+        Args:
+            path: The file.
+            threads: Threads for a batch.
+            workers: Threads that may call `run` at once. A runtime that computes one batch at a time gives each the threads of all.
 
         Raises:
             MissingPackageError: the runtime is not installed.

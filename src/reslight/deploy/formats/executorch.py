@@ -25,8 +25,8 @@ from reslight.messages import UsageError, visible
 _import = partial(import_package, "ExecuTorch")
 LARGEST_SIDE = 4096
 """Of an image, in pixels. The runtime reserves address space for the largest image (250 MB); an image uses as much as it needs."""
-
-
+_has_threads = threading.Event()
+"""Set when the first file is opened: its number of threads is that of the process, as a change would crash the files that are open."""
 _MARK = b"reslight"
 """Stands before the sha256 of a file's other bytes, at its end, where ExecuTorch reads nothing. Damaged files would crash the process."""
 
@@ -48,7 +48,7 @@ def build(network: PixelsToProbabilities, about: str, calibration: Sequence[Tens
         return {".pte": _with_checksum(bytes(lowered.to_executorch().buffer))}
 
 
-def open_session(path: Path, threads: int) -> Session:
+def open_session(path: Path, threads: int, workers: int) -> Session:
     """Open a file with the runtime of ExecuTorch; see `formats.FormatModule`.
 
     Raises:
@@ -61,8 +61,9 @@ def open_session(path: Path, threads: int) -> Session:
     if content != _with_checksum(content[: -len(_with_checksum(b""))]):
         raise UsageError(f"{name} is damaged, or reslight did not write it. Export it: reslight export WEIGHTS {name}")
     with _without_native_log():
-        if runtime._threadpool_get_thread_count() != threads:
-            runtime._unsafe_reset_threadpool(threads)
+        if not _has_threads.is_set() and runtime._threadpool_get_thread_count() != threads * workers:
+            runtime._unsafe_reset_threadpool(threads * workers)
+        _has_threads.set()
         program = runtime._load_program(str(path), program_verification=runtime.Verification.InternalConsistency)
         if KEY not in [program.get_method_name(number) for number in range(program.num_methods())]:
             raise UsageError(f"{name} has no preprocessing inside that reslight wrote. Export it: reslight export WEIGHTS {name}")

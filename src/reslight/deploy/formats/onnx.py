@@ -38,7 +38,7 @@ def build(network: PixelsToProbabilities, about: str, calibration: Sequence[Tens
     return {".onnx": content}
 
 
-def open_session(path: Path, threads: int) -> Session:
+def open_session(path: Path, threads: int, workers: int) -> Session:
     """Open a file in onnxruntime; see `formats.FormatModule`.
 
     Raises:

@@ -11,6 +11,7 @@ from torch import Tensor
 from reslight.cores import available_cores
 from reslight.deploy.formats import FORMATS, Format, Session, format_of
 from reslight.deploy.formats.about import About
+from reslight.deploy.torch_threads import torch_threads
 from reslight.messages import UsageError, counted, visible
 from reslight.preprocess import Preprocess
 from reslight.regular_file import regular_size
@@ -54,6 +55,10 @@ class FileBackend:
         Raises:
             UsageError: images with other channels, or probabilities that are not numbers.
         """
+        with torch_threads(1):  # a thread of torch that waits for work would take a core from the runtime's threads
+            return self._probabilities(images)
+
+    def _probabilities(self, images: Sequence[Tensor]) -> Tensor:
         out = torch.empty(len(images), len(self.labels))
         by_shape: dict[torch.Size, list[int]] = defaultdict(list)
         for number, image in enumerate(images):
@@ -80,12 +85,13 @@ class FileBackend:
         return found
 
 
-def open_file(path: Path, threads: int | None = None, format: Format | None = None) -> FileBackend:
+def open_file(path: Path, threads: int | None = None, workers: int = 1, format: Format | None = None) -> FileBackend:
     """Open an exported file with its format's own runtime.
 
     Args:
         path: The file.
         threads: Threads for a batch; the cores that this process may use if None.
+        workers: Threads that may call `probabilities` at once.
         format: Its format; by the suffix if None.
 
     Raises:
@@ -101,7 +107,7 @@ def open_file(path: Path, threads: int | None = None, format: Format | None = No
     regular_size(path)
     threads = threads or available_cores()
     try:
-        session = found.module().open_session(path, threads)
+        session = found.module().open_session(path, threads, workers)
     except (UsageError, FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # runtimes raise errors of many types for a damaged file

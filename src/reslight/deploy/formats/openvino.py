@@ -60,7 +60,7 @@ def build(network: PixelsToProbabilities, about: str, calibration: Sequence[Tens
         return {".bin": weights, ".xml": file.read_bytes()}
 
 
-def open_session(path: Path, threads: int) -> Session:
+def open_session(path: Path, threads: int, workers: int) -> Session:
     """Open an .xml file, and the .bin file beside it, with OpenVINO.
 
     Raises:
@@ -82,14 +82,15 @@ def open_session(path: Path, threads: int) -> Session:
             raise UsageError(
                 f"{visible(weights, 1000)} is not the file that was exported with {name}: its sha256 differs. Export both again."
             )
-        # float32, which OpenVINO would replace by bfloat16 where the CPU has it; one stream, so that a batch has all threads.
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        # float32, which OpenVINO would replace by bfloat16 where the CPU has it; a stream is what computes a batch.
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads * workers, "NUM_STREAMS": workers}
         compiled = core.compile_model(model, "CPU", settings)
-    lock = threading.Lock()  # calls share one request
+    own = threading.local()  # two calls of one request are an error
 
     def run(pixels: Tensor) -> Tensor:
-        with lock:
-            return torch.from_numpy(compiled([pixels.numpy()])[0].copy())
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        return torch.from_numpy(own.request.infer([pixels.numpy()])[0].copy())
 
     about = model.get_rt_info([KEY]).astype(str)
     return Session(about, run, f"openvino {openvino.__version__.partition('-')[0]}")

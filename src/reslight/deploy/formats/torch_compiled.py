@@ -41,7 +41,7 @@ def build(network: PixelsToProbabilities, about: str, calibration: Sequence[Tens
         return {".pt2": path.read_bytes()}
 
 
-def open_session(path: Path, threads: int) -> Session:
+def open_session(path: Path, threads: int, workers: int) -> Session:
     """Load the machine code; see `formats.FormatModule`."""
     with quiet():
         package = torch._inductor.aoti_load_package(str(path))

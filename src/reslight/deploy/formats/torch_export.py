@@ -14,6 +14,7 @@ from reslight.deploy.formats.pixels import PixelsToProbabilities, sample_pixels,
 from reslight.deploy.formats.program_check import check_program
 from reslight.deploy.formats.quiet import quiet
 from reslight.deploy.inference import folded
+from reslight.deploy.torch_threads import torch_threads
 from reslight.messages import UsageError, visible
 
 
@@ -43,7 +44,7 @@ def program_of(network: PixelsToProbabilities) -> Any:
     return program
 
 
-def open_session(path: Path, threads: int) -> Session:
+def open_session(path: Path, threads: int, workers: int) -> Session:
     """Open a file in torch; see `formats.FormatModule`.
 
     Raises:
@@ -53,7 +54,7 @@ def open_session(path: Path, threads: int) -> Session:
 
     if torch_compiled.is_compiled(path):
         torch_compiled.check_trust(path)
-        return torch_compiled.open_session(path, threads)
+        return torch_compiled.open_session(path, threads, workers)
     extra = {KEY: ""}
     checked = check_program(path)
     with quiet():
@@ -68,12 +69,7 @@ def in_torch(module: Callable[[Tensor], Tensor], threads: int) -> Callable[[Tens
     """Return a function that calls another with this many threads of torch."""
 
     def run(pixels: Tensor) -> Tensor:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            with torch.inference_mode():
-                return module(pixels)
-        finally:
-            torch.set_num_threads(before)
+        with torch.inference_mode(), torch_threads(threads):
+            return module(pixels)
 
     return run

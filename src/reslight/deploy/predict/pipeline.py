@@ -1,4 +1,8 @@
-"""Decode pictures in threads, a few batches ahead of the network, in their order."""
+"""Classify pictures in threads: each decodes and computes a batch by itself.
+
+That is quicker than threads that decode for a network with threads of its own: these wait for each other after every layer, and any that
+has to share its core with a decoder stops all of them.
+"""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -13,7 +17,7 @@ from reslight.deploy.prediction import Prediction, predictions
 from reslight.messages import MissingPackageError, visible
 
 _AHEAD = 2
-"""Batches that wait for the network, besides one for each thread."""
+"""Batches that wait for a thread, besides the one that each has."""
 _LONGEST = 1000
 
 
@@ -33,24 +37,38 @@ def classified(classifier: Classifier, paths: Iterable[str], top: int) -> Iterat
     """Yield the results of pictures, a batch at a time; pictures that cannot be read are among them.
 
     Args:
-        classifier: The network.
+        classifier: The network; its `workers` are the threads.
         paths: Of the pictures; they are read from the iterator a few batches ahead.
         top: Classes of each picture.
     """
-    pending, in_flight = iter(paths), deque[Future[list[Tensor | Result]]]()
-    batches: deque[list[str]] = deque()
-    pool = ThreadPoolExecutor(classifier.threads, thread_name_prefix="reslight-decode")
+    pending, in_flight = iter(paths), deque[Future[list[Result]]]()
+    pool = ThreadPoolExecutor(classifier.workers, thread_name_prefix="reslight-predict")
     try:
         while True:
-            while len(batches) < classifier.threads + _AHEAD and (batch := list(islice(pending, classifier.batch))):
-                batches.append(batch)
-                in_flight.append(pool.submit(_decode, classifier, batch))
-            if not batches:
+            while len(in_flight) < classifier.workers + _AHEAD and (batch := list(islice(pending, classifier.batch))):
+                in_flight.append(pool.submit(_classify, classifier, batch, top))
+            if not in_flight:
                 return
-            # Only what was computed is removed, so that Ctrl-C in the network loses nothing that was yielded.
-            yield _compute(classifier, batches.popleft(), in_flight.popleft().result(), top)
+            yield in_flight.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _classify(classifier: Classifier, paths: list[str], top: int) -> list[Result]:
+    decoded = _decode(classifier, paths)
+    pixels = [one for one in decoded if isinstance(one, Tensor)]
+    if not pixels:
+        return [one for one in decoded if isinstance(one, Result)]
+    probabilities, features = classifier.compute(pixels)
+    found = iter(enumerate(predictions(probabilities, classifier.labels, top)))
+    results = []
+    for path, one in zip(paths, decoded, strict=True):
+        if isinstance(one, Result):
+            results.append(one)
+            continue
+        number, prediction = next(found)
+        results.append(Result(path, prediction, None if features is None else features[number]))
+    return results
 
 
 def _decode(classifier: Classifier, paths: list[str]) -> "list[Tensor | Result]":
@@ -70,19 +88,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return visible(text, _LONGEST)
-
-
-def _compute(classifier: Classifier, paths: list[str], decoded: "list[Tensor | Result]", top: int) -> list[Result]:
-    pixels = [one for one in decoded if isinstance(one, Tensor)]
-    if not pixels:
-        return [one for one in decoded if isinstance(one, Result)]
-    probabilities, features = classifier.compute(pixels)
-    found = iter(enumerate(predictions(probabilities, classifier.labels, top)))
-    results = []
-    for path, one in zip(paths, decoded, strict=True):
-        if isinstance(one, Result):
-            results.append(one)
-            continue
-        number, prediction = next(found)
-        results.append(Result(path, prediction, None if features is None else features[number]))
-    return results
