@@ -87,8 +87,9 @@ def test_threads_of_the_caller_stay_as_they_are(net):
     assert torch.get_num_threads() == before
 
 
-def test_every_kind_of_image_gives_the_same(net):
-    values = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+@pytest.mark.parametrize("size", [(20, 30), (16, 16)], ids=["resized", "of the network's size"])
+def test_every_kind_of_image_gives_the_same(net, size):
+    values = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(values).save("image.png")
     Image.fromarray(values).save(file := io.BytesIO(), "PNG")
     classifier = package.Classifier(net)
