@@ -42,6 +42,7 @@ def test_first_steps(tmp_path):
     assert images[0].startswith("iVBOR"), "a PNG"
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_fine_tuning_finds_the_shapes(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # of the cells with `!reslight`
@@ -51,6 +52,7 @@ def test_fine_tuning_finds_the_shapes(tmp_path, monkeypatch):
     assert int(re.search(r"(\d+) of 100 new pictures", shown)[1]) >= 90
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_deeper_plain_networks_are_worse_unless_they_are_built(tmp_path):
     shown = texts(executed("deeper", tmp_path))

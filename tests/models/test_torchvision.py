@@ -7,6 +7,7 @@ import torchvision
 from reslight.models import VARIANTS, ResNet, create_model
 
 BOTH = [name for name in VARIANTS if name in torchvision.models.list_models()]
+LARGE = {"resnext101_32x8d", "resnext101_64x4d", "wide_resnet101_2"}  # seconds each for weights of the same blocks
 
 
 def test_torchvision_has_ten_of_them():
@@ -31,7 +32,7 @@ def clone(state):
     return {name: tensor.clone() for name, tensor in state.items()}
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.nightly if name in LARGE else ()) for name in BOTH])
 def test_equal_to_torchvision_to_the_bit(name):
     with torch.device("meta"):  # the random weights of the two would only be thrown away
         ours, theirs = ResNet(VARIANTS[name]), torchvision.models.get_model(name)

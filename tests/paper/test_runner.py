@@ -158,7 +158,7 @@ def test_mistakes_are_one_line(reslight: Callable[..., Any]):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["responses", "identity"])
+@pytest.mark.parametrize("name", ["responses", pytest.param("identity", marks=pytest.mark.nightly)])
 def test_experiments_that_are_more_than_training(reslight: Callable[..., Any], name: str):
     words = ("--nets", "plain20", "resnet20") if name == "responses" else ()
     answer = reslight("paper", name, *TINY, *words)

@@ -27,7 +27,6 @@ SPLITS = {
     "3 processes": f"{DDP} 3",
     "2 processes, accumulation of 2": f"{DDP} 2 --trainer.accumulate_grad_batches 2",
 }
-NIGHTLY = {name for name in SPLITS if name != "2 processes"}
 ONE_STEP = "--trainer.max_steps 1 --trainer.max_epochs -1 --model.schedule.warmup 0"
 
 
@@ -48,10 +47,9 @@ def distance(one: Path, other: Path) -> float:
     return float((weights(one) - weights(other)).norm() / weights(one).norm())
 
 
+@pytest.mark.nightly  # by day tests/data/test_trainer.py has two processes
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "words", [pytest.param(words, id=name, marks=pytest.mark.nightly if name in NIGHTLY else ()) for name, words in SPLITS.items()]
-)
+@pytest.mark.parametrize("words", SPLITS.values(), ids=SPLITS)
 def test_each_split_of_a_batch_has_the_same_pixels_and_weights(sandbox, words):
     whole = sandbox.uninterrupted(LONG.split(), pixels=True)
     part = sandbox.next_run()
@@ -112,6 +110,7 @@ def evaluate(sandbox: Any, processes: int, test_size: int, commands: dict[str, s
     return {file: (run / file).read_text() for file in commands.values()}
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_each_image_is_counted_once_on_three_processes(sandbox):
     """40 images of test and 30 of validation in batches of 7: nothing divides."""

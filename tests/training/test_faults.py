@@ -9,11 +9,8 @@ import pytest
 from faults import CASES
 from sandbox import Sandbox
 
-DAILY = {
-    "the disk is full",
-    "the power fails at each moment of a run, an evaluation, a resume and two exports",
-}
-"""Some processes in total; tests/test_interrupts.py has the start."""
+DAILY = {"the power fails at each moment of a run, an evaluation, a resume and two exports"}
+"""A process; tests/test_interrupts.py has the start."""
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def whole_and_steps(fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) ->
 
 
 # By day those that keep the most state; the others are nightly.
-DAILY = {"stochastic depth, average", "muon", "frequent validation", "accumulation"}
+DAILY = {"stochastic depth, average", "muon"}
 
 
 @pytest.mark.slow

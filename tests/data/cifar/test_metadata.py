@@ -30,7 +30,7 @@ def test_what_is_known_is_consistent():
         assert metadata.batches.keys() == metadata.shards.keys() == metadata.per_class.keys() == {"train", "test"}
 
 
-@pytest.fixture(scope="module", params=METADATA)
+@pytest.fixture(scope="module", params=["cifar10", pytest.param("cifar100", marks=pytest.mark.nightly)])
 def name(request):
     return request.param
 

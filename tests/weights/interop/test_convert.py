@@ -212,10 +212,10 @@ def test_names_and_shapes_of_timm(name):
 
 
 QUICK = [name for name in TIMM if re.search(r"(18|26|34|50)", name)]
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TIMM if name not in QUICK and name not in HEAVY]
+OTHERS = [pytest.param(name, marks=pytest.mark.nightly) for name in TIMM if name not in QUICK and name not in HEAVY]
 
 
-@pytest.mark.parametrize("name", QUICK + SLOW)
+@pytest.mark.parametrize("name", QUICK + OTHERS)
 def test_logits_of_timm(name):
     theirs, images = timm_net(name), noise(64, count=1)
     state = random_state(theirs.state_dict())
