@@ -3,7 +3,7 @@
     python docs/tour.py
 
 Each command is printed before it runs, and the first one that fails ends the tour. Everything is saved in a temporary folder. The tour
-needs the development set-up (`pip install -e '.[dev]'`); instead of the Hugging Face Hub it uses a small local server from the tests. To
+needs all packages (`pip install -e '.[nightly]'`); instead of the Hugging Face Hub it uses a small local server from the tests. To
 publish on the Hub, do not set HF_ENDPOINT, log in with `hf auth login`, and use your own name instead of acme.
 """
 

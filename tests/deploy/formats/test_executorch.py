@@ -37,6 +37,7 @@ def record(net):
     return Record(net=net.config, preprocess=net.preprocess, labels=("a", "b", "c"), dtype="float32")
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_file_answers_as_the_network(tmp_path, net, record, capfd):
     path = tmp_path / "small.pte"
