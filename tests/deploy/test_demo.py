@@ -1,5 +1,6 @@
 """The demo's page, in a real browser, and the Space that shows it."""
 
+import platform
 import shutil
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ from tests.hub_server import front_matter
 
 import reslight
 from reslight.cli import main
+from reslight.deploy.demo import space
 from reslight.deploy.demo.space import requirements, space_files
 
 CHROMIUM = shutil.which("chromium")
@@ -106,6 +109,7 @@ def test_the_files_of_a_space(folder):
     front = front_matter(files["README.md"], strict=True)
     assert front["sdk"] == "gradio"
     assert front["sdk_version"] == version("gradio")
+    assert front["python_version"] == ".".join(platform.python_version_tuple()[:2])  # a string: 3.10 is no number
     assert (front["app_file"], front["license"], front["title"]) == ("app.py", "mit", "net-demo")
     compile(files["app.py"], "app.py", "exec")
     lines = files["requirements.txt"].decode().splitlines()
@@ -138,6 +142,15 @@ def test_a_space_is_pushed_in_one_commit(hub, folder, capsys):
     )
     assert main(["push", str(folder), "acme/net-demo", "--space"]) == 0
     assert "has the same files already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("origin", [None, '{"url": "file:///reslight", "dir_info": {}}'])
+def test_a_space_of_a_copy_of_the_repository_waits_for_pypi(hub, folder, monkeypatch, origin):
+    pytest.importorskip("gradio")
+    monkeypatch.setattr(space, "distribution", lambda name: SimpleNamespace(read_text={"direct_url.json": origin}.get))
+    notes = [line for line in space.push_space(folder, "acme/net-demo", dry_run=True) if line.startswith("note:")]
+    expected = f"note: requirements.txt names reslight {reslight.__version__}: the Space starts once this version is on PyPI"
+    assert notes == ([expected] if origin else [])
 
 
 def test_a_space_has_no_branches(folder, capsys):

@@ -2,8 +2,9 @@
 
 import os
 import re
+import sys
 from functools import partial
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
 
 import yaml
@@ -59,6 +60,7 @@ def space_files(folder: str | os.PathLike[str], title: str) -> dict[str, bytes |
         "colorTo": "yellow",
         "sdk": "gradio",
         "sdk_version": _version("gradio"),
+        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",  # the Hub's own choice is older than these packages need
         "app_file": "app.py",
         "license": record.license,
     }
@@ -129,7 +131,7 @@ def push_space(
     if not changed:
         return [f"the Space {where.name} has the same files already, commit {head}"]
     lines = [f"{'send' if found else 'new '} {name}, {size_of(contents[name]):,} bytes" for name in changed]
-    if "dev" in __version__:
+    if distribution("reslight").read_text("direct_url.json"):  # pip writes it for folders and repositories, not for PyPI
         lines.append(f"note: requirements.txt names reslight {__version__}: the Space starts once this version is on PyPI")
     if dry_run:
         return [*lines, f"nothing was sent (dry run); the Space {where.name} {'exists' if found else 'would be created'}"]
