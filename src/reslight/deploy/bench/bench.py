@@ -104,7 +104,7 @@ def bench(
             records.append(record)
             prefix = f"{visible(source, 40)} " if sum(not is_exported_file(one) for one in sources) > 1 else ""
             sides += network_sides(net, source, prefix, threads)
-            images = calibration_images(record, root, labels, _CALIBRATION) if int8 else None
+            images = calibration_images(record, root, labels, _CALIBRATION, "--data") if int8 else None
             for format in formats:
                 for calibration in (None, images) if images else (None,):
                     name = prefix + format.name + (" int8" if calibration else "")

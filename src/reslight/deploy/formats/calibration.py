@@ -8,13 +8,13 @@ from torch import Tensor
 
 from reslight.analysis.datasets import datamodule_of, training_data
 from reslight.deploy.pixels_of import pixels_of
-from reslight.messages import UsageError, data_root_called
+from reslight.messages import UsageError, data_root_called, shortened
 from reslight.weights.record import Record
 
 _BATCH = 64
 
 
-def calibration_images(record: Record, root: str | None, labels: str | None, count: int) -> list[Tensor]:
+def calibration_images(record: Record, root: str | None, labels: str | None, count: int, option: str = "--calibrate") -> list[Tensor]:
     """Return training images, evenly spread over the training split, in batches of one size: uint8 or uint16 `(N, H, W, C)`.
 
     Images that cannot be read are left out, with a line for each.
@@ -26,18 +26,32 @@ def calibration_images(record: Record, root: str | None, labels: str | None, cou
         root: The folder of their dataset; None for one that needs none.
         labels: The label file of the images.
         count: Number of images; all if there are fewer.
+        option: What is `root` on the command line, for messages.
 
     Raises:
-        UsageError: no folder, or images with other channels than the network's.
+        UsageError: no folder, too few images, or images with other classes or channels than the network's.
     """
     data = training_data(record)
     if root is None and data.get("name") != "digits":
-        raise UsageError("--int8 is given without images: it needs training images to find the ranges of values. Give --calibrate ROOT.")
-    with data_root_called("--calibrate"):
-        module = datamodule_of(data, record.preprocess, root or str(Path("data")), labels, record.labels)
+        raise UsageError(f"--int8 is given without images: it needs training images to find the ranges of values. Give {option} ROOT.")
+    with data_root_called(option):
+        try:
+            module = datamodule_of(data, record.preprocess, root or str(Path("data")), labels, record.labels)
+        except UsageError as error:
+            if not str(error).startswith("data.val_size"):
+                raise
+            raise UsageError(  # the card's value, which the command cannot change
+                f"{option} is {root}: training left out {data['val_size']:,} images, and it has no more than these. "
+                "Give the dataset of the training."
+            ) from error
+        if record.labels is not None and not set(module.labels) & set(record.labels):
+            raise UsageError(
+                f"{option} is {root}: its classes are {shortened(module.labels)}, and the network knows {shortened(record.labels)}. "
+                "Give the dataset of the training."
+            )
         if module.in_channels != record.net.in_channels:
             raise UsageError(
-                f"--calibrate is {root}: its images have {module.in_channels} channels, the network takes {record.net.in_channels}. "
+                f"{option} is {root}: its images have {module.in_channels} channels, the network takes {record.net.in_channels}. "
                 "Give the dataset of the training."
             )
         module.setup("fit")
