@@ -9,6 +9,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -87,6 +88,20 @@ def test_files_that_were_not_uploaded_are_not_shown(picture):
         (uploaded,) = client.post("/gradio_api/upload", files={"files": ("a.jpg", picture.read_bytes())}).json()
         assert "event: complete" in ask(uploaded)
     page.close(verbose=False)
+
+
+def test_a_page_of_a_folder_is_headed_as_its_card(folder, monkeypatch):
+    pytest.importorskip("gradio")
+    from reslight.deploy.demo import page
+
+    made = Mock(side_effect=InterruptedError)
+    monkeypatch.setattr(page, "make_page", made)
+    for source in (str(folder), "resnet8.digits"):
+        with pytest.raises(InterruptedError):
+            page.demo(source, "127.0.0.1", 0, [], say=print)
+    (_, title, _), (_, name, _) = (call.args for call in made.call_args_list)
+    assert f"# {title}\n" in (folder / "README.md").read_text()
+    assert name == "resnet8.digits"
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,13 @@ from torch.optim.swa_utils import AveragedModel
 
 import reslight
 from reslight import Preprocess, create_model
+from reslight.deploy.formats import FORMATS
+from reslight.messages import UsageError
 from reslight.models import VARIANTS
 from reslight.training import ImageClassifier
 from reslight.weights.catalog import CATALOG, bundled
 from reslight.weights.folder import FILES, check_folder
+from reslight.weights.locate import EXPORTED, locate
 
 LARGE = re.compile("101|152|200|1001|1202|wide")
 """Variants that only differ from others in the number or the width of their layers."""
@@ -408,3 +411,15 @@ def test_the_order_of_keys_does_not_matter(folder):
 def test_weights_of_the_package_are_as_reslight_writes_them():
     for name in CATALOG:
         check_folder(bundled(name))
+
+
+def test_an_exported_file_is_not_taken_for_weights(tmp_path):
+    assert {one.suffix for one in FORMATS.values()} == set(EXPORTED)
+    for suffix in EXPORTED:
+        there = tmp_path / f"net{suffix}"
+        there.touch()
+        with pytest.raises(UsageError) as refused:
+            locate(there)
+        assert str(refused.value) == f"{there} is a file: weights are loaded from a folder. Give the weights that it was exported from."
+        with pytest.raises(FileNotFoundError, match=f"^there is no file models/net{suffix}. Check the name.$"):  # and no repository
+            locate(f"models/net{suffix}")

@@ -42,8 +42,8 @@ def card(record: Record, nbytes: int, before: str = "", place: str = "", sha256:
         sha256: sha256 of model.safetensors, by which published weights are recognized.
     """
     front, body = _split(before)
-    published = (row := CATALOG.get(_title(record))) and row.sha256 == sha256
-    generated = f"{BEGIN}\n{_body(record, nbytes, place or (_title(record) if published else _ANY))}\n{END}"
+    published = (row := CATALOG.get(title_of(record))) and row.sha256 == sha256
+    generated = f"{BEGIN}\n{_body(record, nbytes, place or (title_of(record) if published else _ANY))}\n{END}"
     old = _generated(body)
     text = body[: old.start] + generated + body[old.stop :] if old else f"{generated}\n{body}"
     return _joined(_front(record, front), text)
@@ -136,16 +136,17 @@ def _index(record: Record) -> list[dict[str, Any]]:
         dataset = {"name": name, "type": HUB_DATA.get(name, name), "split": _SPLITS.get(result.split, result.split)}
         metrics = [{"type": kind, "name": title, "value": value} for kind, title, value in values]
         results.append({"task": {"type": "image-classification", "name": "Image classification"}, "dataset": dataset, "metrics": metrics})
-    return [{"name": _title(record), "results": results}]
+    return [{"name": title_of(record), "results": results}]
 
 
-def _title(record: Record) -> str:
+def title_of(record: Record) -> str:
+    """Return the heading of the card: the names of the architecture and of the dataset."""
     data = record.data.get("name")
     return f"{record.name}.{data}" if data else record.name
 
 
 def _body(record: Record, nbytes: int, place: str) -> str:
-    title = _title(record)
+    title = title_of(record)
     parts = [f"# {_markdown(title)}", _intro(record, nbytes)]
     if record.metrics:
         rows = "\n".join(_row(result, record) for result in record.metrics)

@@ -6,6 +6,9 @@ from pathlib import Path
 from reslight.messages import UsageError, did_you_mean
 from reslight.weights.catalog import CATALOG, bundled
 
+EXPORTED = (".onnx", ".xml", ".pte", ".pt2")
+"""Suffixes of what `reslight export` writes for other runtimes."""
+
 
 def locate(source: str | os.PathLike[str], *, whole: bool = False) -> Path:
     """Return the folder of `source`; for a repository of the Hub, its folder in the Hub's cache.
@@ -27,8 +30,11 @@ def locate(source: str | os.PathLike[str], *, whole: bool = False) -> Path:
         return bundled(name) if row.repository is None else _fetch(f"{row.repository}@{row.revision}", whole)
     if path.is_file():
         ways = {".ckpt": "Export it: reslight export FILE OUT.", ".pth": "Convert it: reslight convert FILE OUT --from LIBRARY."}
+        ways |= dict.fromkeys(EXPORTED, "Give the weights that it was exported from.")
         fix = ways.get(path.suffix, "Give the folder that holds the file.")
         raise UsageError(f"{name} is a file: weights are loaded from a folder. {fix}")
+    if path.suffix in EXPORTED:
+        raise FileNotFoundError(f"there is no file {name[:200]}. Check the name.")
     if name.partition("@")[0].count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
         try:
             return _fetch(name, whole)

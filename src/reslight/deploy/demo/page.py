@@ -16,6 +16,7 @@ from reslight.deploy.listen import bind, url_of
 from reslight.messages import MissingPackageError, UsageError, counted, visible
 from reslight.models import ResNet
 from reslight.version import __version__
+from reslight.weights.card import title_of
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 try:
@@ -130,14 +131,13 @@ def demo(source: str, host: str, port: int, examples: Sequence[str], *, say: Cal
         OSError: missing weights or examples.
         UsageError: damaged weights, an example that is no image, or an address that cannot be used.
     """
-    from reslight.runs.folder import find_run_or_weights
-    from reslight.runs.trained import load_net  # imports Lightning, which a Space does without
+    from reslight.deploy.formats.sources import load_to_export  # imports Lightning, which a Space does without
 
     with bind(host, port) as listener:
         url, port = url_of(listener), listener.getsockname()[1]
-    net = load_net(source)
+    net, record, _ = load_to_export(source)
     load_examples(examples, net)
-    page = make_page(net, Path(source).name if find_run_or_weights(source) else source, examples)
+    page = make_page(net, title_of(record) if Path(source).exists() else source, examples)  # strangers may see the page, not paths
     stopped = threading.Event()
     before = {one: signal.signal(one, lambda *_: stopped.set()) for one in (signal.SIGINT, signal.SIGTERM)}
     launch(page, host, port)
