@@ -55,9 +55,14 @@ def test_without_images_only_the_speed_is_measured(quick: None):
     assert found.images == "32 images of noise, 1x8x8"
 
 
-def test_networks_with_other_classes_are_not_counted_on_the_same_images(quick: None):
+def test_images_that_do_not_fit_are_refused_before_anything_is_exported(quick: None, tmp_path: Path):
+    reported: list[str] = []
+    options: dict[str, Any] = {"threads": 1, "rounds": 1, "report": reported.append}
     with pytest.raises(package.UsageError, match=r"^--data is data: resnet8\.digits and the others have different classes"):
-        bench(["resnet8.digits", "resnet20.cifar10"], [], root="data", threads=1, rounds=1)
+        bench(["resnet8.digits", "resnet20.cifar10"], [FORMATS["torch"]], root="data", **options)
+    with pytest.raises(package.UsageError, match="there are no test images of CIFAR-10 in it"):
+        bench(["resnet20.cifar10"], [FORMATS["torch"]], root=str(tmp_path), **options)
+    assert reported == []
 
 
 def test_several_labels_are_right_together():

@@ -25,7 +25,6 @@ from reslight.deploy.pixels_of import labels_of, pixels_of
 from reslight.messages import MissingPackageError, UsageError, visible
 from reslight.multi_label import THRESHOLD
 from reslight.preprocess import Preprocess
-from reslight.weights.record import Record
 
 if TYPE_CHECKING:
     from reslight.data import ImageDataModule
@@ -91,18 +90,21 @@ def bench(
     if int8 and root is None:
         raise UsageError("--int8 is given without --data: int8 needs training images to find the range of each layer. Add --data ROOT.")
     threads = threads or min(torch.get_num_threads(), available_cores())
+    files = {source: open_file(Path(source)).about.record for source in sources if is_exported_file(source)}
+    networks = {source: load_to_export(source) for source in sources if source not in files}
+    records = [files[source] if source in files else networks[source][1] for source in sources]
+    if root is not None and any(record.labels != records[0].labels for record in records):
+        raise UsageError(f"--data is {root}: {sources[0]} and the others have different classes. Measure them one by one.")
+    data = None if root is None else data_of(records[0], root, labels, ("test", "val"))  # before the exports, which take minutes
     with tempfile.TemporaryDirectory(prefix="reslight-bench-") as folder:
         sides: list[Side] = []
         left_out: list[str] = []
-        records: list[Record] = []
         for number, source in enumerate(sources):
-            if is_exported_file(source):
-                records.append(open_file(Path(source)).about.record)
+            if source in files:
                 sides.append(file_side(visible(Path(source).name, 40), Path(source), threads))
                 continue
-            net, record, sha256 = load_to_export(source)
-            records.append(record)
-            prefix = f"{visible(source, 40)} " if sum(not is_exported_file(one) for one in sources) > 1 else ""
+            net, record, sha256 = networks[source]
+            prefix = f"{visible(source, 40)} " if len(networks) > 1 else ""
             sides += network_sides(net, source, prefix, threads)
             images = calibration_images(record, root, labels, _CALIBRATION, "--data") if int8 else None
             for format in formats:
@@ -116,9 +118,6 @@ def bench(
                         left_out.append(f"{name}: {error}")
                     else:
                         sides.append(file_side(name, path, threads))
-        if root is not None and any(record.labels != records[0].labels for record in records):
-            raise UsageError(f"--data is {root}: {sources[0]} and the others have different classes. Measure them one by one.")
-        data = None if root is None else data_of(records[0], root, labels, ("test", "val"))
         split = None if data is None else _evaluated_split(data)
         preprocess = sides[0].classifier.preprocess
         if split is None:
