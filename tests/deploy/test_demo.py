@@ -132,6 +132,19 @@ def test_the_files_of_a_space(folder):
     assert lines[1:] == requirements()
 
 
+def test_a_space_offers_the_images_among_its_examples(folder, tmp_path, monkeypatch):
+    pytest.importorskip("gradio")
+    from reslight.deploy.demo import page
+
+    monkeypatch.setattr(page, "make_page", made := Mock())
+    (tmp_path / "examples").mkdir()
+    for name in ("b.JPG", "a.webp", ".gitkeep", "._b.jpg", "README.md"):
+        (tmp_path / "examples" / name).touch()
+    shutil.copytree(folder, tmp_path / "weights")
+    exec(compile(space_files(folder, "net-demo")["app.py"], "app.py", "exec"), {"__file__": str(tmp_path / "app.py"), "__name__": "app"})
+    assert [path.name for path in made.call_args.args[2]] == ["a.webp", "b.JPG"]
+
+
 def test_a_space_names_exact_versions():
     pytest.importorskip("gradio")
     pinned = dict(line.split("==") for line in requirements())

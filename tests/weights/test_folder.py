@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 import reslight
 from reslight import Preprocess, create_model
 from reslight.deploy.formats import FORMATS
+from reslight.deploy.formats.sources import load_to_export
 from reslight.messages import UsageError
 from reslight.models import VARIANTS
 from reslight.training import ImageClassifier
@@ -418,8 +419,9 @@ def test_an_exported_file_is_not_taken_for_weights(tmp_path):
     for suffix in EXPORTED:
         there = tmp_path / f"net{suffix}"
         there.touch()
-        with pytest.raises(UsageError) as refused:
-            locate(there)
-        assert str(refused.value) == f"{there} is a file: weights are loaded from a folder. Give the weights that it was exported from."
+        for load in (locate, load_to_export):
+            with pytest.raises(UsageError) as refused:
+                load(str(there))
+            assert str(refused.value) == f"{there} is a file: weights are loaded from a folder. Give the weights that it was exported from."
         with pytest.raises(FileNotFoundError, match=f"^there is no file models/net{suffix}. Check the name.$"):  # and no repository
             locate(f"models/net{suffix}")

@@ -16,7 +16,7 @@ from reslight.messages import MissingPackageError, UsageError
 from reslight.version import __version__
 from reslight.weights.folder import CARD, CONFIG, GOLDEN, MODEL, check_folder
 
-_APP = '''"""Classify images with the weights beside this file. Images in examples/ are offered to choose from."""
+_APP = '''"""Classify images with the weights beside this file. JPEG, PNG and WebP images in examples/ are offered to choose from."""
 
 from pathlib import Path
 
@@ -24,7 +24,8 @@ import reslight
 from reslight.deploy.demo.page import launch, make_page
 
 HERE = Path(__file__).parent
-page = make_page(reslight.load(HERE / "weights"), {title!r}, sorted((HERE / "examples").glob("*")))
+examples = sorted(path for path in (HERE / "examples").glob("[!.]*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+page = make_page(reslight.load(HERE / "weights"), {title!r}, examples)
 
 if __name__ == "__main__":
     launch(page)

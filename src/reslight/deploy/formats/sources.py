@@ -10,7 +10,7 @@ from reslight.runs.export import net_and_record
 from reslight.runs.folder import Run
 from reslight.weights.folder import MODEL, load_network
 from reslight.weights.interop.timm_folder import read_any_description
-from reslight.weights.locate import locate
+from reslight.weights.locate import EXPORTED, locate
 from reslight.weights.record import Record
 
 
@@ -32,7 +32,7 @@ def load_to_export(source: str, *, raw: bool = False, license: str | None = None
     path = Path(source)
     if path.is_dir():
         path = Run(path).checkpoint()
-    if path.is_file():
+    if path.is_file() and path.suffix not in EXPORTED:  # locate() says what such a file is
         net, record = net_and_record(path, raw=raw, license=license)
         return net, record, weights_sha256(net)
     if raw:
