@@ -1,5 +1,6 @@
 """The quick form of a network computes what the network does, and `Classifier` takes images of every kind."""
 
+import copy
 import io
 import warnings
 
@@ -11,6 +12,7 @@ from tests.nets import scrambled
 
 import reslight as package
 from reslight.deploy import inference
+from reslight.deploy.fused import FusedBlock, fuse_blocks, is_supported
 from reslight.deploy.inference import Inference, folded
 
 PREPROCESS = package.Preprocess(size=16, mean=(0.5,) * 3, std=(0.2,) * 3)
@@ -36,6 +38,44 @@ def test_folded_batch_norms_change_nothing(name, options):
     assert torch.allclose(quick(images), net(images), rtol=1e-9, atol=1e-9)
     before_convolutions = 0 if not net.config.preact else 1 + sum(net.config.depths)
     assert norms[1] == before_convolutions < norms[0]
+
+
+# Odd sizes, one pixel, and channels that are no multiple of anything: shapes that some of torch's operations refuse.
+FUSED = [
+    {"block": "basic", "shortcut": "A", "stem_width": 3, "widths": (3, 5, 7)},
+    {"block": "basic", "shortcut": "none", "widths": (16, 32)},
+    {"block": "basic", "shortcut": "B", "widths": (16, 32)},
+    {"block": "bottleneck", "shortcut": "C", "widths": (4, 8)},
+    {"block": "bottleneck", "shortcut": "B", "widths": (16, 32), "groups": 4},
+]
+
+
+@pytest.mark.parametrize("size", [1, 3, 16, 33])
+@pytest.mark.parametrize("fields", FUSED, ids=lambda fields: f"{fields['block']} {fields['shortcut']}")
+def test_fused_blocks_compute_what_the_blocks_do(fields, size):
+    torch.manual_seed(0)
+    config = package.models.ResNetConfig(depths=(2,) * len(fields["widths"]), stem="small", num_classes=3, **fields)
+    net = folded(scrambled(package.create_model(config))).to(torch.bfloat16, memory_format=torch.channels_last)
+    images = torch.randn(2, 3, size, size).to(torch.bfloat16, memory_format=torch.channels_last)
+    fused = copy.deepcopy(net)
+    fuse_blocks(fused)
+    for name in config.stage_names:
+        assert all(isinstance(block, FusedBlock) == is_supported() for block in fused.get_submodule(name))
+    with torch.inference_mode():
+        wanted = net(images)
+        assert (fused(images) - wanted).abs().max() < 0.03 * wanted.abs().max()
+
+
+@pytest.mark.skipif(not inference.multiplies_bfloat16(), reason="a CPU that multiplies bfloat16")
+def test_the_quickest_form_is_fused(net):
+    with torch.profiler.profile() as profile:
+        Inference(net)(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
+    counts = {event.key: event.count for event in profile.key_averages()}
+    blocks = sum(net.config.depths)
+    assert (counts["mkldnn::_convolution_pointwise"], counts["mkldnn::_convolution_pointwise_"]) == (blocks, blocks)
+    assert counts["aten::convolution"] == 1 + sum(
+        1 for one in net.modules() if isinstance(one, torch.nn.Conv2d) and one.kernel_size == (1, 1)
+    )
 
 
 @pytest.fixture
