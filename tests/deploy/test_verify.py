@@ -59,7 +59,7 @@ def test_one_line_for_other_weights_and_for_a_folder_that_is_no_file(digits, res
     for words, says in (
         ((digits, "--record", "other"), "not from these. Give the folder of its weights"),
         (("resnet8.digits", "--record", "other"), "--record is given with resnet8.digits: only exported files are recorded"),
-        (("missing.pt2",), "there is no folder and no published weight missing.pt2"),
+        (("missing.pt2",), "there is no file missing.pt2. Check the name."),
     ):
         answer = reslight("verify", *words)
         assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err

@@ -210,6 +210,7 @@ TWO_PROCESSES = """
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_processes_predict_every_image_once_and_warn_of_counts_once(tmp_path):
     Path("train.py").write_text(textwrap.dedent(TWO_PROCESSES.format(net=TINY)))

@@ -49,8 +49,8 @@ def whole_and_steps(fit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) ->
     return train
 
 
-# By day those that keep the most state; the others are nightly.
-DAILY = {"stochastic depth, average", "muon"}
+# By day one that keeps much state; the others are nightly.
+DAILY = {"muon"}
 
 
 @pytest.mark.slow
