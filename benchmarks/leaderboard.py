@@ -12,6 +12,7 @@ With `--from FILE --speeds` only new files are evaluated, and all speeds are mea
 import argparse
 import csv
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +45,8 @@ The weights that come with reslight, by data and accuracy. `python benchmarks/le
 - sha256 is the beginning of the sum of `model.safetensors`; `config.json` has all of it.
 - epochs are passes over the training images. All have one seed (n = 1).
 - hours are those of the training epochs, without the start, on what the card names: one CPU core, or one NVIDIA H200 on which six
-  networks trained at once. They are the sum over the log's epochs of images by images/s; `not logged` means that the log is not kept.
+  networks trained at once. They are the epochs times the median duration of one in the log, so that other work of the machine does not
+  count; `not logged` means that the log is not kept.
 - The recipes, and the numbers of others: [published weights](published-weights.md).
   Depth and accuracy: [The paper](../paper/index.md).
 """
@@ -178,7 +180,7 @@ def hours(name: str, record: Record) -> str:
     with log.open(newline="", encoding="utf-8") as file:
         speeds = [float(line["images_per_second"]) for line in csv.DictReader(file) if line["images_per_second"]]
     size, batch = record.data["splits"]["train"]["size"], record.recipe["batch_size"]
-    duration = sum(size // batch * batch / speed for speed in speeds) / 3600
+    duration = len(speeds) * (size // batch * batch) / statistics.median(speeds) / 3600
     is_gpu = not str(record.run["device"]).startswith("cpu")
     return f"{duration:.2f} {'GPU' if is_gpu else 'core'}-hours" if is_gpu or record.run["threads"] == 1 else f"{duration:.2f} hours"
 
