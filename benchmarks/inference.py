@@ -1,8 +1,8 @@
 """Images per second of a network on the CPU: as it is, in float32, against the form that `reslight.Classifier` chooses on this CPU.
 
-The form is timed with what makes its classes those of the network: images whose two best classes are nearly equal are computed again. Of
-the test images of CIFAR-10 and resnet20.cifar10 these are about 2 %. resnet50 has random weights, whose classes are all nearly equal: its
-first class gets a bias, so that nothing is computed again.
+The form is timed with what makes its classes those of the network: images whose two best classes are nearly equal are computed again.
+The images are noise, of which resnet20.cifar10 is sure. resnet50 has random weights, whose classes are all nearly equal: its first class
+gets a bias, so that nothing is computed again.
 """
 
 import time

@@ -66,7 +66,7 @@ def test_fused_blocks_compute_what_the_blocks_do(fields, size):
         assert (fused(images) - wanted).abs().max() < 0.03 * wanted.abs().max()
 
 
-@pytest.mark.skipif(not inference.multiplies_bfloat16(), reason="a CPU that multiplies bfloat16")
+@pytest.mark.skipif(not inference.multiplies_bfloat16(), reason="needs a CPU that multiplies bfloat16")
 def test_the_quickest_form_is_fused(net):
     with torch.profiler.profile() as profile:
         Inference(net)(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))

@@ -33,7 +33,7 @@ BATCH = 32
 _BATCH_OF_WHOLE = 4
 """Images that are decoded at once for exported files, which get all pixels of each: a photo of 12 million has 36 MB."""
 _SMALL = 2**15
-"""Values of an array that no thread is worth: 105 x 105 pixels in color."""
+"""Values of an array that no thread is worth: 104 x 104 pixels in color."""
 _LARGEST_BATCH = 2**27
 """Values of a batch after which no image is added."""
 

@@ -66,7 +66,7 @@ def is_supported() -> bool:
 
 
 def _convolved(conv: nn.Module, x: Tensor, more: Tensor | None = None) -> Tensor:
-    """Return the ReLU of a convolution, or of its sum with a tensor, which then holds the result."""
+    """Return the ReLU of a convolution, or of its sum with a tensor, which may hold the result afterwards."""
     of = conv.weight, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups
     out: Tensor
     try:

@@ -29,9 +29,9 @@ def add_pack(add_parser: Callable[..., ArgumentParser]) -> None:
     """
     about = "write a dataset into parquet shards, with smaller images"
     more = (
-        "It may be any dataset that Folder reads. The shards are files such as train-00000-of-00004.parquet. Later runs read them with "
-        "--data.root OUT, and the library datasets with load_dataset. Labels, groups and splits are kept. The same command goes on with a "
-        "pack that was stopped."
+        "ROOT is any dataset that Folder reads. The shards are files such as train-00000-of-00004.parquet: later runs read them with "
+        "--data.root OUT, and Python programs with datasets.load_dataset. Labels, groups and splits are kept. To resume a pack that was "
+        "stopped, repeat the command."
     )
     parser = add_parser("pack", help=about, description=f"{about.capitalize()}. {more}")
     parser.add_argument("root", metavar="ROOT", help="folder of the images, as data.root, or OWNER/DATASET[@REVISION] on the Hub")
