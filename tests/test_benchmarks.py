@@ -17,7 +17,7 @@ FEW = ("--images", "64", "--batch-size", "16")
 RUNS = {
     "checkpoints": ("--net", "resnet8"),
     "leaderboard": ("--names", "resnet8.digits", "--batches", "1"),
-    "inference": ("--nets", "resnet20", "--batch", "2", "--seconds", "0.01"),
+    "inference": ("--nets", "resnet8.digits", "--batch", "2", "--batches", "2"),
     "predict": ("--net", "resnet8.digits", "--images", "40", "--side", "16", "--paths", "100", "200"),
     "input": (*FEW, "--batches", "2", "--peer-batches", "2"),
     "train": (*FEW, "--depth", "8", "--steps", "1", "--warm", "1", "--workers", "0"),
