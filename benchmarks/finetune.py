@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sides = {
         "fine-tuned": ["--model.init_from", options.init_from],
         "frozen backbone": ["--model.init_from", options.init_from, "--model.freeze", "backbone"],
-        "from scratch": ["--model.net", options.net, "--model.optim.backbone_lr", "1", *_preprocess(options.init_from)],
+        "from scratch": ["--model.net", options.net, "--model.optim.backbone_lr", "1", *preprocess_words(options.init_from)],
     }
     results: dict[str, list[float]] = {}
     for name, words in sides.items():
@@ -71,18 +71,13 @@ def _reslight(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "reslight", *words], check=True, stdout=subprocess.DEVNULL)
 
 
-def _preprocess(weights: str) -> list[str]:
+def preprocess_words(weights: str) -> list[str]:
     """Return the settings that preprocess images as these weights need them."""
     from reslight.weights.interop.timm_folder import read_any_description
     from reslight.weights.locate import locate
 
     preprocess = read_any_description(locate(weights)).record.preprocess.to_dict()
-    return [
-        word
-        for key, value in preprocess.items()
-        if value is not None
-        for word in (f"--data.preprocess.{key}", json.dumps(value).strip('"'))
-    ]
+    return [word for key, value in preprocess.items() for word in (f"--data.preprocess.{key}", json.dumps(value).strip('"'))]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -8,9 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+
+from reslight.data import Folder, Synthetic
+from reslight.data.loading.loaders import EvalLoader
+from reslight.data.synthetic import SyntheticImages
+from reslight.preprocess import Preprocess
+from reslight.training import ImageClassifier
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FEW = ("--images", "64", "--batch-size", "16")
@@ -46,7 +54,7 @@ NIGHTLY = {
     "threads",
     "train --memory",
 }  # the longest
-SHARED = ("first_minutes", "gpu", "harness", "images", "loops", "pictures", "train")
+SHARED = ("both", "finetune", "first_minutes", "gpu", "harness", "images", "loops", "pictures", "progressive", "train", "transfer")
 
 
 @pytest.fixture
@@ -157,3 +165,56 @@ def test_the_first_minutes_are_sums_of_what_a_user_types(monkeypatch, tmp_path):
         ("square", 20),
         ("triangle", 20),
     ]
+
+
+@pytest.mark.usefixtures("benchmark")
+def test_training_images_are_small_first():
+    progressive = importlib.import_module("progressive")
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    data = Synthetic(SyntheticImages(train_size=96, test_size=16), val_size=16, batch_size=8)
+    module, seen = ImageClassifier("resnet8"), []
+    module.net.conv1.register_forward_pre_hook(lambda conv, inputs: seen.append((module.training, inputs[0].shape[-1])))
+    callbacks = [progressive.SmallFirst(sides=(20, 26), until=(0.4, 0.7))]
+    Trainer(max_epochs=1, num_sanity_val_steps=0, accelerator="cpu", callbacks=callbacks, **quiet).fit(module, data)
+    assert seen == [(True, 20)] * 4 + [(True, 26)] * 3 + [(True, 32)] * 3 + [(False, 32)] * 2
+
+
+@pytest.mark.usefixtures("benchmark")
+@pytest.mark.parametrize(("name", "classes"), [("digits", 10), ("letters", 26), ("shapes", 10), ("faces", 2), ("photographs", 10)])
+def test_datasets_for_transfer_share_no_image_between_train_and_test(name, classes, monkeypatch):
+    if name in ("faces", "photographs"):
+        pytest.importorskip("skimage", reason="scikit-image is not installed")
+    transfer = importlib.import_module("transfer")
+    monkeypatch.setattr(transfer, "TRAIN", 5)
+    monkeypatch.setattr(transfer, "TEST", 4)
+    train, test = (list(transfer.SETS[name](split)) for split in ("train", "test"))
+    assert {label for label, _ in train} == {label for label, _ in test}
+    assert len(train) == 5 * classes
+    assert len({label for label, _ in train}) == classes
+    pixels = [{image.convert("RGB").tobytes() for _, image in split} for split in (train, test)]
+    assert not pixels[0] & pixels[1]
+
+
+@pytest.mark.usefixtures("benchmark")
+def test_both_datasets_become_one_with_the_same_pixels(monkeypatch, tmp_path):
+    both = importlib.import_module("both")
+    images = torch.randint(256, (2, 2, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    class Two:
+        def __init__(self, name: str, root: str, val_size: int) -> None:
+            self.number = both.SETS.index(name)
+            self.labels = [f"{name} {label}" for label in "ab"]
+
+        def load_split(self, split: str) -> SimpleNamespace:
+            return SimpleNamespace(images=images[self.number, ("train", "test").index(split)], labels=torch.tensor([0, 1, 1, 0]))
+
+    monkeypatch.setattr(both, "CIFAR", Two)
+    both.main([str(tmp_path / "out")])
+    data = Folder(str(tmp_path / "out"), preprocess=Preprocess(size=32, mean=(0.5,) * 3, std=(0.5,) * 3), val_size=0)
+    data.setup("fit")
+    data.setup("test")
+    assert list(data.labels) == ["cifar10 a", "cifar10 b", "cifar100 a", "cifar100 b"]
+    for number, split in enumerate(("train", "test")):
+        pixels, labels, _ = next(iter(EvalLoader(data.splits[split], batch_size=8, rank=0, devices=1)))
+        assert labels.tolist() == [0, 1, 1, 0, 2, 3, 3, 2]
+        assert split == "train" or torch.equal(pixels, images[:, number].flatten(0, 1)), "training images are cropped"

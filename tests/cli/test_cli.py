@@ -43,6 +43,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --model.net {name:": ("model.net is {name:: it is not YAML",),
     "fit --config digits --model.optm.lr 1": ("model.optm.lr is no setting", "model.optim.lr?"),
     "fit --config digits --trainer.max_epoch 3": ("trainer.max_epoch is no setting", "--trainer.max_epochs N"),
+    "fit --config finetune --data.root . --data.preprocess.size null": ("data.preprocess.size is null: it needs a value.",),
     "fit --config digits --data.batchsize 5": ("data.batchsize is no setting of Digits", "data.batch_size?"),
     "fit --config digits --data.batch_size abc": ("data.batch_size is abc", "a whole number"),
     "fit --config digits --data.batch_size 0": ("data.batch_size is 0", "1 or more"),
@@ -378,6 +379,14 @@ def test_a_typed_field_changes_the_network_of_the_files(reslight, words: str, ne
     answer = reslight("fit", *words.split(), "--print_config")
     assert answer.code == 0, answer.err
     assert yaml.safe_load(answer.out)["model"]["net"] == net
+
+
+@pytest.mark.parametrize("word", ["null", "~"])
+def test_null_for_a_field_of_a_group(reslight, word: str):
+    answer = reslight("fit", "--config", "finetune", "--data.root", ".", "--data.preprocess.resize", word, "--print_config")
+    assert answer.code == 0, answer.err
+    preprocess = yaml.safe_load(answer.out)["data"]["init_args"]["preprocess"]
+    assert (preprocess["resize"], preprocess["size"]) == (None, 224)
 
 
 def test_a_value_that_is_a_mapping(reslight):

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 CLASSES = ("data", "trainer.callbacks", "trainer.logger", "trainer.profiler", "trainer.strategy")
 """Settings whose value is the name of a class, or a list of names."""
 _PRINT_FLAGS = ("comments", "skip_null", "skip_default")
+NULLS = ("null", "Null", "NULL", "~")
+"""How YAML writes that there is no value."""
 _OBSOLETE = ("weights_only", "verbose", "return_predictions")
 """Keys that configurations of earlier runs have, always with the default value."""
 
@@ -76,7 +78,7 @@ def read_command(arguments: Sequence[str]) -> tuple[list[str], list[Setting], li
         else:
             value = waiting.pop(0) if "=" not in word and waiting and not waiting[0].startswith("--") else None
             new_words, setting = _typed(word, value)
-            words += new_words
+            words += _nested_null(setting) or new_words
             settings += [] if setting.key.endswith(".help") else [setting]
             if setting.key == "model.net" or setting.key.startswith("model.net."):
                 typed_net.append((setting.key, _parsed(setting)))
@@ -175,6 +177,21 @@ def _typed(word: str, value: str | None) -> tuple[list[str], Setting]:
     option = f"--{new_key(key)}{plus}"
     words = [option] if value is None else [f"{option}={value}"] if equals else [option, value]
     return words, Setting(new_key(setting.key), value)
+
+
+def _nested_null(setting: Setting) -> list[str]:
+    """Return a null for a field of a group of the data, such as `data.preprocess.resize`, as a configuration; nothing for other settings.
+
+    jsonargparse would take a typed one for the text None.
+    """
+    top, _, name = setting.key.partition(".")
+    *groups, field = name.split(".")
+    if top != "data" or not groups or setting.value not in NULLS:
+        return []
+    fields: dict[str, Any] = {field: None}
+    for group in reversed(groups):
+        fields = {group: fields}
+    return ["--config", json.dumps({"data": {"init_args": fields}})]
 
 
 def _report_rename(setting: Setting) -> None:
