@@ -105,6 +105,24 @@ def test_an_undecided_image_is_computed_again_by_the_network(net, monkeypatch, m
     assert torch.allclose(Inference(net)(pixels)[0], exact, atol=0 if multiplies else 1e-4)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_with_several_labels_images_near_the_threshold_are_computed_again(net, monkeypatch, temperature):
+    monkeypatch.setattr(inference, "multiplies_bfloat16", lambda: True)
+    net.multi_label, net.temperature = True, temperature
+    pixels = torch.randint(256, (8, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    exact, _ = Inference(net, exact=True)(pixels)
+    probability = float(net.probabilities(exact)[3, 2])
+    monkeypatch.setattr(inference, "NEAR", 1e-3)
+    for threshold, is_same in ((probability, True), (0.0, False), (1.0, False)):
+        logits, _ = Inference(net, threshold=threshold)(pixels)
+        assert torch.allclose(logits[3], exact[3], rtol=1e-6, atol=1e-6) == is_same
+
+
+def test_a_threshold_that_is_no_probability():
+    with pytest.raises(package.UsageError, match=r"threshold is 1\.5: it must be 0 to 1"):
+        package.Classifier("resnet8.digits", threshold=1.5)
+
+
 def test_images_of_8_and_of_16_bits_are_one_batch():
     net = package.create_model("resnet8", num_classes=3).eval()
     net.preprocess = package.Preprocess(size=16, mean=(0.5,) * 3, std=(0.2,) * 3, bits=16)

@@ -56,6 +56,7 @@ class Classifier:
         threads: Threads for computing and decoding; the cores that this process may use if None.
         workers: Threads that may call `compute` at once, each with `threads` of its own.
         exact: Compute with the network as it is, in its own precision, instead of its quickest form on this CPU.
+        threshold: With several labels, the probability above which you take a class: images near it are computed again as with `exact`.
 
     Attributes:
         labels: Name of each class; its number where classes have no names.
@@ -72,15 +73,24 @@ class Classifier:
     """
 
     def __init__(
-        self, source: str | os.PathLike[str] | ResNet, *, threads: int | None = None, workers: int = 1, exact: bool = False
+        self,
+        source: str | os.PathLike[str] | ResNet,
+        *,
+        threads: int | None = None,
+        workers: int = 1,
+        exact: bool = False,
+        threshold: float = 0.5,
     ) -> None:
+        check_number("threshold", threshold)
+        if not 0 <= threshold <= 1:
+            raise UsageError(f"threshold is {threshold:g}: it must be 0 to 1, a probability. Use 0.5, for example.")
         for name, value, usual in (("threads", threads, "all cores"), ("workers", workers, "one")):
             if value is not None:
                 check_number(name, value, whole=True)
                 if value < 1:
                     raise UsageError(f"{name} is {value}: it must be at least 1. Leave it out for {usual}.")
         self.threads, self.workers = threads or available_cores(), workers
-        self._model = _open(source, threads, workers, exact=exact)
+        self._model = _open(source, threads, workers, exact=exact, threshold=threshold)
         self.labels: tuple[str, ...] = self._model.labels
         self.preprocess: Preprocess = self._model.preprocess
         self.multi_label: bool = self._model.multi_label
@@ -196,7 +206,7 @@ class Classifier:
 class _Network:
     """A network in torch."""
 
-    def __init__(self, net: ResNet, threads: int | None, *, exact: bool) -> None:
+    def __init__(self, net: ResNet, threads: int | None, *, exact: bool, threshold: float) -> None:
         if net.preprocess is None:
             raise UsageError(
                 "net.preprocess is None: it says what to do to an image. Set it, for instance to reslight.Preprocess(size=32, ...)."
@@ -205,7 +215,7 @@ class _Network:
             raise UsageError("net is in training mode: its answers would depend on the other images of a batch. Call net.eval() first.")
         self.net, self.preprocess, self.multi_label = net, net.preprocess, net.multi_label
         self.labels = tuple(str(name) for name in net.labels or range(net.config.num_classes))
-        self._inference = Inference(net, exact=exact, threads=threads)
+        self._inference = Inference(net, exact=exact, threads=threads, threshold=threshold)
         self.description = self._inference.description
 
     def decode(self, picture: Picture, name: str) -> DecodedImage:
@@ -245,9 +255,9 @@ class _File:
         return sha256_of(self.path)
 
 
-def _open(source: str | os.PathLike[str] | ResNet, threads: int | None, workers: int, *, exact: bool) -> _Network | _File:
+def _open(source: str | os.PathLike[str] | ResNet, threads: int | None, workers: int, *, exact: bool, threshold: float) -> _Network | _File:
     if isinstance(source, ResNet):
-        return _Network(source, threads, exact=exact)
+        return _Network(source, threads, exact=exact, threshold=threshold)
     if is_exported_file(source):
         if exact:
             raise UsageError(f"exact is true: {source} is an exported file, which its own runtime computes. Leave exact out.")
@@ -257,8 +267,8 @@ def _open(source: str | os.PathLike[str] | ResNet, threads: int | None, workers:
     if find_run_or_weights(os.fspath(source)):
         from reslight.runs.trained import load_net  # imports Lightning, as everything about checkpoints
 
-        return _Network(load_net(os.fspath(source)), threads, exact=exact)
-    return _Network(load(source), threads, exact=exact)
+        return _Network(load_net(os.fspath(source)), threads, exact=exact, threshold=threshold)
+    return _Network(load(source), threads, exact=exact, threshold=threshold)
 
 
 def _is_small(named: tuple[str, Picture]) -> bool:

@@ -33,13 +33,15 @@ class Inference:
         net: A network in eval mode; it is not changed, and must not be changed.
         exact: Compute with the network as it is.
         threads: Threads of torch; the cores that this process may use if None.
+        threshold: With several labels, the probability above which a class is predicted.
 
     Attributes:
         net: The network.
         description: How it computes, in words.
     """
 
-    def __init__(self, net: ResNet, *, exact: bool = False, threads: int | None = None) -> None:
+    def __init__(self, net: ResNet, *, exact: bool = False, threads: int | None = None, threshold: float = 0.5) -> None:
+        self._edge = net.temperature * float(torch.tensor(threshold, dtype=torch.float64).logit())  # infinite for 0 and 1
         self.net, self.threads = net, threads or min(torch.get_num_threads(), available_cores())
         weight = net.fc.weight
         is_on_cpu = weight.device.type == "cpu"
@@ -78,8 +80,8 @@ class Inference:
     def _is_near(self, logits: Tensor, features: Tensor) -> Tensor:
         """Return whether rounding may change what an image is: bool `(N,)`."""
         weight, length = self.net.fc.weight, features.norm(dim=1)
-        if self.net.multi_label:  # a class is predicted where its logit is above 0
-            are_near: Tensor = logits.abs() < NEAR * length[:, None] * weight.norm(dim=1)
+        if self.net.multi_label:
+            are_near: Tensor = (logits - self._edge).abs() < NEAR * length[:, None] * weight.norm(dim=1)
             return are_near.any(dim=1)
         if logits.shape[1] < 2:
             return torch.zeros(len(logits), dtype=torch.bool)

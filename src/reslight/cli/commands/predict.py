@@ -113,7 +113,7 @@ def predict(
 
     keep_freed_blocks()
     workers = threads or available_cores()
-    classifier = Classifier(source, threads=1, workers=workers, exact=exact)
+    classifier = Classifier(source, threads=1, workers=workers, exact=exact, threshold=0.5 if threshold is None else threshold)
     if embeddings is not None:
         classifier.check_embeddings()
     print(f"{visible(source, _LINE)}: {classifier.form}, {counted(workers, 'thread')}", file=sys.stderr)
