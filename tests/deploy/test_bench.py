@@ -1,6 +1,7 @@
 """`reslight bench`: what it counts, and each mistake in one line."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,10 @@ def test_answers_are_counted_and_a_missing_package_is_a_line(quick: None, monkey
     head, cells = rows(found)
     assert head == ["", "right", "as float32", "images/s, batch 1", "images/s, batch 32", "MB", "first answer"]
     assert [cells[0][0], cells[0][1], cells[0][2], *cells[0][5:]] == ["network, as it is", str(right), "360", "0.31", "1.50 s"]
-    assert json.loads(json.dumps(found.to_dict()))["rows"][0]["right"] == right
+    record = json.loads(json.dumps(found.to_dict()))
+    assert record["rows"][0]["right"] == right
+    assert record["versions"] == {"python": sys.version.split()[0], "torch": torch.__version__, "reslight": package.__version__}
+    assert record["machine"].keys() == {"system", "instructions", "cores"}
 
 
 def test_without_images_only_the_speed_is_measured(quick: None):

@@ -1,5 +1,6 @@
 """`reslight bench`: a network in torch and exported files side by side in one run: answers, speed, size, time to the first answer."""
 
+import platform
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from reslight.deploy.pixels_of import labels_of, pixels_of
 from reslight.messages import MissingPackageError, UsageError, visible
 from reslight.multi_label import THRESHOLD
 from reslight.preprocess import Preprocess
+from reslight.version import __version__
 
 if TYPE_CHECKING:
     from reslight.data import ImageDataModule
@@ -56,7 +58,9 @@ class Bench:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values as plain JSON types."""
-        facts = {"images": self.images, "total": self.total, "threads": self.threads, "torch": torch.__version__}
+        machine = {"system": platform.platform(), "instructions": torch.backends.cpu.get_cpu_capability(), "cores": available_cores()}
+        versions = {"python": platform.python_version(), "torch": torch.__version__, "reslight": __version__}
+        facts = {"images": self.images, "total": self.total, "threads": self.threads, "machine": machine, "versions": versions}
         return facts | {"left_out": list(self.left_out), "rows": [side.to_dict() for side in self.sides]}
 
 
