@@ -59,11 +59,12 @@ def write_images(folder: Path, data: Path, classes: Sequence[str], count: int) -
 
 def accuracy(folder: Path, words: Sequence[str], seed: int) -> float:
     """Return the test accuracy of a run with this seed, which is trained and tested unless an earlier call did so."""
-    run = folder / "finetune" / str(seed)
-    if not (run / "test.json").exists():
+    results = f"finetune*/{seed}/test.json"  # the name of a network is part of the folder's
+    if not list(folder.glob(results)):
         _reslight("fit", "--config", "finetune", *words, "--seed_everything", str(seed), "--trainer.default_root_dir", str(folder))
-        _reslight("test", "--config", str(run))
-    counts = json.loads((run / "test.json").read_text(encoding="utf-8"))["counts"]
+        _reslight("test", "--config", *map(str, folder.glob(f"finetune*/{seed}")))
+    [result] = folder.glob(results)
+    counts = json.loads(result.read_text(encoding="utf-8"))["counts"]
     return float(counts["correct1"] / counts["total"])
 
 

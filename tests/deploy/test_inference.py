@@ -208,3 +208,25 @@ def test_mistakes_of_options_are_one_line(net):
     for exact in (False, True):
         with pytest.raises(package.UsageError, match=r"net is in training mode: .* Call net\.eval\(\) first\."):
             package.Classifier(net.train(), exact=exact)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("resize", [None, 20])
+def test_a_plain_array_gives_what_its_description_gives(bits, resize):
+    torch.manual_seed(0)
+    net = package.create_model("resnet8", num_classes=3).eval()
+    net.preprocess = package.Preprocess(size=16, mean=(0.5,) * 3, std=(0.2,) * 3, bits=bits, resize=resize)
+    values = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), dtype=np.uint8)
+    frozen = values[0].copy()
+    frozen.flags.writeable = False
+    classifier = package.Classifier(net)
+    for images in (
+        values[:, :, :16],
+        values,
+        values[:, ::-1],
+        [frozen],
+        torch.from_numpy(values).permute(0, 3, 1, 2),
+        [values[0], values[1, :, :16]],
+    ):
+        wanted = torch.cat([classifier.compute([classifier.decode(image, "").pixels])[0] for image in images])
+        assert torch.allclose(classifier.probabilities(images), wanted, atol=1e-3)

@@ -18,7 +18,7 @@ from torch import Tensor
 from reslight.cores import available_cores
 from reslight.deploy.backend import Backend
 from reslight.deploy.formats import is_exported_file
-from reslight.deploy.images import Picture, all_pixels, decoded
+from reslight.deploy.images import Picture, all_pixels, decoded, is_ready, plain_pixels
 from reslight.deploy.inference import Inference
 from reslight.deploy.prediction import Prediction, predictions
 from reslight.messages import UsageError, check_number
@@ -200,7 +200,10 @@ class Classifier:
                     yield from found
 
     def _decode_some(self, several: Sequence[tuple[str, Picture]]) -> list[Tensor]:
-        return [self.decode(picture, name).pixels for name, picture in several]
+        plain = [self._model.plain(picture) for _, picture in several]
+        return [
+            self.decode(picture, name).pixels if found is None else found for found, (name, picture) in zip(plain, several, strict=True)
+        ]
 
 
 class _Network:
@@ -217,6 +220,10 @@ class _Network:
         self.labels = tuple(str(name) for name in net.labels or range(net.config.num_classes))
         self._inference = Inference(net, exact=exact, threads=threads, threshold=threshold)
         self.description = self._inference.description
+        self._takes_plain = self.preprocess.bits == 8 and is_ready(self.preprocess.shape, self.preprocess)
+
+    def plain(self, picture: Picture) -> Tensor | None:
+        return plain_pixels(picture, self.preprocess.channels, self.preprocess.shape) if self._takes_plain else None
 
     def decode(self, picture: Picture, name: str) -> DecodedImage:
         image, steps = decoded(picture, self.preprocess, name)
@@ -243,6 +250,9 @@ class _File:
     def __init__(self, backend: Backend, path: Path) -> None:
         self.path, self.backend, self.preprocess, self.multi_label = path, backend, backend.preprocess, backend.multi_label
         self.labels, self.description = backend.labels, backend.description
+
+    def plain(self, picture: Picture) -> Tensor | None:
+        return plain_pixels(picture, self.preprocess.channels, None) if self.preprocess.bits == 8 else None
 
     def decode(self, picture: Picture, name: str) -> DecodedImage:
         image, steps = decoded(picture, self.preprocess, name, whole=True)

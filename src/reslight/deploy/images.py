@@ -68,6 +68,25 @@ def decoded(picture: Picture, preprocess: Preprocess, name: str = "the image", *
     return Read(_resized(converted, preprocess), (*steps, *_steps(converted.height, converted.width, preprocess)))
 
 
+def plain_pixels(picture: Picture, channels: int, shape: tuple[int, int] | None) -> Tensor | None:
+    """Return an array or tensor of uint8 as pixels `(C, H, W)` if nothing is to be done to it, and None for any other image.
+
+    `decoded` would return the same, but describes the image, which takes longer than to classify a small one.
+
+    Args:
+        picture: The image.
+        channels: Number that it must have.
+        shape: Height and width that it must have; any if None.
+    """
+    if isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.dtype == np.uint8:
+        if not picture.flags.c_contiguous or not picture.flags.writeable:
+            return None
+        picture = torch.from_numpy(picture).permute(2, 0, 1)
+    if not isinstance(picture, Tensor) or picture.dtype != torch.uint8 or picture.ndim != 3 or picture.device.type != "cpu":
+        return None
+    return picture if len(picture) == channels and picture.numel() and shape in (None, picture.shape[1:]) else None
+
+
 def all_pixels(image: Image.Image | Tensor) -> Tensor:
     """Return the pixels of an image that was decoded whole: uint8 or uint16 `(C, H, W)`."""
     if isinstance(image, Tensor):
@@ -137,15 +156,15 @@ def _from_array(array: np.ndarray | Tensor, name: str, preprocess: Preprocess, *
         )
     if preprocess.channels not in (1, 3) or preprocess.bits != 8:
         return tensor
-    if len(tensor) == preprocess.channels and (whole or _is_ready(tensor, preprocess)):
+    if len(tensor) == preprocess.channels and (whole or is_ready(tensor.shape[-2:], preprocess)):
         return tensor.cpu()
     values = tensor.cpu().permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
 
 
-def _is_ready(tensor: Tensor, preprocess: Preprocess) -> bool:
-    """Return whether `preprocess` neither resizes nor crops or pads an image."""
-    height, width = tensor.shape[-2:]
+def is_ready(shape: tuple[int, ...], preprocess: Preprocess) -> bool:
+    """Return whether `preprocess` neither resizes nor crops or pads an image of this height and width."""
+    height, width = shape
     return preprocess.shape == (height, width) and _fit(height, width, preprocess) == ((0, 0, height, width), (height, width))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,7 +78,7 @@ class FileBackend:
 
     def _run(self, pixels: Tensor) -> Tensor:
         found = self.session.run(pixels)
-        if found.shape != (len(pixels), len(self.labels)) or not bool(found.isfinite().all()):
+        if found.shape != (len(pixels), len(self.labels)) or not np.isfinite(found.numpy()).all():
             raise UsageError(
                 f"the file's result for {counted(len(pixels), 'image')} is {tuple(found.shape)}: it must be finite numbers "
                 f"({len(pixels)}, {len(self.labels)}). Export it again."
