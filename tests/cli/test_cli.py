@@ -44,6 +44,9 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "fit --config digits --model.optm.lr 1": ("model.optm.lr is no setting", "model.optim.lr?"),
     "fit --config digits --trainer.max_epoch 3": ("trainer.max_epoch is no setting", "--trainer.max_epochs N"),
     "fit --config finetune --data.root . --data.preprocess.size null": ("data.preprocess.size is null: it needs a value.",),
+    "fit --config finetune --data.root . --data.crop.scale null": ("data.crop.scale is null: it needs a value.",),
+    "fit --config imagenet/v1 --data.root . --data.val_size ~": ("data.val_size is null: it needs a value.",),
+    "fit --config finetune --data.root . --data.preprocess null": ("data.preprocess is null", "such as --data.preprocess.size VALUE."),
     "fit --config digits --data.batchsize 5": ("data.batchsize is no setting of Digits", "data.batch_size?"),
     "fit --config digits --data.batch_size abc": ("data.batch_size is abc", "a whole number"),
     "fit --config digits --data.batch_size 0": ("data.batch_size is 0", "1 or more"),
@@ -387,6 +390,14 @@ def test_null_for_a_field_of_a_group(reslight, word: str):
     assert answer.code == 0, answer.err
     preprocess = yaml.safe_load(answer.out)["data"]["init_args"]["preprocess"]
     assert (preprocess["resize"], preprocess["size"]) == (None, 224)
+
+
+def test_null_in_a_file_is_refused_unless_something_replaces_it(reslight):
+    Path("mine.yaml").write_text("data: {init_args: {root: ., crop: {scale: null}}}\n")
+    words = ("fit", "--config", "finetune", "--config", "mine.yaml", "--print_config")
+    assert "data.crop.scale is null (in mine.yaml): it needs a value." in one_line(reslight(*words).err)
+    answer = reslight(*words, "--data.crop.scale", "[0.5, 1]")
+    assert answer.code == 0, answer.err
 
 
 def test_a_value_that_is_a_mapping(reslight):

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
-from reslight.cli.command_line import NULLS, Setting, check_colons
+from reslight.cli.command_line import Setting, check_colons
 from reslight.messages import MissingPackageError, UsageError, as_sentence
 
 Found = TypeVar("Found", bound=BaseException)
@@ -55,7 +55,7 @@ def explain(error: Exception, settings: Sequence[Setting], defaults: Any) -> str
         defaults: The parser's defaults by key, for an example of a value.
 
     Raises:
-        UsageError: a typed mapping without spaces behind its colons, or null for a setting that needs a value.
+        UsageError: a typed mapping without spaces behind its colons.
     """
     if own := raised_inside(error, UsageError):
         return str(own)
@@ -65,10 +65,6 @@ def explain(error: Exception, settings: Sequence[Setting], defaults: Any) -> str
         key = key if f".{key}".endswith(f".{name}") else f"{key}.{name}".lstrip(".")
     for typed in (one for one in settings if f"{one.key}.".startswith(f"{key}.") and one.file is None and str(one.value).startswith("{")):
         check_colons(typed)
-    nulls = [one for one in settings if one.value is None or str(one.value) in NULLS]
-    for name in re.findall(r"arguments are required: ([\w.]+)", message):
-        for null in (one for one in nulls if one.key == f"{key}.{name}"):
-            raise UsageError(f"{null.key} is null{null.where}: it needs a value.")
     detail = message[message.rfind('ey "') :]  # of the innermost setting
     given = re.search(r"(?:Got|Given) value: ([^\n]*)", detail)
     expected = re.findall(r"Expected an? ([^\n]+?)(?:\. Got value|\n|$)", detail)

@@ -12,14 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Callback, callbacks, loggers, profilers, strategies
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from reslight import data
-from reslight.cli.command_line import Setting, expanded
+from reslight.cli.command_line import NULLS, Setting, expanded
 from reslight.cli.net import check_net_setting
 from reslight.data import ImageDataModule
 from reslight.messages import UsageError, nearest, shortened, suggestion
@@ -62,11 +62,13 @@ def check_settings(settings: Sequence[Setting], known: Sequence[str], *, complet
         complete: Check, too, that nothing is missing; not needed where the configuration is only printed.
 
     Raises:
-        UsageError: an unknown key, a class that cannot be found, or a required setting that is missing.
+        UsageError: an unknown key, a class that cannot be found, a required setting that is missing, or null for a setting of the data
+            that needs a value, which jsonargparse does not check.
     """
     chosen: dict[str, type | None] = {}
     given: dict[str, set[str]] = {}
-    for setting in _with_inner(settings, known):
+    flat = list(_with_inner(settings, known))
+    for setting in flat:
         key = setting.key
         if key in FROM_DATA and setting.value is not None:
             raise UsageError(f"{key} is {setting.value}{setting.where}: it is taken from the data. Remove it.")
@@ -86,6 +88,10 @@ def check_settings(settings: Sequence[Setting], known: Sequence[str], *, complet
                 raise UsageError(f"{key} is no setting{setting.where}. {_hint(setting, known, chosen.get('data'))}")
         if setting.value is None and setting.file is None:
             raise UsageError(f"--{key} has no value. Write --{key} VALUE.")
+    owner = chosen.get("data")
+    for setting in {one.key: one for one in flat if one.key.startswith("data.")}.values():  # the last value of each
+        if owner and _is_null(setting) and not _takes_null(owner, setting.key.removeprefix("data.")):
+            raise UsageError(f"{setting.key} is null{setting.where}: it needs a value.")
     if not complete:
         return
     if chosen.get("data") is None:
@@ -93,10 +99,10 @@ def check_settings(settings: Sequence[Setting], known: Sequence[str], *, complet
         raise UsageError(
             f"data is missing: a run needs a dataset. Add --data NAME, or a configuration with one, such as --config {example}."
         )
-    for choice, owner in chosen.items():
-        if owner and (missing := [name for name in _required(owner) if name not in given[choice]]):
+    for choice, found in chosen.items():
+        if found and (missing := [name for name in _required(found) if name not in given[choice]]):
             options = " ".join(f"--{choice}.{name} VALUE" for name in missing)
-            raise UsageError(f"{choice} is {owner.__name__}: it needs {' and '.join(missing)}. Add {options}.")
+            raise UsageError(f"{choice} is {found.__name__}: it needs {' and '.join(missing)}. Add {options}.")
 
 
 def _with_inner(settings: Sequence[Setting], known: Sequence[str]) -> Iterator[Setting]:
@@ -205,7 +211,7 @@ def _check_group(setting: Setting, group: Sequence[str]) -> None:
         raise UsageError(f"{start}YAML needs a space behind a colon. Write {yaml_file.spaced(value)}.")
     if setting.key == "model.optim" and isinstance(value, str):
         value = full_name(value)
-    example = group[0] if setting.value is None else f"--{group[0]} {value}"
+    example = group[0] if setting.value is None else f"--{group[0]} {'VALUE' if value in NULLS else value}"
     raise UsageError(f"{start}it is a group of settings. Give one of them, such as {example}.")
 
 
@@ -240,9 +246,32 @@ def datasets() -> list[type]:
 @cache
 def keys_of(owner: type) -> tuple[str, ...]:
     """Return the settings of a class as jsonargparse sees them, those of settings that are dataclasses with dots."""
+    return tuple(key.removeprefix("x.") for key in _parser_of(owner).get_defaults().keys())  # noqa: SIM118  # of nested keys, unlike iterating
+
+
+@cache
+def _parser_of(owner: type) -> ArgumentParser:
     parser = ArgumentParser()
     parser.add_class_arguments(owner, "x", fail_untyped=False)
-    return tuple(key.removeprefix("x.") for key in parser.get_defaults().keys())  # noqa: SIM118  # of nested keys, unlike iterating
+    return parser
+
+
+def _is_null(setting: Setting) -> bool:
+    return setting.value is None if setting.file else setting.value in NULLS
+
+
+@cache
+def _takes_null(owner: type, name: str) -> bool:
+    """Return whether a setting of a class, or a field of one, may be null."""
+    if name not in keys_of(owner):
+        return True  # a value in a mapping, or of another class
+    content = Namespace()  # type: ignore[no-untyped-call]  # jsonargparse declares no types here
+    content[f"x.{name}"] = None
+    try:
+        _parser_of(owner).validate(content, skip_unset=False, skip_required=True)
+    except TypeError:
+        return False
+    return True
 
 
 def _required(owner: type) -> list[str]:
