@@ -230,3 +230,11 @@ def test_a_plain_array_gives_what_its_description_gives(bits, resize):
     ):
         wanted = torch.cat([classifier.compute([classifier.decode(image, "").pixels])[0] for image in images])
         assert torch.allclose(classifier.probabilities(images), wanted, atol=1e-3)
+
+
+def test_a_reversed_axis_of_one_channel():
+    values = np.random.default_rng(0).integers(0, 256, (8, 8, 1), dtype=np.uint8)
+    classifier = package.Classifier("resnet8.digits")
+    assert values[..., ::-1].flags.c_contiguous
+    for image in (values[..., ::-1], values[:1, :, ::-1][::-1]):
+        assert torch.equal(classifier.probabilities(image), classifier.probabilities(image.copy()))

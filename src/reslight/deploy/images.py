@@ -79,7 +79,7 @@ def plain_pixels(picture: Picture, channels: int, shape: tuple[int, int] | None)
         shape: Height and width that it must have; any if None.
     """
     if isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.dtype == np.uint8:
-        if not picture.flags.c_contiguous or not picture.flags.writeable:
+        if not picture.flags.c_contiguous or not picture.flags.writeable or min(picture.strides) < 0:
             return None
         picture = torch.from_numpy(picture).permute(2, 0, 1)
     if not isinstance(picture, Tensor) or picture.dtype != torch.uint8 or picture.ndim != 3 or picture.device.type != "cpu":
@@ -169,8 +169,11 @@ def is_ready(shape: tuple[int, ...], preprocess: Preprocess) -> bool:
 
 
 def _writable(array: np.ndarray) -> np.ndarray:
-    """Return the array, or a copy where it is read-only or not contiguous: torch warns about the one and refuses some of the other."""
-    return np.require(array, requirements=("C", "W"))
+    """Return the array, or a copy where it is read-only or not contiguous: torch warns about the one and refuses some of the other.
+
+    To NumPy, an axis of one pixel or channel is contiguous in both directions; torch refuses a negative stride there, too.
+    """
+    return array.copy() if min(array.strides, default=0) < 0 else np.require(array, requirements=("C", "W"))
 
 
 def _is_numeric(array: np.ndarray) -> bool:
