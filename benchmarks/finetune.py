@@ -61,6 +61,8 @@ def accuracy(folder: Path, words: Sequence[str], seed: int) -> float:
     """Return the test accuracy of a run with this seed, which is trained and tested unless an earlier call did so."""
     results = f"finetune*/{seed}/test.json"  # the name of a network is part of the folder's
     if not list(folder.glob(results)):
+        if unfinished := list(folder.glob(f"finetune*/{seed}")):  # the next run would have another number
+            raise SystemExit(f"{unfinished[0]} was interrupted: remove it, and later ones beside it, and start again")
         _reslight("fit", "--config", "finetune", *words, "--seed_everything", str(seed), "--trainer.default_root_dir", str(folder))
         _reslight("test", "--config", *map(str, folder.glob(f"finetune*/{seed}")))
     [result] = folder.glob(results)
@@ -87,7 +89,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--net", default="resnet20", help="the same architecture (default: resnet20)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of CIFAR-10 (default: data)")
     parser.add_argument("--classes", nargs="+", default=["airplane", "automobile", "bird", "cat", "deer"], help="classes of CIFAR-10")
-    parser.add_argument("--images", type=int, default=50, help="training images of each class (default: 50)")
+    parser.add_argument("--images", type=int, default=50, help="images of each class, a fifth of them for validation (default: 50)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each side (default: 3)")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmark_finetune"), help="where images and runs are saved")
     parser.add_argument("--more", nargs=argparse.REMAINDER, default=[], help="settings of reslight fit for all sides; must come last")

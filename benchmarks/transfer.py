@@ -4,8 +4,9 @@
 
 The datasets are from packages or are drawn here, and none has images of CIFAR: handwritten digits (scikit-learn), faces and what is none
 (scikit-image), pieces of ten photographs (scikit-image; train and test have different halves), letters in the fonts of Matplotlib (train
-and test have different fonts), and ten shapes on textures. Each network is fine-tuned on 50 images of a class by `reslight fit --config
-finetune`; the last side is the architecture of the first one with random weights. Needs scikit-image.
+and test have different fonts), and ten shapes on textures. Each network is fine-tuned on 50 images of a class, a fifth of them for
+validation, by `reslight fit --config finetune`; the last side is the architecture of the first one with random weights. Needs
+scikit-image.
 """
 
 import argparse
@@ -154,7 +155,7 @@ def _spread(values: Sequence[float]) -> str:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", nargs="+", help="pretrained networks, see model.init_from")
+    parser.add_argument("weights", nargs="+", help="pretrained networks: names or folders of weights")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS), help="datasets (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each (default: 3)")
     parser.add_argument("--output", type=Path, default=Path("runs/transfer"), help="where images and runs are saved")

@@ -196,6 +196,23 @@ def test_datasets_for_transfer_share_no_image_between_train_and_test(name, class
 
 
 @pytest.mark.usefixtures("benchmark")
+def test_an_interrupted_run_is_not_taken_for_a_seed(monkeypatch, tmp_path):
+    finetune = importlib.import_module("finetune")
+
+    def run(command: str, *words: str) -> None:
+        if command == "fit":
+            (tmp_path / "finetune-resnet8" / str(1 + len(list(tmp_path.glob("*/*"))))).mkdir(parents=True)
+        else:
+            (Path(words[-1]) / "test.json").write_text('{"counts": {"correct1": 3, "total": 4}}')
+
+    monkeypatch.setattr(finetune, "_reslight", run)
+    assert [finetune.accuracy(tmp_path, [], seed) for seed in (1, 2, 2)] == [0.75] * 3
+    (tmp_path / "finetune-resnet8" / "3").mkdir()
+    with pytest.raises(SystemExit, match="3 was interrupted: remove it"):
+        finetune.accuracy(tmp_path, [], 3)
+
+
+@pytest.mark.usefixtures("benchmark")
 def test_both_datasets_become_one_with_the_same_pixels(monkeypatch, tmp_path):
     both = importlib.import_module("both")
     images = torch.randint(256, (2, 2, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
