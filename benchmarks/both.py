@@ -27,13 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="folder to write, which must not exist")
     parser.add_argument("--data", default="data", metavar="ROOT", help="folder of both datasets (default: data)")
     options = parser.parse_args(arguments)
+    if options.out.exists():
+        parser.error(f"{options.out} exists: give a folder that does not")
+    tables = {split: table(options.data, split) for split in ("train", "test")}
     options.out.mkdir(parents=True)
-    for split in ("train", "test"):
-        print(f"{split}: {write(options.out / f'{split}.parquet', options.data, split):,} images")
+    for split, found in tables.items():
+        parquet.write_table(found, options.out / f"{split}.parquet")
+        print(f"{split}: {len(found):,} images")
 
 
-def write(path: Path, root: str, split: str) -> int:
-    """Write a split, and return its number of images."""
+def table(root: str, split: str) -> arrow.Table:
+    """Return a split of both datasets."""
     images: list[dict[str, bytes | None]] = []
     labels: list[int] = []
     names: list[str] = []
@@ -45,9 +49,8 @@ def write(path: Path, root: str, split: str) -> int:
         names += data.labels
     features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
     image_type = arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
-    table = arrow.table({"image": arrow.array(images, image_type), "label": arrow.array(labels, arrow.int64())})
-    parquet.write_table(table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), path)
-    return len(labels)
+    found = arrow.table({"image": arrow.array(images, image_type), "label": arrow.array(labels, arrow.int64())})
+    return found.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 
 
 def _png(pixels: NDArray[Any]) -> bytes:

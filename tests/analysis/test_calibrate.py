@@ -118,13 +118,77 @@ def test_images_without_the_validation_images_of_the_training_are_refused(capsys
     assert error.endswith("Give the data of the training.")
 
 
-@pytest.mark.parametrize("change", [{"temperature": 0}, {"temperature": "2"}, {"ece": float("nan")}, {"total": 1.5}, {"more": 1}])
+@pytest.fixture
+def twins(folder: Path) -> tuple[Path, Path]:
+    """Weights that were trained on all images, and those of `folder`, which left out some."""
+    description = package.weights.folder.read_description(folder)
+    about = {**description.record.data, "val_size": 0}
+    about["splits"] = {"train": about["splits"]["train"]}
+    net = package.load("w")
+    with torch.no_grad():
+        net.conv1.weight += 0.02 * torch.randn(net.conv1.weight.shape, generator=torch.Generator().manual_seed(0))
+    package.save(net, "all", data=about)
+    return Path("all"), folder
+
+
+def test_the_temperature_of_a_twin_is_measured_on_the_test_images(twins: tuple[Path, Path], capsys):
+    all_images, twin = twins
+    assert main(["calibrate", "w"]) == 0
+    own = package.load("w").temperature
+    capsys.readouterr()
+    assert main(["calibrate", "all", "--twin", "w"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    stored = json.loads((all_images / "config.json").read_text())["reslight"]["calibration"]
+    sums = json.loads((twin / "config.json").read_text())["reslight"]["sha256"]
+    assert (stored["temperature"], stored["twin"]) == (own, sums["model.safetensors"])
+    data, net = Digits(), package.load("all")
+    data.setup("test")
+    split = data.splits["test"]
+    with torch.inference_mode():
+        best = (net(net.preprocess.normalize(split.images)).double() / own).softmax(dim=1).max(dim=1)
+    ece = 0.0  # 15 bins of equal width, Guo et al. 2017
+    for number in range(15):
+        inside = (best.values > number / 15) & (best.values <= (number + 1) / 15)
+        if inside.any():
+            right = (best.indices == split.labels)[inside].double().mean()
+            ece += float(inside.double().mean() * abs(right - best.values[inside].mean()))
+    assert stored["test_ece"] == pytest.approx(ece, abs=1e-6)
+    assert printed[2] == f"ECE {ece:.4f} on the test images, which the temperature has not seen"
+    card = (all_images / "README.md").read_text()
+    assert f"of a twin, the same network trained in the same way on the other images (model.safetensors `{stored['twin'][:12]}`)" in card
+    assert f"On the test images, that of these weights is {100 * ece:.2f} % with it." in card
+    assert main(["verify", "all"]) == 0
+    assert f"temperature {own:.4f}: ECE {ece:.4f} on {len(split)} test images; as on the card" in capsys.readouterr().out
+    config = json.loads((all_images / "config.json").read_text())
+    config["reslight"]["calibration"]["test_ece"] = 0.9
+    (all_images / "config.json").write_text(json.dumps(config))
+    assert main(["verify", "all"]) == 1
+    assert "the card says 0.9000" in capsys.readouterr().out
+
+
+def test_another_network_is_no_twin(twins: tuple[Path, Path], capsys):
+    _, twin = twins
+    assert main(["calibrate", "w", "--twin", "all"]) == 2
+    assert "--twin is all: it was trained without validation images, too." in capsys.readouterr().err
+    path = twin / "config.json"
+    config = json.loads(path.read_text())
+    config["reslight"]["recipe"]["label_smoothing"] = 0.1
+    path.write_text(json.dumps(config))
+    assert main(["calibrate", "all", "--twin", "w"]) == 2
+    assert "--twin is w: its label_smoothing differs. Train the same network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"temperature": 0}, {"temperature": "2"}, {"ece": float("nan")}, {"total": 1.5}, {"more": 1}, {"test_ece": 0.1}, {"twin": "0" * 64}],
+)
 def test_a_calibration_of_a_stranger_is_checked(change: dict[str, object]):
     with pytest.raises(package.UsageError, match="calibration"):
         Calibration.from_dict(FIELDS | change)
     with pytest.raises(package.UsageError, match="calibration is 3"):
         Calibration.from_dict(3)
-    assert Calibration.from_dict(FIELDS).to_dict() == FIELDS
+    for fields in (FIELDS, FIELDS | {"twin": "0" * 64, "test_ece": 0.02}):
+        assert Calibration.from_dict(fields).to_dict() == fields
 
 
 def test_weights_without_one_are_written_as_before():

@@ -123,7 +123,8 @@ def data_of(record: Record, root: str, labels: str | None = None, splits: Collec
     if getattr(made, "multi_label", False) != record.multi_label:
         kinds = ("several labels", "one label") if record.multi_label else ("one label", "several labels")
         raise UsageError(f"{root} has {kinds[1]} for each image: the weights are for {kinds[0]}. Give the card's dataset as --data.")
-    claimed = {result.split for result in record.metrics} | ({"val"} if record.calibration else set())
+    claimed = {result.split for result in record.metrics}
+    claimed |= {"test" if record.calibration.twin else "val"} if record.calibration else set()
     needed = set(splits) or claimed or {"test" if getattr(made, "has_test", True) else "val"}
     if not (claimed or splits) and "val" in needed and not made.has_validation:
         raise UsageError(f"--data is {root}: it has neither test nor validation images. Put them into its folder test or val.")

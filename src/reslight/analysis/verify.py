@@ -130,17 +130,21 @@ def evaluate(
 
 
 def _compare_calibration(net: ResNet, claimed: Calibration, data: "ImageDataModule") -> Check:
+    """Compare the calibration error with the temperature: of the validation images that it was fitted to, or of the test images."""
     from reslight.analysis.report.outcome import Part
     from reslight.analysis.temperature import evaluated
 
-    split = data.splits.get("val")
-    if split is None or split.fingerprint != claimed.fingerprint:
-        return Check("temperature: not the validation images that it was fitted to", good=False)
+    name, said = ("val", claimed.ece) if claimed.test_ece is None else ("test", claimed.test_ece)
+    split = data.splits.get(name)
+    if split is None or (name == "val" and split.fingerprint != claimed.fingerprint):
+        why = "not the validation images that it was fitted to" if name == "val" else "no test images"
+        return Check(f"temperature: {why}", good=False)
     part = Part.evaluate(net, split)
     ece = evaluated(part.logits.double() / claimed.temperature, part.labels)[1].ece
-    is_same = abs(ece - claimed.ece) <= _ECE_TOLERANCE
-    claim = "as on the card" if is_same else f"the card says {claimed.ece:.4f}"
-    return Check(f"temperature {claimed.temperature:.4f}: ECE {ece:.4f} on {len(split):,} validation images; {claim}", is_same)
+    is_same = abs(ece - said) <= _ECE_TOLERANCE
+    claim = "as on the card" if is_same else f"the card says {said:.4f}"
+    images = f"{len(split):,} {'validation' if name == 'val' else 'test'} images"
+    return Check(f"temperature {claimed.temperature:.4f}: ECE {ece:.4f} on {images}; {claim}", is_same)
 
 
 def _compare(claimed: AnyResult, split: str, counts: Counts, ece: float | None, data: "ImageDataModule") -> Check:

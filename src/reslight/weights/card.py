@@ -186,9 +186,15 @@ def _fitted(preprocess: Preprocess) -> str:
 def _temperature(found: Calibration) -> str:
     return (
         f"Temperature: divide the logits by {found.temperature:.4f} (`net.temperature`) before the softmax, as `reslight classify` and "
-        f"exported ONNX files do. It was fitted to {found.total:,} validation images: their expected calibration error (ECE, 15 bins) is "
-        f"{100 * found.ece:.2f} % with it and {100 * found.ece_before:.2f} % without."
-    )
+        f"exported ONNX files do. It was fitted to {found.total:,} validation images{_of_twin(found)}: their expected calibration error "
+        f"(ECE, 15 bins) is {100 * found.ece:.2f} % with it and {100 * found.ece_before:.2f} % without."
+    ) + ("" if found.test_ece is None else f" On the test images, that of these weights is {100 * found.test_ece:.2f} % with it.")
+
+
+def _of_twin(found: Calibration) -> str:
+    if found.twin is None:
+        return ""
+    return f" of a twin, the same network trained in the same way on the other images (model.safetensors `{found.twin[:12]}`)"
 
 
 def _files(record: Record) -> str:

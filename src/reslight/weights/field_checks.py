@@ -3,22 +3,22 @@
 import re
 import reprlib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from reslight.messages import UsageError, check_keys, has_control
 
 
 def check_object(name: str, value: Any, kind: type) -> Mapping[str, Any]:
-    """Check that a value is an object with the fields of a dataclass as its keys, and return it.
+    """Check that a value is an object with the fields of a dataclass as its keys, where those with a default may be missing; return it.
 
     Raises:
         UsageError: no object, or an unknown or missing key.
     """
     if not isinstance(value, Mapping):
         raise UsageError(f"{name} is {reprlib.repr(value)}: it must be an object.")
-    names = [one.name for one in fields(kind)]
-    check_keys(value, names, names, name)
+    names = {one.name: one.default is MISSING for one in fields(kind)}
+    check_keys(value, list(names), [one for one, is_needed in names.items() if is_needed], name)
     return value
 
 

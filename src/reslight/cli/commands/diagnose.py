@@ -49,11 +49,12 @@ def _add_report(commands: Commands) -> None:
 
 def _add_calibrate(commands: Commands) -> None:
     about = "fit a temperature to the validation images, so that probabilities are as high as predictions are often right"
-    more = "The temperature is stored with the weights; predictions stay the same. Test images are never used"
+    more = "The temperature is stored with the weights; predictions stay the same. It is never fitted to test images"
     parser = commands.add_parser("calibrate", help=about, description=f"{about[0].upper()}{about[1:]}. {more}.")
     parser.add_argument("folder", metavar="FOLDER", help="a folder of weights, as `reslight export` writes it; it is changed")
     parser.add_argument("--data", dest="root", default="data", metavar="ROOT", help="folder of the images (default: data)")
     parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
+    parser.add_argument("--twin", metavar="FOLDER", help="weights that were trained in the same way, but for validation images")
     runs(parser, calibrate)
 
 
@@ -133,21 +134,24 @@ def report(sources: Sequence[str], root: str, output: str, labels: str | None = 
     print(f"written {output}: {len(content) / 1e6:.2f} MB")
 
 
-def calibrate(folder: str, root: str, labels: str | None = None) -> None:
+def calibrate(folder: str, root: str, labels: str | None = None, twin: str | None = None) -> None:
     """Fit a temperature to the validation images of weights, and store it with them.
 
     Args:
         folder: The folder of the weights.
         root: The folder of the images.
         labels: The label file of the images; None for class folders, or for `metadata.csv` and the like.
+        twin: The folder of the twin's weights, if the temperature is to be that of a twin.
 
     Raises:
         OSError: missing weights or images, or a folder that cannot be written.
-        UsageError: no validation images that training left out, or no best temperature.
+        UsageError: no validation images that training left out, no best temperature, or a twin that is none.
     """
     from reslight.analysis.calibrate import calibrate as calibrated
 
-    found = calibrated(Path(folder), root, labels)
-    print(f"temperature {found.temperature:.4f}, fitted to {found.total:,} validation images")
+    found = calibrated(Path(folder), root, labels, None if twin is None else Path(twin))
+    print(f"temperature {found.temperature:.4f}, fitted to {found.total:,} validation images{' of the twin' if twin else ''}")
     print(f"ECE {found.ece_before:.4f} without it, {found.ece:.4f} with it")
+    if found.test_ece is not None:
+        print(f"ECE {found.test_ece:.4f} on the test images, which the temperature has not seen")
     print(f"written {folder}: config.json and README.md")
