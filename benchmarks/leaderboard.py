@@ -40,7 +40,8 @@ The weights that come with reslight, by data and accuracy. `python benchmarks/le
 {table}
 
 - top-1 is from the card: the weights of the last step in float32, on the test images once. `reslight verify NAME --data ROOT` counts again.
-- ECE is the expected calibration error with 15 bins, of the same evaluation, repeated for this page.
+- ECE is the expected calibration error with 15 bins, of the same evaluation, repeated for this page. A temperature was fitted to images
+  that a twin of the weights left out of its training, see the card.
 - images/s: {speed}.
 - sha256 is the beginning of the sum of `model.safetensors`; `config.json` has all of it.
 - epochs are passes over the training images. All have one seed (n = 1).
@@ -157,7 +158,7 @@ def row(name: str, measured: Mapping[str, Any] | None) -> list[str]:
         f"{cost.parameters:,}",
         f"{cost.macs / 1e6:.1f}",
         f"{100 * result.correct1 / result.total:.2f} % ({result.correct1:,} of {result.total:,})",
-        f"{known['ece']:.4f}" if known else MISSING,
+        f"{known['ece']:.4f}{_with_temperature(record)}" if known else MISSING,
         f"{sorted(known['images/s'])[len(known['images/s']) // 2]:,.0f}" if known else MISSING,
         f"{file.stat().st_size / 1e6:.2f} MB",
         f"`{CATALOG[name].sha256[:8]}`",
@@ -165,6 +166,12 @@ def row(name: str, measured: Mapping[str, Any] | None) -> list[str]:
         str(epochs(record)),
         hours(name, record),
     ]
+
+
+def _with_temperature(record: Record) -> str:
+    """Return the calibration error with the temperature of the weights, if they have one of a twin."""
+    found = record.calibration.test_ece if record.calibration else None
+    return "" if found is None else f"; {found:.4f} with its temperature"
 
 
 def epochs(record: Record) -> int:
