@@ -10,6 +10,7 @@ from reslight.analysis.report.page import paragraph, table, text
 from reslight.analysis.temperature import cross_fitted, evaluated, fit_temperature, thresholds
 from reslight.messages import UsageError
 from reslight.metrics import ConfusionAndCalibration
+from reslight.weights.calibration import Calibration
 
 LEVELS = (0.5, 0.7, 0.9, 0.95, 0.99)
 
@@ -29,7 +30,7 @@ class Calibrated:
     is_scaled: bool = True
 
 
-def calibrate(outcome: Outcome, validation: Outcome | None, stored: float | None) -> Calibrated:
+def calibrate(outcome: Outcome, validation: Outcome | None, stored: Calibration | None) -> Calibrated:
     """Divide the logits by a temperature that was not fitted to the same images.
 
     Args:
@@ -38,7 +39,10 @@ def calibrate(outcome: Outcome, validation: Outcome | None, stored: float | None
         stored: The temperature of the weights, if they have one.
     """
     if stored is not None:
-        return Calibrated(outcome.logits / stored, f"The weights have the temperature {stored:.3f}, fitted to their validation images.")
+        whose = "their validation images" if stored.twin is None else "the validation images of a twin, see their card"
+        return Calibrated(
+            outcome.logits / stored.temperature, f"The weights have the temperature {stored.temperature:.3f}, fitted to {whose}."
+        )
     try:
         if validation is not None:
             temperature = fit_temperature(validation.logits, validation.labels)

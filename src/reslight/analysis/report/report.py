@@ -103,7 +103,7 @@ def _one_label(outcome: Outcome, opened: Sequence[Source], name: str) -> tuple[t
     validation, known = None, validation_fingerprint(first.trained_on)
     if name == "test" and stored is None and "val" in splits and known in (None, splits["val"].fingerprint):
         validation = Outcome([Part.evaluate(first.net, splits["val"])], outcome.names, outcome.title, "")
-    calibrated = calibrate(outcome, validation, stored.temperature if stored else None)
+    calibrated = calibrate(outcome, validation, stored)
     counts, details = evaluated(outcome.logits, outcome.labels)
     wrong = likely_label_errors(calibrated.logits.softmax(dim=1), outcome.labels)
     where = f"None of them was used in the training of {'the network' if len(opened) == 1 else 'the network that judges it'}."
