@@ -82,7 +82,8 @@ def digits(split: str) -> Iterator[Named]:
 def faces(split: str) -> Iterator[Named]:
     from skimage.data import lfw_subset
 
-    images = lfw_subset()  # type: ignore[no-untyped-call]  # 100 faces, then 100 images without one
+    # 100 faces, then 100 images without one
+    images = lfw_subset()  # type: ignore[no-untyped-call]  # scikit-image declares no types here
     for label, some in (("face", images[:100]), ("none", images[100:])):
         for image in some[:TRAIN] if split == "train" else some[TRAIN:]:
             yield label, Image.fromarray((image * 255).astype(np.uint8))

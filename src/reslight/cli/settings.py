@@ -246,7 +246,7 @@ def datasets() -> list[type]:
 @cache
 def keys_of(owner: type) -> tuple[str, ...]:
     """Return the settings of a class as jsonargparse sees them, those of settings that are dataclasses with dots."""
-    return tuple(key.removeprefix("x.") for key in _parser_of(owner).get_defaults().keys())  # noqa: SIM118  # of nested keys, unlike iterating
+    return tuple(key.removeprefix("x.") for key in _parser_of(owner).get_defaults().keys())  # noqa: SIM118  # iterating gives outer keys
 
 
 @cache

@@ -200,10 +200,11 @@ class Classifier:
                     yield from found
 
     def _decode_some(self, several: Sequence[tuple[str, Picture]]) -> list[Tensor]:
-        plain = [self._model.plain(picture) for _, picture in several]
-        return [
-            self.decode(picture, name).pixels if found is None else found for found, (name, picture) in zip(plain, several, strict=True)
-        ]
+        return [self._pixels(picture, name) for name, picture in several]
+
+    def _pixels(self, picture: Picture, name: str) -> Tensor:
+        plain = self._model.plain(picture)
+        return self.decode(picture, name).pixels if plain is None else plain
 
 
 class _Network:
