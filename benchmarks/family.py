@@ -31,18 +31,19 @@ RESPONSES = "family_responses.csv"
 SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 OTHERS: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "cifar10": {
-        "the paper": {"plain20": 9.5, "plain56": 13.5, "resnet20": 8.75, "resnet32": 7.51, "resnet44": 7.17, "resnet56": 6.97},
-        "akamaster": {"resnet20": 8.27, "resnet32": 7.37, "resnet44": 6.90, "resnet56": 6.61},
+        "the paper": {
+            **{"plain20": 9.5, "plain56": 13.5},
+            **{"resnet20": 8.75, "resnet32": 7.51, "resnet44": 7.17, "resnet56": 6.97, "resnet110": 6.43},
+        },
+        "akamaster": {"resnet20": 8.27, "resnet32": 7.37, "resnet44": 6.90, "resnet56": 6.61, "resnet110": 6.32},
         "chenyaofo": {"resnet20": 7.40, "resnet32": 6.47, "resnet44": 5.99, "resnet56": 5.63},
     },
     "cifar100": {"chenyaofo": {"resnet20": 31.17, "resnet32": 29.84, "resnet44": 28.37, "resnet56": 27.37}},
 }
 """Test errors of others in percent; docs/paper/index.md names the sources. Those of plain networks are read off the paper's figure 6."""
-WANTED = {"cifar10": ("plain20", "plain56"), "cifar100": ()}
-"""Networks that have a row before they are published."""
 OPTIMIZERS = {"muon": "Muon", "sgd": "SGD"}
-BUDGET = (80, 256)
-"""Epochs and batch size of the family; networks with others are drawn hollow."""
+KINDS = {"resnet": ("", "-"), "plain": (", plain", "--")}
+"""By the beginning of a network's name: what the legend adds, and the line."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,14 @@ class Member:
         return 100 * (self.total - self.correct) / self.total
 
     @property
-    def is_at_budget(self) -> bool:
-        return (self.epochs, self.batch) == BUDGET
+    def kind(self) -> str:
+        return self.net.removesuffix(str(self.depth))
 
 
 def members(data: str) -> list[Member]:
     """Return the published networks of the paper that were trained on a dataset, plain ones first, by depth."""
     found = [re.fullmatch(rf"((?:resnet|plain)(\d+))\.{data}", name) for name in CATALOG]
-    return sorted((_member(one[0], one[1], int(one[2])) for one in found if one), key=lambda one: (one.net[0] != "p", one.depth))
+    return sorted((_member(one[0], one[1], int(one[2])) for one in found if one), key=lambda one: (one.kind, one.depth))
 
 
 def _member(name: str, net: str, depth: int) -> Member:
@@ -88,13 +89,13 @@ def _member(name: str, net: str, depth: int) -> Member:
 
 def depth_table(data: str) -> str:
     """Return the test errors of a dataset by depth, ours and others', as Markdown."""
-    others, ours = OTHERS[data], {one.net: one for one in members(data)}
+    others = OTHERS[data]
     lines = [["net", "parameters", "trained", "test error, ours", "training error", *others]]
     lines.append(["---"] * len(lines[0]))
-    for net in [*(name for name in WANTED[data] if name not in ours), *ours]:
-        style = "about {:.1f} %" if net.startswith("plain") else "{:.2f} %"
-        theirs = [style.format(values[net]) if net in values else "" for values in others.values()]
-        lines.append([net, *(_cells(ours[net]) if net in ours else ("", "not yet trained", "", "")), *theirs])
+    for one in members(data):
+        style = "about {:.1f} %" if one.kind == "plain" else "{:.2f} %"
+        theirs = [style.format(values[one.net]) if one.net in values else "" for values in others.values()]
+        lines.append([one.net, *_cells(one), *theirs])
     return _markdown(lines)
 
 
@@ -131,20 +132,17 @@ def draw_depth() -> Figure:
 
 
 def _draw_test(axes: Axes, data: str) -> None:
-    for who, errors in OTHERS[data].items():
-        number = 1 + list(OTHERS["cifar10"]).index(who)  # the same color on both sides
-        look: dict[str, Any] = {"color": COLORS[number], "marker": "s^D"[number - 1], "linestyle": ":", "linewidth": 1.4}
-        residual = {int(net.removeprefix("resnet")): error for net, error in errors.items() if net.startswith("resnet")}
-        axes.plot(list(residual), list(residual.values()), label=who, **look)
     family = members(data)
-    for kind, line in (("resnet", "o-"), ("plain", "o--")):
-        if ours := [one for one in family if one.net.startswith(kind) and one.is_at_budget]:
-            label = f"ours{', plain' if kind == 'plain' else ''}, {BUDGET[0]} epochs"
-            axes.plot([one.depth for one in ours], [one.error for one in ours], line, color=COLORS[0], linewidth=2.4, label=label)
-    for one in family:
-        if not one.is_at_budget:
-            label = f"ours, {one.epochs} epochs of {OPTIMIZERS[one.optimizer]}"
-            axes.plot([one.depth], [one.error], "o", color=COLORS[0], markerfacecolor="white", markersize=8, label=label)
+    for kind, (words, line) in KINDS.items():
+        for who, errors in OTHERS[data].items():
+            number = 1 + list(OTHERS["cifar10"]).index(who)  # the same color on both sides
+            look: dict[str, Any] = {"color": COLORS[number], "marker": "s^D"[number - 1], "linestyle": line, "linewidth": 1.2}
+            known = {int(net.removeprefix(kind)): error for net, error in errors.items() if net.startswith(kind)}
+            if known:
+                axes.plot(list(known), list(known.values()), label=who + words, **look)
+        if ours := [one for one in family if one.kind == kind]:
+            look = {"color": COLORS[0], "marker": "o", "linestyle": line, "linewidth": 2.6}
+            axes.plot([one.depth for one in ours], [one.error for one in ours], label=f"ours{words}", **look)
     label_axes(axes, "layers", "test error (%)")
     axes.set_xticks(sorted({one.depth for one in family}))
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
@@ -152,11 +150,11 @@ def _draw_test(axes: Axes, data: str) -> None:
 
 
 def _draw_training(axes: Axes, data: str) -> None:
-    for number, one in enumerate(members(data)):
-        name = f"{'plain' if one.net.startswith('plain') else 'ResNet'}-{one.depth}"
-        look: dict[str, Any] = {"label": name, "color": COLORS[number % len(COLORS)], "linewidth": 1.8}
-        if not one.is_at_budget:
-            look |= {"label": f"{name}, {one.epochs} epochs of {OPTIMIZERS[one.optimizer]}", "linestyle": "--", "linewidth": 1.2}
+    family = members(data)
+    depths = sorted({one.depth for one in family})
+    for one in family:
+        name = f"{'plain' if one.kind == 'plain' else 'ResNet'}-{one.depth}"
+        look: dict[str, Any] = {"label": name, "color": COLORS[depths.index(one.depth)], "linestyle": KINDS[one.kind][1], "linewidth": 1.8}
         axes.plot(range(1, one.epochs + 1), one.training, **look)
     label_axes(axes, "epoch", "training error (%)")
     axes.set_yscale("log")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.data.cifar.test_metadata import REAL, needs_real_images
 from tests.nets import scrambled
 
 import reslight as package
@@ -103,6 +104,16 @@ def test_an_undecided_image_is_computed_again_by_the_network(net, monkeypatch, m
     assert torch.allclose(embeddings, features, rtol=tolerance, atol=tolerance)
     monkeypatch.setattr(inference, "NEAR", 1e9)  # every image is undecided
     assert torch.allclose(Inference(net)(pixels)[0], exact, atol=0 if multiplies else 1e-4)
+
+
+@needs_real_images
+def test_a_deep_plain_network_rounds_more(monkeypatch):
+    """With the margin of residual networks, these test images changed their class in bfloat16."""
+    monkeypatch.setattr(inference, "multiplies_bfloat16", lambda: True)
+    net = package.load("plain56.cifar10")
+    images = package.data.CIFAR("cifar10", str(REAL)).load_split("test").images[[199, 850, 2596, 4808, 5942, 8949, 9100]]
+    exact, quick = (Inference(net, exact=is_exact)(images)[0] for is_exact in (True, False))
+    assert torch.equal(quick.argmax(1), exact.argmax(1))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
