@@ -141,7 +141,8 @@ def check_number(name: str, value: object, *, whole: bool = False) -> None:
     Raises:
         UsageError: a value of another type.
     """
-    if not hasattr(value, "__index__" if whole else "__float__"):  # those of numpy and torch have it, too
+    # numbers of numpy and torch have these, too
+    if isinstance(value, bool) or not hasattr(value, "__index__" if whole else "__float__"):
         kind = "whole number" if whole else "number"
         raise UsageError(f"{name} is {reprlib.repr(value)}: it must be a {kind}.")
 

@@ -212,6 +212,8 @@ def test_what_is_no_image_is_one_line(net, image, message):
 def test_mistakes_of_options_are_one_line(net):
     with pytest.raises(package.UsageError, match="threads is 0: it must be at least 1"):
         package.Classifier(net, threads=0)
+    with pytest.raises(package.UsageError, match="threshold is True: it must be a number"):
+        package.Classifier(net, threshold=True)
     with pytest.raises(package.UsageError, match="top is 0: it must be at least 1, or None"):
         package.Classifier(net).predict(np.zeros((4, 4), np.uint8), top=0)
     with pytest.raises(package.UsageError, match=r"net\.preprocess is None"):
