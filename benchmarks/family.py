@@ -43,7 +43,7 @@ OTHERS: Mapping[str, Mapping[str, Mapping[str, float]]] = {
 """Test errors of others in percent; docs/paper/index.md names the sources. Those of plain networks are read off the paper's figure 6."""
 OPTIMIZERS = {"muon": "Muon", "sgd": "SGD"}
 KINDS = {"resnet": ("", "-"), "plain": (", plain", "--")}
-"""By the beginning of a network's name: what the legend adds, and the line."""
+"""By the beginning of a network's name: what the legend adds, and the line's style."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Member:
 
     @property
     def kind(self) -> str:
+        """What its name begins with: resnet or plain."""
         return self.net.removesuffix(str(self.depth))
 
 
@@ -153,8 +154,9 @@ def _draw_training(axes: Axes, data: str) -> None:
     family = members(data)
     depths = sorted({one.depth for one in family})
     for one in family:
+        color = COLORS[depths.index(one.depth) % len(COLORS)]
         name = f"{'plain' if one.kind == 'plain' else 'ResNet'}-{one.depth}"
-        look: dict[str, Any] = {"label": name, "color": COLORS[depths.index(one.depth)], "linestyle": KINDS[one.kind][1], "linewidth": 1.8}
+        look: dict[str, Any] = {"label": name, "color": color, "linestyle": KINDS[one.kind][1], "linewidth": 1.8}
         axes.plot(range(1, one.epochs + 1), one.training, **look)
     label_axes(axes, "epoch", "training error (%)")
     axes.set_yscale("log")

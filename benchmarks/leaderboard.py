@@ -46,8 +46,8 @@ The weights that come with reslight, by data and accuracy. `python benchmarks/le
 - sha256 is the beginning of the sum of `model.safetensors`; `config.json` has all of it.
 - epochs are passes over the training images. All have one seed (n = 1).
 - hours are those of the training epochs, without the start, on what the card names: one CPU core, or one NVIDIA H200 on which six or
-  eight networks trained at once. They are the epochs times the median duration of one in the log, so that other work of the machine does not
-  count; `not logged` means that the log is not kept.
+  eight networks trained at once. They are the epochs times the median duration of one in the log, so that other work of the machine
+  does not count; `not logged` means that the log is not kept.
 - The recipes, and the numbers of others: [published weights](published-weights.md).
   Depth and accuracy: [The paper](../paper/index.md).
 """
