@@ -32,8 +32,13 @@ SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 OTHERS: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "cifar10": {
         "the paper": {
-            **{"plain20": 9.5, "plain56": 13.5},
-            **{"resnet20": 8.75, "resnet32": 7.51, "resnet44": 7.17, "resnet56": 6.97, "resnet110": 6.43},
+            "plain20": 9.5,
+            "plain56": 13.5,
+            "resnet20": 8.75,
+            "resnet32": 7.51,
+            "resnet44": 7.17,
+            "resnet56": 6.97,
+            "resnet110": 6.43,
         },
         "akamaster": {"resnet20": 8.27, "resnet32": 7.37, "resnet44": 6.90, "resnet56": 6.61, "resnet110": 6.32},
         "chenyaofo": {"resnet20": 7.40, "resnet32": 6.47, "resnet44": 5.99, "resnet56": 5.63},

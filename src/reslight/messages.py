@@ -141,7 +141,7 @@ def check_number(name: str, value: object, *, whole: bool = False) -> None:
     Raises:
         UsageError: a value of another type.
     """
-    # numbers of numpy and torch have these, too
+    # Numbers of numpy and torch have these, too. So do True and False, which nobody means as 1 and 0.
     if isinstance(value, bool) or not hasattr(value, "__index__" if whole else "__float__"):
         kind = "whole number" if whole else "number"
         raise UsageError(f"{name} is {reprlib.repr(value)}: it must be a {kind}.")

@@ -149,6 +149,6 @@ def draw_responses(networks: Sequence[Responses]) -> "Figure":
         axis.set_ylim(bottom=0)
     names = [one.name.replace("$", r"\$") for one in networks]  # matplotlib reads text between two dollar signs as a formula
     # Below the axes, where it covers no line.
-    columns = 3 if max(map(len, names)) < 18 else 2
+    columns = 3 if max(map(len, names)) < 18 else 2  # three longer names are wider than the figure
     figure.legend(axes[1].lines, names, loc="outside lower center", ncols=columns, fontsize=FONT, edgecolor=LIGHT_GRAY)
     return figure
