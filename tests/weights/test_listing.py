@@ -75,7 +75,7 @@ def test_what_the_cache_holds(hub, reslight):
     hub.create("acme/bert", {"config.json": b'{"model_type": "bert"}'})
     before = rows(reslight("weights"))
     assert [row[0] for row in before[1:]] == list(CATALOG)
-    assert ["resnet56.cifar10", "93.82 %", "853,018", "125.5", "3.46 MB", "comes with reslight"] in before
+    assert ["resnet56.cifar10", "93.82 %", "853,018", "125.5", "3.46 MB", "in the package"] in before
     assert max(map(len, reslight("weights").out.splitlines())) <= 80
     package.load("acme/resnet8.digits")
     first = hub.head("acme/resnet8.digits")

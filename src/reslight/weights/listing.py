@@ -50,7 +50,7 @@ def published() -> Iterator[Listed]:
             yield Listed(name, row.accuracy, None, f"{row.repository} on the Hub")
         else:
             size = (bundled(name) / MODEL).stat().st_size
-            yield Listed(name, row.accuracy, size, "comes with reslight", cost=_cost(read_description(bundled(name)).record))
+            yield Listed(name, row.accuracy, size, "in the package", cost=_cost(read_description(bundled(name)).record))
 
 
 def cached() -> Iterator[Listed]:
