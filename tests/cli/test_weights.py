@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import reslight as package
+from reslight.data import Digits
 from reslight.weights.catalog import CATALOG, Published
 from reslight.weights.folder import read_description
 from reslight.weights.results import EvalResult
@@ -60,6 +61,33 @@ def test_export_and_verify_agree_with_the_test_results(reslight, run):
     assert " of 360 correct (" in answer.out
     assert "; the card has no evaluation results to compare" in answer.out
     assert "out held other weights" in reslight("export", run, "out", "--raw").err
+
+
+def test_weights_of_half_the_size_get_results_of_their_own(reslight, run):
+    assert reslight("test", "--config", "digits").code == 0
+    answer = reslight("export", run, "half", "--half")
+    assert "without evaluation results: those of the run are of the weights before rounding; `reslight verify half --data " in answer.out
+    assert Path("half/model.safetensors").stat().st_size < 0.6 * 75_002 * 4
+    answer = reslight("verify", "half", "--record", "half")
+    assert (answer.code, answer.err) == (0, "")
+    assert "ok       test of digits: " in answer.out
+    assert answer.out.endswith("; written to config.json and README.md\n")
+    (found,) = read_description(Path("half")).record.metrics
+    net, data = package.load("half"), Digits()
+    data.setup("test")
+    split = data.splits["test"]
+    with torch.no_grad():
+        logits = torch.cat([net(net.preprocess(image)[None]) for image in split.images])
+    assert (found.split, found.total, found.fingerprint) == ("test", 360, split.fingerprint)
+    assert found.correct1 == int((logits.argmax(1) == split.labels).sum())
+    assert found.nll == pytest.approx(float(torch.nn.functional.cross_entropy(logits, split.labels, reduction="sum")), rel=1e-5)
+    answer = reslight("verify", "half")
+    assert answer.code == 0
+    assert answer.out.count("\nok ") == 4
+    assert "as on the card" in answer.out
+    answer = reslight("verify", "half", "--record", "half")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "--record is half: its card has results, which are compared. Leave it out." in answer.err
 
 
 def test_verify_finds_a_card_with_better_results(reslight, run):

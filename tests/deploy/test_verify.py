@@ -58,7 +58,7 @@ def test_one_line_for_other_weights_and_for_a_folder_that_is_no_file(digits, res
     package.save(net, "other")
     for words, says in (
         ((digits, "--record", "other"), "not from these. Give the folder of its weights"),
-        (("resnet8.digits", "--record", "other"), "--record is given with resnet8.digits: only exported files are recorded"),
+        (("resnet8.digits", "--record", "other"), "--record is other: results of weights are written to their own folder"),
         (("missing.pt2",), "there is no file missing.pt2. Check the name."),
     ):
         answer = reslight("verify", *words)

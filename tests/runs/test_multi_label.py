@@ -71,6 +71,10 @@ def test_from_the_label_file_to_published_weights(folder: Path, reslight: Callab
     assert verified.code == 0, verified.out + verified.err
     assert "as on the card" in verified.out
     record = read_description(Path("weights")).record
+    assert reslight("export", run, "half", "--half").code == 0
+    recorded = reslight("verify", "half", "--data", "images", "--labels", "labels.csv", "--record", "half")
+    assert "written to config.json and README.md" in recorded.out
+    assert reslight("verify", "half", "--data", "images", "--labels", "labels.csv").code == 0
     assert record.multi_label
     assert all(isinstance(one, MultiLabelResult) for one in record.metrics)
     assert package.load("weights").multi_label

@@ -96,6 +96,30 @@ def test_no_precision_loses_a_bit(tmp_path, dtype, kept):
     )
 
 
+def test_half_is_a_file_of_half_the_size_with_the_nearest_values_of_float16(folder, tmp_path):
+    net = reslight.load(folder)
+    reslight.save(net, tmp_path / "half", half=True)
+    file = tmp_path / "half" / "model.safetensors"
+    assert file.stat().st_size < 0.55 * (folder / "model.safetensors").stat().st_size
+    layers = {name for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    whole, saved = net.state_dict(), safetensors.torch.load_file(file)
+    expected = {name: value.numpy().astype("float16") if name.removesuffix(".weight") in layers else value for name, value in whole.items()}
+    assert all(torch.equal(saved[name], torch.as_tensor(value)) for name, value in expected.items())
+    back = reslight.load(tmp_path / "half")
+    assert {value.dtype for value in back.state_dict().values()} == {torch.float32, torch.int64}
+    assert all(torch.equal(value, torch.as_tensor(expected[name]).to(value.dtype)) for name, value in back.state_dict().items())
+    check_folder(tmp_path / "half")  # its golden logits are those of the rounded weights
+    reslight.save(back, tmp_path / "again", half=True)
+    assert all((tmp_path / "half" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in FILES)
+    assert "MB of float16, which is computed with in float32" in (tmp_path / "half" / "README.md").read_text()
+    net.conv1.weight.data[0, 0, 0, 0] = 70_000
+    with pytest.raises(ValueError, match=r"conv1.weight has 7e\+04: float16 ends at 65,504. Save the weights without half"):
+        reslight.save(net, tmp_path / "large", half=True)
+    with pytest.raises(ValueError, match=r"half is true: the network has float64. Convert it first, net.float\(\)"):
+        reslight.save(net.double(), tmp_path / "large", half=True)
+    assert not (tmp_path / "large").exists()
+
+
 def test_a_new_head_is_new_and_logged(folder, caplog):
     whole, net = reslight.load(folder), reslight.load(folder, num_classes=3)
     assert net.fc.weight.shape == (3, 64)
@@ -115,11 +139,13 @@ def test_the_file_may_be_replaced_while_the_network_is_in_use(folder):
     assert torch.equal(net(x), before)
 
 
-def test_timm_builds_and_loads_it(tmp_path):
+@pytest.mark.parametrize("half", [False, True])
+def test_timm_builds_and_loads_it(tmp_path, half):
     timm = pytest.importorskip("timm")
     net = scrambled(create_model("resnet18", num_classes=7))
     preprocess = Preprocess(size=64, resize=72, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation="bicubic")
-    reslight.save(net, tmp_path / "w", preprocess=preprocess, labels=list("abcdefg"))
+    reslight.save(net, tmp_path / "w", preprocess=preprocess, labels=list("abcdefg"), half=half)
+    net = reslight.load(tmp_path / "w") if half else net
     theirs = timm.create_model(f"local-dir:{tmp_path / 'w'}", pretrained=True).eval()
     x = torch.randn(2, 3, 64, 64)
     assert torch.equal(theirs(x), net.eval()(x))

@@ -4,13 +4,13 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reslight.analysis.datasets import data_of
+from reslight.analysis.datasets import check_left_out, data_of
 from reslight.messages import UsageError
 from reslight.metrics import EvalCounts, Evaluator
 from reslight.models import ResNet
@@ -21,7 +21,8 @@ from reslight.weights.calibration import Calibration
 from reslight.weights.card import numbers_in
 from reslight.weights.folder import CARD, CONFIG, MODEL, Description, check_for_other_libraries, load_network, read_card, read_golden
 from reslight.weights.golden import TOLERANCE
-from reslight.weights.results import AnyResult, EvalResult
+from reslight.weights.results import AnyResult, EvalResult, MultiLabelResult
+from reslight.weights.saving import write_folder
 
 if TYPE_CHECKING:
     from reslight.data import ImageDataModule
@@ -44,7 +45,7 @@ class Check:
     good: bool
 
 
-def verify(description: Description, root: str | None = None, labels: str | None = None) -> Iterator[Check]:
+def verify(description: Description, root: str | None = None, labels: str | None = None, *, record_it: bool = False) -> Iterator[Check]:
     """Yield the comparisons of a folder of weights with its config.json: the file, the golden logits, the card, the results.
 
     Args:
@@ -52,12 +53,15 @@ def verify(description: Description, root: str | None = None, labels: str | None
         root: The folder of the images, for datasets on disk; `data` if None. Weights without results are evaluated on the images of
             a folder that is given.
         labels: The label file of the images; None for class folders, or for `metadata.csv` and the like.
+        record_it: Write the result of weights without any to their config.json and card.
 
     Raises:
-        FileNotFoundError: a missing file of weights or golden logits.
-        UsageError: a dataset that cannot be loaded.
+        OSError: a missing file of weights or golden logits, or a folder that cannot be written.
+        UsageError: a dataset that cannot be loaded, or results to record although there are some.
     """
     record = description.record
+    if record_it and record.metrics:
+        raise UsageError(f"--record is {description.folder}: its card has results, which are compared. Leave it out.")
     try:
         net = load_network(description)
         yield Check(f"{MODEL} is as in config.json: sha256, names, shapes, dtypes, finite values", good=True)
@@ -73,8 +77,8 @@ def verify(description: Description, root: str | None = None, labels: str | None
     yield Check(text, difference <= TOLERANCE)
     if not has_card:
         yield Check(f"{CARD} is missing", good=False)
-    if not record.metrics and not record.calibration:
-        yield _first_result(net, record, root, labels)
+    if record_it or not (record.metrics or record.calibration):
+        yield from _first_result(net, description, root, labels, record_it=record_it)
         return
     if has_card:
         is_same = numbers_in(read_card(description.folder), record)
@@ -162,15 +166,35 @@ def _compare(claimed: AnyResult, split: str, counts: Counts, ece: float | None, 
     return Check(f"{claimed.split}: {found}; {claim}", is_same)
 
 
-def _first_result(net: ResNet, record: Record, root: str | None, labels: str | None) -> Check:
-    """Evaluate weights that have no results: on the images in `root`, or on those of scikit-learn."""
+def _first_result(net: ResNet, description: Description, root: str | None, labels: str | None, *, record_it: bool) -> Iterator[Check]:
+    """Evaluate weights that have no results: on the images in `root`, or on those of scikit-learn; write the result if it is asked for."""
+    record = description.record
     nothing = "the card has no evaluation results to compare"
-    if root is None and record.data.get("name") != "digits":
-        return Check(f"{nothing}; --data ROOT evaluates the weights on the images in ROOT", good=True)
+    if root is None and record.data.get("name") != "digits" and not record_it:
+        yield Check(f"{nothing}; --data ROOT evaluates the weights on the images in ROOT", good=True)
+        return
     data = data_of(record, root or _ROOT, labels)
     split = next(iter(data.splits))
-    counts, _ = evaluate(net, record, data, split, "64-true" if record.dtype == "float64" else "32-true", _BATCH)
-    return Check(f"{split} of {data.name}: {_in_words(counts, percent=True)}; {nothing}", good=True)
+    precision = "64-true" if record.dtype == "float64" else "32-true"
+    counts, ece = evaluate(net, record, data, split, precision, _BATCH)
+    found = f"{split} of {data.name}: {_in_words(counts, percent=True)}"
+    if not record_it:
+        yield Check(f"{found}; {nothing}", good=True)
+        return
+    about = data.data_info()["splits"][split]
+    if split == "val":
+        check_left_out(record.data, about["fingerprint"], root or _ROOT)
+    if skipped := about.get("skipped"):
+        yield Check(f"{found}; not recorded: {skipped:,} images could not be read, and a card counts all of them", good=False)
+        return
+    conditions = {"split": split, "fingerprint": about["fingerprint"], "precision": precision, "batch_size": _BATCH}
+    result: AnyResult
+    if isinstance(counts, EvalCounts):
+        result = EvalResult(**asdict(counts), **conditions, ece=ece)
+    else:
+        result = MultiLabelResult(**asdict(counts), **conditions)
+    write_folder(net, description.folder, replace(record, metrics=(result,)))
+    yield Check(f"{found}; written to {CONFIG} and {CARD}", good=True)
 
 
 def _in_words(counts: Counts, *, percent: bool = False) -> str:

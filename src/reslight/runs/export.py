@@ -11,7 +11,7 @@ from reslight.training.checkpoint_file import read_checkpoint
 from reslight.weights.folder import FILES
 from reslight.weights.loading import record_of
 from reslight.weights.record import Record
-from reslight.weights.saving import write_folder
+from reslight.weights.saving import rounded, write_folder
 
 DATA_KEYS = ("name", "kind", "splits", "val_size", "fold", "labels_columns", "multi_label", "normalize")
 """What config.json says of the training data."""
@@ -19,7 +19,7 @@ RECIPE_KEYS = ("batch_size", "augment", "crop", "mix", "repeated_augmentation", 
 """Settings of the data that are part of the recipe."""
 
 
-def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | None = None) -> list[str]:
+def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | None = None, half: bool = False) -> list[str]:
     """Write the weights that `reslight test` evaluates: the average over training, if there is one.
 
     Args:
@@ -27,26 +27,33 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
         folder: The folder to write.
         raw: Write the weights of the last step, not their average.
         license: An SPDX identifier for the model card.
+        half: Round convolutions and classifier to float16, see `reslight.save`.
 
     Returns:
         Lines to print: what was written, and what is missing.
 
     Raises:
-        UsageError: not a checkpoint, a checkpoint without information about its data, or without an average where `raw` is true.
+        UsageError: not a checkpoint, a checkpoint without information about its data, without an average where `raw` is true, or weights
+            that cannot be rounded to float16.
     """
-    net, record = net_and_record(checkpoint, raw=raw, license=license)
+    net, record = net_and_record(checkpoint, raw=raw, license=license, half=half)
     write_folder(net, folder, record)
     size = sum((folder / name).stat().st_size for name in FILES)
     lines = [f"written {folder}: {size / 1e6:.2f} MB, the {record.weights} weights of step {record.run['steps']}"]
     lines += [f"{one.split}: {one.in_words()}" for one in record.metrics]
+    if record.metrics:
+        return lines
     why = why_no_results(Run.of_checkpoint(checkpoint), record.data.get("splits", {}))
-    return lines if record.metrics else [*lines, f"without evaluation results: {why}"]
+    if half:
+        why = f"those of the run are of the weights before rounding; `reslight verify {folder} --data ROOT --record {folder}` adds them"
+    return [*lines, f"without evaluation results: {why}"]
 
 
-def net_and_record(checkpoint: Path, *, raw: bool = False, license: str | None = None) -> tuple[ResNet, Record]:
+def net_and_record(checkpoint: Path, *, raw: bool = False, license: str | None = None, half: bool = False) -> tuple[ResNet, Record]:
     """Return the network of a checkpoint with the description of its weights; see `export`."""
     contents = read_checkpoint(checkpoint)
     net, is_average = trained_net(contents, checkpoint, raw=raw)
+    net = rounded(net) if half else net  # before results are looked for: they are those of weights with the same sha256
     settings, state = contents["hyper_parameters"], contents["reslight"]
     data = state["data"]
     about: dict[str, Any] = {
@@ -62,4 +69,4 @@ def net_and_record(checkpoint: Path, *, raw: bool = False, license: str | None =
         "license": license,
     }
     results = eval_results_for(Run.of_checkpoint(checkpoint), weights_sha256(net), data["preprocess"])
-    return net, record_of(net, metrics=results, **about)
+    return net, record_of(net, metrics=results, half=half, **about)

@@ -46,6 +46,7 @@ CATALOG: Mapping[str, Published] = MappingProxyType(
         "resnet44.cifar10": Published(accuracy=93.64, sha256="c004c95f27078d89ff32405ae98ab386d6bcb692feb64b2aa36bf34a486d6a6a"),
         "resnet56.cifar10": Published(accuracy=93.82, sha256="22d715ec6783e02be6b28fd7d1706c29a2d9bb54c3d93fb808fda6b846c1d5ec"),
         "resnet110.cifar10": Published(accuracy=94.06, sha256="4c1ca1cacf6c8f3c9febc18ee813bda97415f958ac1529585324b71c92777811"),
+        "resnet18_cifar.cifar10": Published(accuracy=94.97, sha256="9c33768704c376d1abd97dd91ff202ae33d5188e2c07153f7758279a608823c2"),
         "plain20.cifar10": Published(accuracy=91.35, sha256="ae08bcdb6a243058b5102c14b0d7e7d3511c333475b1ba46f5208c509da09e3c"),
         "plain56.cifar10": Published(accuracy=87.82, sha256="770fe837160df15ad43a7ead4bb9a5d8a2faddb81472bbe11c7f87aa1428bd86"),
         "resnet20.cifar100": Published(accuracy=69.48, sha256="3339f93257a3eba4c7989113d7d17abd5b8832356d5c09aa132c869c473f47e1"),

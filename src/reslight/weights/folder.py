@@ -206,7 +206,7 @@ def load_network(description: Description) -> ResNet:
     _check_depths(found, record.net, path)
     net = unallocated(record)
     empty = net.state_dict()
-    in_file = description.as_in_file(empty)
+    in_file = description.as_in_file(as_stored(empty, record.dtype))
     compare(found, entries_of(in_file), f"{path} does not hold the network of its {CONFIG}")
     if MODEL in description.sha256:
         _check_sum(path, description.sha256[MODEL])
@@ -215,12 +215,18 @@ def load_network(description: Description) -> ResNet:
     with safe_open(path, framework="pt") as file:
         # Clone: unaligned memory-mapped tensors change results in the last bit, and the file may be replaced while the model is in use.
         tensors = [file.get_tensor(name).clone() for name in in_file]
-    state = {name: tensor.reshape(value.shape) for (name, value), tensor in zip(empty.items(), tensors, strict=True)}
+    state = {name: tensor.reshape(value.shape).to(value.dtype) for (name, value), tensor in zip(empty.items(), tensors, strict=True)}
     check_values(state, str(path))
     net.load_state_dict(state, strict=True, assign=True)
     net.preprocess, net.labels, net.multi_label = record.preprocess, record.labels, record.multi_label
     net.temperature = record.calibration.temperature if record.calibration else 1.0
     return net.eval()
+
+
+def as_stored(state: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
+    """Return a state dict with the dtypes that model.safetensors has for a record of `dtype`; tensors may be on the meta device."""
+    is_half = dtype == "float16"
+    return {name: value.half() if is_half and value.ndim > 1 else value for name, value in state.items()}
 
 
 def entries_of(state: Mapping[str, Tensor]) -> dict[str, Entry]:
@@ -260,7 +266,7 @@ def _check_size(path: Path, limit: int) -> None:
 def unallocated(record: Record) -> ResNet:
     """Build the network without memory for its weights."""
     with torch.device("meta"):
-        return ResNet(record.net).to(getattr(torch, record.dtype))
+        return ResNet(record.net).to(torch.float64 if record.dtype == "float64" else torch.float32)
 
 
 def _check_depths(found: Mapping[str, Entry], net: ResNetConfig, path: Path) -> None:

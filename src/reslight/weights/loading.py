@@ -56,27 +56,31 @@ def save(
     preprocess: Preprocess | None = None,
     labels: list[str] | tuple[str, ...] | None = None,
     name: str | None = None,
+    half: bool = False,
     **about: Any,
 ) -> None:
     """Write a network to a folder that `load`, `push` and other libraries read. Saving twice gives the same bytes.
 
     Args:
         net: The network, also inside of DataParallel, DistributedDataParallel, AveragedModel, torch.compile or ImageClassifier; half
-            precision is saved as float32, which loses nothing.
+            precision is saved as float32, which loses nothing, unless `half` is true.
         folder: The folder to write. Files of an earlier export are replaced; your own text in README.md is kept.
         preprocess: What the network expects to be done to an image; `net.preprocess` if None.
         labels: Name of each class; `net.labels` if None.
         name: Name of the architecture, for display; from the table of architectures if None.
+        half: Round convolutions and classifier to float16, for a file of half the size. `load` gives a network of float32 with these
+            values. Results in `about` must be of the rounded weights.
         **about: Other fields of `reslight.weights.Record`, such as metrics, data, recipe, run and license; multi_label is
             `net.multi_label` if it is not given.
 
     Raises:
         TypeError: `net` is not a ResNet.
-        UsageError: no preprocess, a value that does not fit the network, or a weight that is not finite.
+        UsageError: no preprocess, a value that does not fit the network, a weight that is not finite or, with `half`, above 65504, or
+            `half` for a network of float64.
         OSError: the folder is not writable.
     """
     net = _resnet_in(net)
-    write_folder(net, Path(folder), record_of(net, preprocess=preprocess, labels=labels, name=name, **about))
+    write_folder(net, Path(folder), record_of(net, preprocess=preprocess, labels=labels, name=name, half=half, **about))
 
 
 def record_of(
@@ -85,13 +89,17 @@ def record_of(
     preprocess: Preprocess | None = None,
     labels: list[str] | tuple[str, ...] | None = None,
     name: str | None = None,
+    half: bool = False,
     **about: Any,
 ) -> Record:
     """Describe a network; see `save` for the arguments.
 
     Raises:
-        UsageError: no preprocess, or a value that does not fit the network.
+        UsageError: no preprocess, a value that does not fit the network, or `half` for a network of float64.
     """
+    dtype = "float64" if net.fc.weight.dtype == torch.float64 else "float32"
+    if half and dtype == "float64":
+        raise UsageError("half is true: the network has float64. Convert it first, net.float(), or leave half out.")
     if labels is not None:
         _check_labels(labels)
     preprocess = preprocess or net.preprocess
@@ -103,7 +111,7 @@ def record_of(
         preprocess=preprocess,
         labels=None if known is None else tuple(known),
         name=name or architecture_of(net.config) or "custom",
-        dtype="float64" if net.fc.weight.dtype == torch.float64 else "float32",
+        dtype="float16" if half else dtype,
         **{key: plain(value) if isinstance(value, dict) else value for key, value in ({"multi_label": net.multi_label} | about).items()},
     )
 

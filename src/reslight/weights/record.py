@@ -18,7 +18,7 @@ from reslight.weights.verified_file import MOST, VerifiedFile
 FORMAT = 1
 """Version of the object `reslight` in config.json; raised when its meaning changes."""
 Kind = Literal["average", "raw", "other"]
-DTYPES = ("float32", "float64")
+DTYPES = ("float32", "float64", "float16")
 _MAX_LABELS, _MAX_LABEL = 1_000_000, 1_000
 _MAX_RESULTS = 100
 """Evaluation results that are read: the card has a row and a YAML entry for each."""
@@ -47,7 +47,8 @@ class Record:
     weights: Kind = "other"
     """`average`: of the weights over training; `raw`: the weights of the last step; `other`: not known."""
     dtype: str = "float32"
-    """dtype of the parameters and batch norm statistics."""
+    """dtype of the parameters and batch norm statistics. `float16` is that of convolutions and classifier in the file; all else in it, and
+    the network, have float32."""
     metrics: tuple[AnyResult, ...] = ()
     """Evaluation results of these weights."""
     data: Mapping[str, Any] = field(default_factory=dict)

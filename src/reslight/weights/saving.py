@@ -1,5 +1,6 @@
 """Write the folder of weights, whole or not at all; weights/folder.py reads it."""
 
+import copy
 import hashlib
 import json
 import logging
@@ -14,7 +15,19 @@ from reslight.atomic import unfinished_files, write_files
 from reslight.messages import UsageError
 from reslight.models import ResNet
 from reslight.regular_file import is_regular
-from reslight.weights.folder import CARD, CONFIG, FILES, GOLDEN, MODEL, check_values, entries_of, read_card, read_description, unallocated
+from reslight.weights.folder import (
+    CARD,
+    CONFIG,
+    FILES,
+    GOLDEN,
+    MODEL,
+    as_stored,
+    check_values,
+    entries_of,
+    read_card,
+    read_description,
+    unallocated,
+)
 from reslight.weights.golden import Golden
 from reslight.weights.header import compare
 from reslight.weights.interop.timm_config import other_libraries
@@ -28,12 +41,15 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
     """Write the four files; the same network and record give the same bytes. The user's own text in an existing card is kept.
 
     Raises:
-        UsageError: a weight that is not finite, a record of another network or dtype, or a folder with other contents.
+        UsageError: a weight that is not finite or, for float16, too large, a record of another network or dtype, or a folder with other
+            contents.
         OSError: the folder is not writable.
     """
     from reslight.weights.card import card  # loading does not need YAML
 
     check_target(folder)
+    if record.dtype == "float16":
+        net = rounded(net)  # the golden logits are those of what is saved
     state = widened(net)
     check_values(state, "the network")
     compare(entries_of(state), entries_of(unallocated(record).state_dict()), "the network does not match its config")
@@ -45,7 +61,7 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
     golden = Golden.of(net, record.preprocess)
     if not bool(golden.logits.isfinite().all()):
         raise UsageError("the network's logits for two images of noise are not finite: its weights are too large. Retrain it.")
-    files = {MODEL: model_bytes(net), GOLDEN: golden.to_bytes()}
+    files = {MODEL: model_bytes(net, record.dtype), GOLDEN: golden.to_bytes()}
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     config = other_libraries(record) | {"reslight": record.to_dict() | {"sha256": sums}}
     files[CARD] = card(record, len(files[MODEL]), read_card(folder), sha256=sums[MODEL]).encode()
@@ -95,10 +111,27 @@ def replace_folder(folder: Path, files: Mapping[str, bytes], sha256: str) -> Non
         log.warning("%s held other weights (sha256 %s...), which were replaced", folder, existing[:12])
 
 
-def model_bytes(net: ResNet) -> bytes:
-    """Return the contents of model.safetensors; their sha256 identifies the weights that were evaluated."""
+def model_bytes(net: ResNet, dtype: str = "float32") -> bytes:
+    """Return the contents of model.safetensors for a record of `dtype`; their sha256 identifies the weights that were evaluated."""
     # Only one key, because safetensors writes two of them in random order.
-    return to_safetensors(widened(net), metadata={"format": "pt"})
+    return to_safetensors(as_stored(widened(net), dtype), metadata={"format": "pt"})
+
+
+@torch.no_grad()
+def rounded(net: ResNet) -> ResNet:
+    """Return a copy of a network whose convolutions and classifier have values of float16.
+
+    Raises:
+        UsageError: a value that float16 does not have.
+    """
+    result = copy.deepcopy(net)
+    limit = torch.finfo(torch.float16).max
+    for name, value in result.state_dict().items():
+        if value.ndim > 1:
+            if bool((value.abs() > limit).any()):
+                raise UsageError(f"{name} has {value.abs().max():.3g}: float16 ends at {limit:,.0f}. Save the weights without half.")
+            value.copy_(value.half())
+    return result
 
 
 def widened(net: ResNet) -> dict[str, Tensor]:

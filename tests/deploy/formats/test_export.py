@@ -291,6 +291,7 @@ def test_compiled_files_are_opened_for_users_who_trust_them(files, reslight, mon
     answer = reslight("export", "resnet8.digits", "net.pt2", "--compile")
     assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
     assert "--compile needs a C++ compiler" in answer.err
+    assert "--half is given for the format onnx: it is for a folder" in reslight("export", "resnet8.digits", "net.onnx", "--half").err
     assert "it is for --format torch" in reslight("export", "resnet8.digits", "net.onnx", "--compile").err
 
 

@@ -30,13 +30,13 @@ NETS = {
 }
 
 
-def saved(config: reslight.ResNetConfig, classes: int = 5) -> torch.nn.Module:
+def saved(config: reslight.ResNetConfig, classes: int = 5, *, half: bool = False) -> torch.nn.Module:
     """Return a network, saved in the folder `ours`."""
     net = scrambled(reslight.ResNet(replace(config, num_classes=classes)))
     channels, size = config.in_channels, config.input_size
     net.preprocess = reslight.Preprocess(size=size, mean=(0.5, 0.4, 0.3)[:channels], std=(0.2, 0.3, 0.25)[:channels])
-    reslight.save(net, "ours", preprocess=net.preprocess, labels=[f"class {number}" for number in range(classes)])
-    return net
+    reslight.save(net, "ours", preprocess=net.preprocess, labels=[f"class {number}" for number in range(classes)], half=half)
+    return reslight.load("ours") if half else net
 
 
 def test_every_architecture_is_registered():
@@ -157,11 +157,15 @@ def test_weights_with_a_mean_image_are_not_offered_to_timm():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [VARIANTS["resnet18"], VARIANTS["resnet20"], NETS["one channel"]], ids=["timm's", "reslight's", "gray"])
-def test_transformers_reads_the_folder(config):
+@pytest.mark.parametrize(
+    ("config", "half"),
+    [(VARIANTS["resnet18"], False), (VARIANTS["resnet18"], True), (VARIANTS["resnet20"], False), (NETS["one channel"], False)],
+    ids=["timm's", "timm's, in half the size", "reslight's", "gray"],
+)
+def test_transformers_reads_the_folder(config, half):
     """transformers reads timm's folders through timm."""
     transformers = pytest.importorskip("transformers")
-    ours = saved(config, classes=3)
+    ours = saved(config, classes=3, half=half)
     theirs = transformers.AutoModelForImageClassification.from_pretrained("ours").eval()
     image = Image.effect_noise((64, 48), 60).convert("RGB" if config.in_channels == 3 else "L")
     assert theirs.config.id2label == {0: "class 0", 1: "class 1", 2: "class 2"}

@@ -27,6 +27,7 @@ def add_parsers(commands: Commands) -> None:
     about = f"default: by the suffix of OUT, and else {_FOLDER}. Needs pip install 'reslight[FORMAT]', except torch"
     parser.add_argument("--format", choices=[_FOLDER, *FORMATS], help=about)
     parser.add_argument("--raw", action="store_true", help="export the raw weights instead of the EMA weights")
+    parser.add_argument("--half", action="store_true", help="a folder of half the size: convolutions and classifier are rounded to float16")
     parser.add_argument("--license", metavar="ID", help="license for the model card: an SPDX identifier, such as apache-2.0")
     about = "compute with whole numbers of 8 bits: smaller and faster, a little less accurate"
     parser.add_argument("--int8", action="store_true", help=about)
@@ -46,6 +47,7 @@ def export(
     *,
     format: str | None = None,
     raw: bool = False,
+    half: bool = False,
     license: str | None = None,
     int8: bool = False,
     calibrate: str | None = None,
@@ -60,6 +62,7 @@ def export(
         output: The folder or the file to write.
         format: "safetensors" or the name of a format; by the suffix of `output` if None.
         raw: Export the raw weights instead of the EMA weights.
+        half: For a folder, round convolutions and classifier to float16.
         license: An SPDX identifier for the model card.
         int8: Compute with int8 in the file.
         calibrate: With int8, the folder of the dataset that the weights were trained on.
@@ -80,12 +83,13 @@ def export(
         ("--compile", compile, "--format torch", name == "torch" and not int8),
         ("--int8", int8, "a file", name != _FOLDER),
         ("--calibrate", calibrate is not None, "--int8", int8),
+        ("--half", half, "a folder", name == _FOLDER),
         ("--labels", labels is not None, "--calibrate", calibrate is not None),
     ):
         if is_given and not there:
             raise UsageError(f"{option} is given for the format {name}{' with int8' if int8 else ''}: it is for {needs}. Leave it out.")
     if name == _FOLDER:
-        _export_folder(source, path, raw=raw, license=license)
+        _export_folder(source, path, raw=raw, half=half, license=license)
         return
     from reslight.deploy.formats.export import check_target, export_file
     from reslight.deploy.formats.sources import load_to_export
@@ -110,7 +114,7 @@ def export(
     print("\n".join(export_file(net, record, sha256, path, chosen, batches)))
 
 
-def _export_folder(source: str, folder: Path, *, raw: bool, license: str | None) -> None:
+def _export_folder(source: str, folder: Path, *, raw: bool, half: bool, license: str | None) -> None:
     from reslight.runs.export import export
     from reslight.runs.folder import Run
 
@@ -119,4 +123,4 @@ def _export_folder(source: str, folder: Path, *, raw: bool, license: str | None)
         path = Run(path).checkpoint()
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: export needs a checkpoint. Give its file, or a run's folder, such as runs/digits/1.")
-    print("\n".join(export(path, folder, raw=raw, license=license)))
+    print("\n".join(export(path, folder, raw=raw, half=half, license=license)))

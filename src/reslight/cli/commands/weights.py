@@ -42,7 +42,7 @@ def _add_verify(commands: Commands) -> None:
     about = "folder of the images (default: data); if it is given, weights without evaluation results are evaluated, too"
     parser.add_argument("--data", dest="root", metavar="ROOT", help=about)
     parser.add_argument("--labels", metavar="FILE", help="label file of the images, as data.labels")
-    about = "with an exported file: write its results to the card of its weights in this folder"
+    about = "write the results to the card in this folder: those of an exported file, or of weights whose card has none (the same folder)"
     parser.add_argument("--record", metavar="FOLDER", help=about)
     runs(parser, verify)
 
@@ -170,7 +170,7 @@ def verify(source: str, root: str | None = None, labels: str | None = None, reco
         source: A folder of weights, the name of a published weight, a repository on the Hub, or an exported file.
         root: The folder of the images, for datasets on disk; `data` if None.
         labels: The label file of the images; None for class folders, or for `metadata.csv` and the like.
-        record: With an exported file, the folder of its weights, whose card gets the results.
+        record: The folder of weights whose card gets the results: those of an exported file, or of the weights themselves.
 
     Returns:
         Whether all results are those of the card.
@@ -183,13 +183,16 @@ def verify(source: str, root: str | None = None, labels: str | None = None, reco
 
         checks = verify_file(Path(source), root, labels, Path(record) if record else None)
     else:
-        if record:
-            raise UsageError(f"--record is given with {source}: only exported files are recorded. Give a file, such as net.onnx.")
         from reslight.analysis.verify import verify
         from reslight.weights.folder import read_description
         from reslight.weights.locate import locate
 
-        checks = verify(read_description(locate(source, whole=True)), root, labels)
+        folder = locate(source, whole=True)
+        if record and not (Path(source).is_dir() and Path(record).resolve() == folder.resolve()):
+            raise UsageError(
+                f"--record is {record}: results of weights are written to their own folder. Give that folder as FOLDER and as --record."
+            )
+        checks = verify(read_description(folder), root, labels, record_it=record is not None)
     all_good = True
     for check in checks:
         all_good &= check.good
