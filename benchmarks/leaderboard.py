@@ -43,7 +43,7 @@ The weights that come with reslight, by data and accuracy. `python benchmarks/le
 - ECE is the expected calibration error with 15 bins, of the same evaluation, repeated for this page. A temperature was fitted to images
   that a twin of the weights left out of its training, see the card.
 - images/s: {speed}.
-- cifar10_100 is CIFAR-10 and CIFAR-100 at once, which `python benchmarks/both.py` writes.
+- cifar10-100 is CIFAR-10 and CIFAR-100 at once, which `python benchmarks/both.py` writes.
 - sha256 is the beginning of the sum of `model.safetensors`; `config.json` has all of it.
 - epochs are passes over the training images. All have one seed (n = 1).
 - hours are those of the training epochs, without the start, on what the card names: one CPU core, or one NVIDIA H200 on which six or

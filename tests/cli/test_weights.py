@@ -1,9 +1,12 @@
 """The commands export, verify and weights, and the packaged weights."""
 
 import json
+import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -66,7 +69,10 @@ def test_export_and_verify_agree_with_the_test_results(reslight, run):
 def test_weights_of_half_the_size_get_results_of_their_own(reslight, run):
     assert reslight("test", "--config", "digits").code == 0
     answer = reslight("export", run, "half", "--half")
-    assert "without evaluation results: those of the run are of the weights before rounding; `reslight verify half --data " in answer.out
+    assert (
+        "without evaluation results: a run's are of the weights before rounding; `reslight verify half --data ROOT --record half` "
+        in answer.out
+    )
     assert Path("half/model.safetensors").stat().st_size < 0.6 * 75_002 * 4
     answer = reslight("verify", "half", "--record", "half")
     assert (answer.code, answer.err) == (0, "")
@@ -88,6 +94,52 @@ def test_weights_of_half_the_size_get_results_of_their_own(reslight, run):
     answer = reslight("verify", "half", "--record", "half")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "--record is half: its card has results, which are compared. Leave it out." in answer.err
+    answer = reslight("export", run, "half", "--half", "--license", "mit")
+    assert f"test: {found.correct1} of 360 correct" in answer.out, "the results of the same weights stay"
+    assert read_description(Path("half")).record.metrics == (found,)
+    assert "--record is empty: it must be the folder" in reslight("verify", "half", "--record", "").err
+
+
+@pytest.mark.slow
+def test_only_results_on_the_dataset_of_the_training_are_written(reslight):
+    for number, name in enumerate(("train/a", "train/b", "val/a", "val/b", "test/a", "test/b")):
+        Path("all", name).mkdir(parents=True)
+        for copy in range(4):
+            Image.new("RGB", (32, 32), (40 * number, 60 * copy, 0)).save(Path("all", name, f"{copy}.png"))
+    trained = ("--config", "finetune", "--data.root", "all", "--model.init_from", "resnet8.digits", "--data.preprocess.size", 8)
+    assert reslight("fit", *trained, "--trainer.max_epochs", 1, "--data.batch_size", 4).code == 0
+    assert reslight("export", "runs/finetune/1", "half", "--half").code == 0
+    before = {path.name: path.read_bytes() for path in Path("half").iterdir()}
+    Path("others/test").mkdir(parents=True)
+    Path("all/test").rename("moved")
+    shutil.copytree("moved", "others/test", dirs_exist_ok=True)
+    shutil.copytree("all/train", "unsplit")
+    Path("unsplit/a/0.png").unlink()  # a copy of all training images would be taken for them
+    for root in ("others", "unsplit"):
+        assert reslight("verify", "half", "--data", root).code == 0
+        answer = reslight("verify", "half", "--data", root, "--record", "half")
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+        assert f"--data is {root}: a card has results on the dataset of the training" in answer.err
+    golden = Path("half/golden.safetensors")
+    logits = safetensors.torch.load_file(golden)
+    logits["logits"] *= 1.1
+    content = safetensors.torch.save(logits, {"format": "pt"})
+    config = Path("half/config.json").read_text()
+    Path("half/config.json").write_text(config.replace(sha256(before[golden.name]).hexdigest(), sha256(content).hexdigest()))
+    golden.write_bytes(content)
+    answer = reslight("verify", "half", "--data", "all", "--record", "half")
+    assert answer.code == 1
+    assert "DIFFERS  nothing is evaluated and written, as the weights are not as they were saved" in answer.out
+    assert golden.read_bytes() == content
+    golden.write_bytes(before[golden.name])
+    Path("half/config.json").write_text(config)
+    assert {path.name: path.read_bytes() for path in Path("half").iterdir()} == before
+    answer = reslight("verify", "half", "--data", "all", "--record", "half")
+    assert (answer.code, answer.err) == (0, "")
+    assert "ok       val of all: " in answer.out, "there are no test images"
+    assert [one.split for one in read_description(Path("half")).record.metrics] == ["val"]
+    package.save(package.load("resnet8.digits"), "unnamed")
+    assert "these weights do not say which it was. Leave --record out." in reslight("verify", "unnamed", "--record", "unnamed").err
 
 
 def test_verify_finds_a_card_with_better_results(reslight, run):

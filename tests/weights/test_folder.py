@@ -26,6 +26,7 @@ from reslight.training import ImageClassifier
 from reslight.weights.catalog import CATALOG, bundled
 from reslight.weights.folder import FILES, check_folder
 from reslight.weights.locate import EXPORTED, locate
+from reslight.weights.results import EvalResult
 
 LARGE = re.compile("101|152|200|1001|1202|wide")
 """Variants that only differ from others in the number or the width of their layers."""
@@ -111,11 +112,15 @@ def test_half_is_a_file_of_half_the_size_with_the_nearest_values_of_float16(fold
     check_folder(tmp_path / "half")  # its golden logits are those of the rounded weights
     reslight.save(back, tmp_path / "again", half=True)
     assert all((tmp_path / "half" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in FILES)
-    assert "MB of float16, which is computed with in float32" in (tmp_path / "half" / "README.md").read_text()
+    assert "MB of float32, with convolutions and classifier stored as float16" in (tmp_path / "half" / "README.md").read_text()
+    result = EvalResult(split="test", total=2, correct1=1, correct5=2, nll=1.0, precision="32-true", batch_size=2, fingerprint=None)
+    reslight.save(back, tmp_path / "again", half=True, metrics=[result])
+    with pytest.raises(ValueError, match="metrics has results of the weights before rounding"):
+        reslight.save(net, tmp_path / "large", half=True, metrics=[result])
     net.conv1.weight.data[0, 0, 0, 0] = 70_000
-    with pytest.raises(ValueError, match=r"conv1.weight has 7e\+04: float16 ends at 65,504. Save the weights without half"):
+    with pytest.raises(ValueError, match=r"conv1.weight has 70,000: float16 ends at 65,504. Save the weights without half"):
         reslight.save(net, tmp_path / "large", half=True)
-    with pytest.raises(ValueError, match=r"half is true: the network has float64. Convert it first, net.float\(\)"):
+    with pytest.raises(ValueError, match=r"half is given for weights of float64. Leave it out"):
         reslight.save(net.double(), tmp_path / "large", half=True)
     assert not (tmp_path / "large").exists()
 
@@ -173,11 +178,12 @@ def test_an_export_that_was_cut_short_can_be_repeated(tmp_path, more):
 @pytest.mark.parametrize(
     ("value", "says"), [(float("nan"), "a NaN or an infinity in conv1.weight"), (float("inf"), "a NaN or an infinity")]
 )
-def test_weights_that_are_no_numbers_are_not_saved(tmp_path, value, says):
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path, value, says, half):
     net = create_model("resnet8")
     net.conv1.weight.data[0, 0, 0, 0] = value
     with pytest.raises(ValueError, match=says):
-        reslight.save(net, tmp_path / "w", preprocess=SMALL)
+        reslight.save(net, tmp_path / "w", preprocess=SMALL, half=half)
     assert not (tmp_path / "w").exists()
 
 

@@ -48,9 +48,9 @@ def test_the_digits_are_evaluated_again(reslight):
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "resnet20.cifar10" else pytest.mark.nightly) for name in LOGGED])
 def test_it_is_evaluated_again_on_the_real_images(reslight, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     root, images = REAL, 10_000
-    if name.endswith(".cifar10_100"):
+    if name.endswith(".cifar10-100"):
         monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-        root, images = tmp_path / "cifar10_100", 20_000
+        root, images = tmp_path / "cifar10-100", 20_000
         importlib.import_module("both").main([str(root), "--data", str(REAL)])
     answer = reslight("verify", name, "--data", root)
     assert answer.code == 0, answer.out + answer.err

@@ -138,6 +138,11 @@ def data_of(record: Record, root: str, labels: str | None = None, splits: Collec
     return made
 
 
+def split_to_evaluate(data: "ImageDataModule") -> str:
+    """Return the name of the split that is evaluated where a card names none: the test images or, without these, the validation images."""
+    return "test" if "test" in data.splits else "val"
+
+
 def other_images(
     data: Mapping[str, Any], names: Sequence[str] | None, preprocess: Preprocess, root: str, labels: str | None = None
 ) -> "EvaluationFolder | None":

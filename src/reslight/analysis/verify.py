@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reslight.analysis.datasets import check_left_out, data_of
-from reslight.messages import UsageError
+from reslight.analysis.datasets import check_left_out, data_of, split_to_evaluate
+from reslight.messages import UsageError, counted
 from reslight.metrics import EvalCounts, Evaluator
 from reslight.models import ResNet
 from reslight.multi_label import MultiLabelCounts, MultiLabelEvaluator
@@ -19,7 +20,17 @@ from reslight.regular_file import is_regular
 from reslight.weights import Record
 from reslight.weights.calibration import Calibration
 from reslight.weights.card import numbers_in
-from reslight.weights.folder import CARD, CONFIG, MODEL, Description, check_for_other_libraries, load_network, read_card, read_golden
+from reslight.weights.folder import (
+    CARD,
+    CONFIG,
+    MODEL,
+    Description,
+    check_for_other_libraries,
+    load_network,
+    read_card,
+    read_description,
+    read_golden,
+)
 from reslight.weights.golden import TOLERANCE
 from reslight.weights.results import AnyResult, EvalResult, MultiLabelResult
 from reslight.weights.saving import write_folder
@@ -53,15 +64,23 @@ def verify(description: Description, root: str | None = None, labels: str | None
         root: The folder of the images, for datasets on disk; `data` if None. Weights without results are evaluated on the images of
             a folder that is given.
         labels: The label file of the images; None for class folders, or for `metadata.csv` and the like.
-        record_it: Write the result of weights without any to their config.json and card.
+        record_it: Write the result of weights without any to their config.json and card, if all else is as it says, and the images are
+            of the dataset that the weights were trained on.
 
     Raises:
         OSError: a missing file of weights or golden logits, or a folder that cannot be written.
-        UsageError: a dataset that cannot be loaded, or results to record although there are some.
+        UsageError: a dataset that cannot be loaded, or a result that cannot be recorded.
     """
     record = description.record
     if record_it and record.metrics:
         raise UsageError(f"--record is {description.folder}: its card has results, which are compared. Leave it out.")
+    if record_it and "name" not in record.data:
+        raise UsageError(
+            f"--record is {description.folder}: a card has results on the dataset of the training, and these weights do not say which it "
+            "was. Leave --record out."
+        )
+    if record_it and not os.access(description.folder, os.W_OK):
+        raise UsageError(f"--record is {description.folder}: you may not write to it. Copy the folder, or leave --record out.")
     try:
         net = load_network(description)
         yield Check(f"{MODEL} is as in config.json: sha256, names, shapes, dtypes, finite values", good=True)
@@ -77,6 +96,9 @@ def verify(description: Description, root: str | None = None, labels: str | None
     yield Check(text, difference <= TOLERANCE)
     if not has_card:
         yield Check(f"{CARD} is missing", good=False)
+    if record_it and not (has_card and difference <= TOLERANCE):
+        yield Check("nothing is evaluated and written, as the weights are not as they were saved", good=False)
+        return
     if record_it or not (record.metrics or record.calibration):
         yield from _first_result(net, description, root, labels, record_it=record_it)
         return
@@ -87,7 +109,7 @@ def verify(description: Description, root: str | None = None, labels: str | None
         raise UsageError("the results are those of a folder of images: give it as --data, and its label file, if it has one, as --labels.")
     data = data_of(record, root or _ROOT, labels)
     for claimed in record.metrics:
-        split = claimed.split if claimed.split in data.splits else next(iter(data.splits))
+        split = claimed.split if claimed.split in data.splits else split_to_evaluate(data)
         if split in {one.split for one in record.metrics} - {claimed.split}:
             yield Check(f"{claimed.split}: {data.name} has no such images", good=False)
             continue
@@ -173,28 +195,59 @@ def _first_result(net: ResNet, description: Description, root: str | None, label
     if root is None and record.data.get("name") != "digits" and not record_it:
         yield Check(f"{nothing}; --data ROOT evaluates the weights on the images in ROOT", good=True)
         return
-    data = data_of(record, root or _ROOT, labels)
-    split = next(iter(data.splits))
+    data = data_of(record, root or _ROOT, labels, ("test",) if record_it else ())
+    split = split_to_evaluate(data)
+    if record_it:
+        _check_dataset(data, record, split, root or _ROOT)
     precision = "64-true" if record.dtype == "float64" else "32-true"
     counts, ece = evaluate(net, record, data, split, precision, _BATCH)
     found = f"{split} of {data.name}: {_in_words(counts, percent=True)}"
-    if not record_it:
+    if record_it:
+        yield _written(description, net, data, split, found, counts, ece, precision)
+    else:
         yield Check(f"{found}; {nothing}", good=True)
-        return
-    about = data.data_info()["splits"][split]
+
+
+def _check_dataset(data: "ImageDataModule", record: Record, split: str, root: str) -> None:
+    """Check that a result on a split may be written to a card: its images are of the dataset that the card names.
+
+    Raises:
+        UsageError: other images.
+    """
+    # CIFAR and the digits compare their images with the original ones themselves.
+    if not getattr(data, "is_of_training", "kind" not in record.data):
+        raise UsageError(
+            f"--data is {root}: a card has results on the dataset of the training, and this is not known to be it. Give that dataset, with "
+            "its training images, or leave --record out."
+        )
     if split == "val":
-        check_left_out(record.data, about["fingerprint"], root or _ROOT)
+        check_left_out(record.data, data.splits[split].fingerprint, root)
+
+
+def _written(
+    description: Description,
+    net: ResNet,
+    data: "ImageDataModule",
+    split: str,
+    found: str,
+    counts: Counts,
+    ece: float | None,
+    precision: str,
+) -> Check:
+    """Write a result to the config.json and the card of weights."""
+    about = data.data_info()["splits"][split]
     if skipped := about.get("skipped"):
-        yield Check(f"{found}; not recorded: {skipped:,} images could not be read, and a card counts all of them", good=False)
-        return
+        return Check(f"{found}; not written: {counted(skipped, 'image')} could not be read, and a card counts all of them", good=False)
+    if read_description(description.folder).sha256 != description.sha256:
+        return Check(f"{found}; not written: meanwhile {description.folder} has other weights", good=False)
     conditions = {"split": split, "fingerprint": about["fingerprint"], "precision": precision, "batch_size": _BATCH}
     result: AnyResult
     if isinstance(counts, EvalCounts):
         result = EvalResult(**asdict(counts), **conditions, ece=ece)
     else:
         result = MultiLabelResult(**asdict(counts), **conditions)
-    write_folder(net, description.folder, replace(record, metrics=(result,)))
-    yield Check(f"{found}; written to {CONFIG} and {CARD}", good=True)
+    write_folder(net, description.folder, replace(description.record, metrics=(result,)))
+    return Check(f"{found}; written to {CONFIG} and {CARD}", good=True)
 
 
 def _in_words(counts: Counts, *, percent: bool = False) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from reslight.analysis.datasets import data_of
+from reslight.analysis.datasets import data_of, split_to_evaluate
 from reslight.analysis.verify import Check
 from reslight.deploy.formats import format_of
 from reslight.deploy.formats.opened import FileBackend, open_file
@@ -67,7 +67,7 @@ def verify_file(path: Path, root: str | None = None, labels: str | None = None, 
     if root is None and record.data.get("kind") and not Path(_ROOT).is_dir():
         raise UsageError("the results are those of a folder of images: give it as --data, and its label file, if it has one, as --labels.")
     data = data_of(record, root or _ROOT, labels)
-    claims: list[tuple[str, AnyResult | None]] = [(one.split, one) for one in record.metrics] or [(next(iter(data.splits)), None)]
+    claims: list[tuple[str, AnyResult | None]] = [(one.split, one) for one in record.metrics] or [(split_to_evaluate(data), None)]
     found = []
     for split, claimed in claims:
         if split not in data.splits:

@@ -1,5 +1,8 @@
 """Export the weights of a checkpoint as a folder to load and to publish."""
 
+import hashlib
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +11,11 @@ from reslight.runs.eval_results import eval_results_for, weights_sha256, why_no_
 from reslight.runs.folder import Run
 from reslight.runs.trained import trained_net
 from reslight.training.checkpoint_file import read_checkpoint
-from reslight.weights.folder import FILES
+from reslight.weights.folder import FILES, MODEL, read_description
 from reslight.weights.loading import record_of
 from reslight.weights.record import Record
-from reslight.weights.saving import rounded, write_folder
+from reslight.weights.results import AnyResult
+from reslight.weights.saving import model_bytes, rounded, write_folder
 
 DATA_KEYS = ("name", "kind", "splits", "val_size", "fold", "labels_columns", "multi_label", "normalize")
 """What config.json says of the training data."""
@@ -37,6 +41,7 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
             that cannot be rounded to float16.
     """
     net, record = net_and_record(checkpoint, raw=raw, license=license, half=half)
+    record = record if record.metrics else replace(record, metrics=_results_in(folder, net, record))
     write_folder(net, folder, record)
     size = sum((folder / name).stat().st_size for name in FILES)
     lines = [f"written {folder}: {size / 1e6:.2f} MB, the {record.weights} weights of step {record.run['steps']}"]
@@ -45,8 +50,21 @@ def export(checkpoint: Path, folder: Path, *, raw: bool = False, license: str | 
         return lines
     why = why_no_results(Run.of_checkpoint(checkpoint), record.data.get("splits", {}))
     if half:
-        why = f"those of the run are of the weights before rounding; `reslight verify {folder} --data ROOT --record {folder}` adds them"
+        where = shlex.quote(str(folder))
+        why = (
+            f"a run's are of the weights before rounding; `reslight verify {where} --data ROOT --record {where}` evaluates the rounded ones"
+        )
     return [*lines, f"without evaluation results: {why}"]
+
+
+def _results_in(folder: Path, net: ResNet, record: Record) -> tuple[AnyResult, ...]:
+    """Return the results that a folder has of the same weights, as `reslight verify --record` wrote them."""
+    try:
+        there = read_description(folder)
+    except (OSError, ValueError):
+        return ()
+    is_same = there.sha256.get(MODEL) == hashlib.sha256(model_bytes(net, record.dtype)).hexdigest()
+    return there.record.metrics if is_same and there.record.preprocess == record.preprocess else ()
 
 
 def net_and_record(checkpoint: Path, *, raw: bool = False, license: str | None = None, half: bool = False) -> tuple[ResNet, Record]:

@@ -28,7 +28,7 @@ HUB_DATA = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "image
 _ANY = "FOLDER"
 """Placeholder in commands for the reader's folder of weights that are not on the Hub."""
 _HTML = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-_IN_WORDS = {"float16": "float16, which is computed with in float32"}
+_FLOAT16 = "float32, with convolutions and classifier stored as float16"
 _SPLITS = {"test": "test", "val": "validation"}
 
 
@@ -172,7 +172,7 @@ def _intro(record: Record, nbytes: int) -> str:
         f"{'' if net.shortcut == 'none' else f', shortcut {net.shortcut}'}, saved by reslight.",
         f"Input: {preprocess.channels} x {preprocess.shape[0]} x {preprocess.shape[1]}{_fitted(preprocess)}; {net.num_classes} classes"
         f"{', any number of which an image may have' if record.multi_label else ''}; "
-        f"{nbytes / 1e6:.2f} MB of {_IN_WORDS.get(record.dtype, record.dtype)}. "
+        f"{nbytes / 1e6:.2f} MB of {_FLOAT16 if record.dtype == 'float16' else record.dtype}. "
         f"Weights: {kinds[record.weights]}.",
     ]
     return "\n".join(lines)

@@ -54,7 +54,7 @@ CATALOG: Mapping[str, Published] = MappingProxyType(
         "resnet44.cifar100": Published(accuracy=72.07, sha256="7fe38b8ce57e0a10e5847da3f68a9c6af614daac8b78b843bb7c99d20a48bf5b"),
         "resnet56.cifar100": Published(accuracy=72.76, sha256="f2c3556bbeb4790fb4a1824be9c4a978892c157c172d9855d7a7389c059ed637"),
         "resnet110.cifar100": Published(accuracy=73.75, sha256="d01548fb6474baa2b5c75485bb27d7bd1f3614a7d19146cdcd3e3329034da85c"),
-        "resnet20.cifar10_100": Published(accuracy=74.72, sha256="ded827b20f18dea32bf904c2235afcd2dd4bdca5723a7d245380f0156dab0d05"),
+        "resnet20.cifar10-100": Published(accuracy=74.72, sha256="ded827b20f18dea32bf904c2235afcd2dd4bdca5723a7d245380f0156dab0d05"),
         "resnet8.digits": Published(accuracy=99.17, sha256="62d441152d235daa4d3748dee93cbf13c6e0a8057e630e1e61d664d549efe6cc"),
     }
 )

@@ -99,7 +99,7 @@ def record_of(
     """
     dtype = "float64" if net.fc.weight.dtype == torch.float64 else "float32"
     if half and dtype == "float64":
-        raise UsageError("half is true: the network has float64. Convert it first, net.float(), or leave half out.")
+        raise UsageError("half is given for weights of float64. Leave it out.")
     if labels is not None:
         _check_labels(labels)
     preprocess = preprocess or net.preprocess

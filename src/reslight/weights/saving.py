@@ -48,9 +48,12 @@ def write_folder(net: ResNet, folder: Path, record: Record) -> None:
     from reslight.weights.card import card  # loading does not need YAML
 
     check_target(folder)
+    state = widened(net)
     if record.dtype == "float16":
         net = rounded(net)  # the golden logits are those of what is saved
-    state = widened(net)
+        whole, state = state, widened(net)
+        if record.metrics and not all(torch.equal(value, whole[name]) for name, value in state.items()):
+            raise UsageError("metrics has results of the weights before rounding. Leave them out, or half, and evaluate the saved weights.")
     check_values(state, "the network")
     compare(entries_of(state), entries_of(unallocated(record).state_dict()), "the network does not match its config")
     try:
@@ -119,17 +122,18 @@ def model_bytes(net: ResNet, dtype: str = "float32") -> bytes:
 
 @torch.no_grad()
 def rounded(net: ResNet) -> ResNet:
-    """Return a copy of a network whose convolutions and classifier have values of float16.
+    """Return a copy of a network whose convolutions and classifier have the nearest values of float16: below 3e-8 it is 0.
 
     Raises:
-        UsageError: a value that float16 does not have.
+        UsageError: a value that is larger than all of float16.
     """
+    check_values(net.state_dict(), "the network")
     result = copy.deepcopy(net)
     limit = torch.finfo(torch.float16).max
     for name, value in result.state_dict().items():
         if value.ndim > 1:
             if bool((value.abs() > limit).any()):
-                raise UsageError(f"{name} has {value.abs().max():.3g}: float16 ends at {limit:,.0f}. Save the weights without half.")
+                raise UsageError(f"{name} has {value.abs().max():,.0f}: float16 ends at {limit:,.0f}. Save the weights without half.")
             value.copy_(value.half())
     return result
 

@@ -178,6 +178,8 @@ def verify(source: str, root: str | None = None, labels: str | None = None, reco
     from reslight.deploy.formats import is_exported_file
 
     checks: Iterable[Check]
+    if record == "":
+        raise UsageError("--record is empty: it must be the folder of the weights.")
     if is_exported_file(source):
         from reslight.deploy.verify import verify_file
 

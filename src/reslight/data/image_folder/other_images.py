@@ -31,6 +31,7 @@ class EvaluationFolder(Folder):
 
     Attributes:
         is_unsplit: Whether the root has images in no split, which are all evaluated.
+        is_of_training: Whether the root has the images of training; false if these are not known.
 
     Raises:
         OSError: a missing folder, or one that cannot be opened.
@@ -39,7 +40,7 @@ class EvaluationFolder(Folder):
 
     def __init__(self, root: str, classes: Sequence[str], *, trained_on: str | None = None, **settings: Any) -> None:
         self._classes, self._trained_on = tuple(classes), trained_on
-        self.is_unsplit = False
+        self.is_unsplit = self.is_of_training = False
         super().__init__(root, **settings)
 
     def find_images(self) -> ImageSet:
@@ -51,6 +52,7 @@ class EvaluationFolder(Folder):
         found = self.find_images()
         train, skips = found.splits.get("train"), self.on_unknown_class == "skip"
         if train is not None and self._trained_on in (None, train.content):
+            self.is_of_training = self._trained_on is not None
             return matched(found, self._classes, self.root, skips=skips)
         self.fold = self._fold = None
         splits: dict[SplitName, LabelledImages] = {name: images for name, images in found.splits.items() if name != "train"}
