@@ -11,6 +11,7 @@ from tests.nets import scrambled
 from torch.nn import functional as F
 
 import reslight as package
+from reslight.analysis.figure import COLORS
 from reslight.analysis.responses import Responses, draw_responses, image_batches, norms_of, responses
 from reslight.data import Digits
 from reslight.models import ResNet, ResNetConfig, create_model
@@ -65,6 +66,15 @@ def test_running_statistics_and_hooks_are_left_as_they_were():
     assert not any(module._forward_hooks for module in net.modules())
     with pytest.raises(ValueError, match="there are no images"):
         responses(net, [])
+
+
+def test_networks_of_one_depth_have_one_color_if_they_differ_in_their_lines():
+    def colors(*nets: tuple[int, bool]) -> list[int]:
+        found = [Responses(f"{layers}", ("a",) * layers, (1.0,) * layers, 4, is_plain=is_plain) for layers, is_plain in nets]
+        return [COLORS.index(line.get_color()) for line in draw_responses(found).axes[0].lines]
+
+    assert colors((19, True), (55, True), (19, False), (31, False), (55, False)) == [0, 2, 0, 1, 2]
+    assert colors((19, False), (55, False), (19, False)) == [0, 1, 2]
 
 
 def test_the_picture_has_both_orders_and_a_line_a_net():

@@ -136,8 +136,12 @@ def draw_responses(networks: Sequence[Responses]) -> "Figure":
 
     figure = new_figure(7.2, 6.4)
     axes = figure.subplots(2, 1)
+    depths = sorted({len(one.std) for one in networks})
+    # A plain and a residual network of one depth have its color, unless two networks would then look the same.
+    is_by_depth = len({(len(one.std), one.is_plain) for one in networks}) == len(networks)
     for number, one in enumerate(networks):
-        look = {"color": COLORS[number % len(COLORS)], "linestyle": "--" if one.is_plain else "-", "linewidth": 1.8}
+        color = COLORS[(depths.index(len(one.std)) if is_by_depth else number) % len(COLORS)]
+        look = {"color": color, "linestyle": "--" if one.is_plain else "-", "linewidth": 1.8}
         order = range(1, len(one.std) + 1)
         axes[0].plot(order, one.std, **look)
         axes[1].plot(order, sorted(one.std, reverse=True), **look)
