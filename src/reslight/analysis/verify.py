@@ -199,13 +199,23 @@ def _first_result(net: ResNet, description: Description, root: str | None, label
     split = split_to_evaluate(data)
     if record_it:
         _check_dataset(data, record, split, root or _ROOT)
-    precision = "64-true" if record.dtype == "float64" else "32-true"
-    counts, ece = evaluate(net, record, data, split, precision, _BATCH)
+    how: dict[str, Any] = {"precision": "64-true" if record.dtype == "float64" else "32-true", "batch_size": _BATCH}
+    counts, ece = evaluate(net, record, data, split, **how)
     found = f"{split} of {data.name}: {_in_words(counts, percent=True)}"
-    if record_it:
-        yield _written(description, net, data, split, found, counts, ece, precision)
-    else:
+    if not record_it:
         yield Check(f"{found}; {nothing}", good=True)
+        return
+    about = data.data_info()["splits"][split]
+    if skipped := about.get("skipped"):
+        yield Check(f"{found}; not written: {counted(skipped, 'image')} could not be read, and a card counts all of them", good=False)
+        return
+    if read_description(description.folder).sha256 != description.sha256:
+        yield Check(f"{found}; not written: meanwhile {description.folder} has other weights", good=False)
+        return
+    fields = asdict(counts) | how | {"split": split, "fingerprint": about["fingerprint"]}
+    result = EvalResult(**fields, ece=ece) if isinstance(counts, EvalCounts) else MultiLabelResult(**fields)
+    write_folder(net, description.folder, replace(record, metrics=(result,)))
+    yield Check(f"{found}; written to {CONFIG} and {CARD}", good=True)
 
 
 def _check_dataset(data: "ImageDataModule", record: Record, split: str, root: str) -> None:
@@ -222,32 +232,6 @@ def _check_dataset(data: "ImageDataModule", record: Record, split: str, root: st
         )
     if split == "val":
         check_left_out(record.data, data.splits[split].fingerprint, root)
-
-
-def _written(
-    description: Description,
-    net: ResNet,
-    data: "ImageDataModule",
-    split: str,
-    found: str,
-    counts: Counts,
-    ece: float | None,
-    precision: str,
-) -> Check:
-    """Write a result to the config.json and the card of weights."""
-    about = data.data_info()["splits"][split]
-    if skipped := about.get("skipped"):
-        return Check(f"{found}; not written: {counted(skipped, 'image')} could not be read, and a card counts all of them", good=False)
-    if read_description(description.folder).sha256 != description.sha256:
-        return Check(f"{found}; not written: meanwhile {description.folder} has other weights", good=False)
-    conditions = {"split": split, "fingerprint": about["fingerprint"], "precision": precision, "batch_size": _BATCH}
-    result: AnyResult
-    if isinstance(counts, EvalCounts):
-        result = EvalResult(**asdict(counts), **conditions, ece=ece)
-    else:
-        result = MultiLabelResult(**asdict(counts), **conditions)
-    write_folder(net, description.folder, replace(description.record, metrics=(result,)))
-    return Check(f"{found}; written to {CONFIG} and {CARD}", good=True)
 
 
 def _in_words(counts: Counts, *, percent: bool = False) -> str:
