@@ -110,6 +110,7 @@ def test_a_page_of_a_folder_is_headed_as_its_card(folder, monkeypatch):
 )
 @pytest.mark.slow
 def test_a_demo_that_cannot_be(words, message, capsys):
+    pytest.importorskip("gradio")
     assert main(["demo", "resnet8.digits", *words]) == 2
     assert message in capsys.readouterr().err
 

@@ -102,7 +102,8 @@ class PixelsToInput(nn.Module):
         short = self.preprocess.resize or min(wanted)
         tall, wide = (side * short // min(wanted) for side in wanted)
         # minimum, not clamp: with that, OpenVINO 2026.4 computes another size.
-        h, w = (torch.minimum(torch.full((), side, dtype=torch.int64), torch.full((), _LARGEST_SIDE)) for side in (height, width))
+        largest = torch.full((), _LARGEST_SIDE, dtype=torch.int64)
+        h, w = (torch.minimum(torch.full((), side, dtype=torch.int64), largest) for side in (height, width))
         top = left = torch.zeros((), dtype=torch.int64)
         if self.preprocess.crop == "squash":
             return _axis(top, h, torch.full((), tall), wanted[0]), _axis(left, w, torch.full((), wide), wanted[1])
