@@ -72,15 +72,8 @@ def verify(description: Description, root: str | None = None, labels: str | None
         UsageError: a dataset that cannot be loaded, or a result that cannot be recorded.
     """
     record = description.record
-    if record_it and record.metrics:
-        raise UsageError(f"--record is {description.folder}: its card has results, which are compared. Leave it out.")
-    if record_it and "name" not in record.data:
-        raise UsageError(
-            f"--record is {description.folder}: a card has results on the dataset of the training, and these weights do not say which it "
-            "was. Leave --record out."
-        )
-    if record_it and not os.access(description.folder, os.W_OK):
-        raise UsageError(f"--record is {description.folder}: you may not write to it. Copy the folder, or leave --record out.")
+    if record_it:
+        _check_may_record(description)
     try:
         net = load_network(description)
         yield Check(f"{MODEL} is as in config.json: sha256, names, shapes, dtypes, finite values", good=True)
@@ -116,6 +109,24 @@ def verify(description: Description, root: str | None = None, labels: str | None
         yield _compare(claimed, split, *evaluate(net, record, data, split, claimed.precision, claimed.batch_size), data)
     if record.calibration:
         yield _compare_calibration(net, record.calibration, data)
+
+
+def _check_may_record(description: Description) -> None:
+    """Check that a result may be written to a folder of weights, before the images are evaluated.
+
+    Raises:
+        UsageError: weights with results or without the name of their dataset, or a folder that cannot be written.
+    """
+    folder, record = description.folder, description.record
+    if record.metrics:
+        raise UsageError(f"--record is {folder}: its card has results, which are compared. Leave it out.")
+    if "name" not in record.data:
+        raise UsageError(
+            f"--record is {folder}: a card has results on the dataset of the training, and these weights do not say which it was. "
+            "Leave --record out."
+        )
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--record is {folder}: you may not write to it. Copy the folder, or leave --record out.")
 
 
 def evaluate(
